@@ -1,0 +1,1 @@
+"""The tables of the README, each with the command that makes it."""

@@ -1,0 +1,1 @@
+"""Tensors in, tensors out: no state, no files, no devices chosen, no randomness."""

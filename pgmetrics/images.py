@@ -1,0 +1,105 @@
+"""The byte contract: an image is uint8 RGB, [N, 3, H, W], everywhere between a source and a metric.
+
+Floats become bytes, grey becomes RGB and large becomes small here and nowhere else.
+The functions take NumPy arrays and torch tensors alike and return what they were given, so that
+decoding workers need not import torch.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pgmetrics.errors import SourceError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Images = TypeVar("Images", NDArray[Any], "Tensor")
+
+
+def check_bytes(images: NDArray[Any] | Tensor, name: str) -> None:
+    """Refuse anything but uint8 [N, 3, H, W].
+
+    Raises:
+        SourceError: naming the source, the dtype and the shape found.
+    """
+    dtype = str(images.dtype).removeprefix("torch.")
+    if dtype != "uint8" or images.ndim != 4 or images.shape[1] != 3:
+        raise SourceError(
+            f"{name} gave images of dtype {dtype} and shape {list(images.shape)}; "
+            "uint8 [N, 3, H, W] is needed"
+        )
+
+
+def to_bytes(images: Images, value_range: tuple[float, float], name: str = "the generator") -> Images:
+    """Round to the nearest of 256 levels and saturate: for (-1, 1) it is round(127.5 x + 127.5).
+
+    Ties go to even, as in the published evaluation; truncating instead would darken every image
+    by half a level.
+
+    Args:
+        images: float, any shape, images along the first axis.
+        value_range: the values that become 0 and 255.
+        name: for the message.
+
+    Returns:
+        uint8, same shape and device.
+
+    Raises:
+        SourceError: a value is NaN or infinite; the message names the first such image.
+    """
+    low, high = value_range
+    scale = 255.0 / (high - low)
+    # In this order (-1, 1) multiplies and adds exactly 127.5, as published.
+    scaled = images * scale + (-low * scale)
+    finite = abs(scaled) < float("inf")  # False for NaN and for both infinities
+    if not bool(finite.all()):
+        per_image = finite.reshape(finite.shape[0], -1).all(1)
+        first = int(np.flatnonzero(~np.asarray(per_image.tolist()))[0])
+        raise SourceError(
+            f"{name} gave NaN or infinite values, first in image {first} of its batch; "
+            "such a network has diverged and cannot be scored"
+        )
+    rounded = scaled.round().clip(0, 255)
+    if isinstance(rounded, np.ndarray):
+        return rounded.astype(np.uint8)
+    import torch
+
+    return rounded.to(torch.uint8)
+
+
+def grey_to_rgb(images: Images) -> Images:
+    """Repeat a single channel three times: [N, 1, H, W] becomes [N, 3, H, W]; RGB stays as it is."""
+    if images.shape[1] != 1:
+        return images
+    if isinstance(images, np.ndarray):
+        return np.repeat(images, 3, axis=1)
+    return images.expand(-1, 3, -1, -1)
+
+
+def box_downscale(images: Images, factor: int) -> Images:
+    """Mean of every factor x factor square.
+
+    Args:
+        images: float [N, C, H, W], H and W divisible by the factor.
+
+    Returns:
+        [N, C, H / factor, W / factor], same dtype.
+    """
+    n, c, h, w = images.shape
+    squares = images.reshape(n, c, h // factor, factor, w // factor, factor)
+    if isinstance(squares, np.ndarray):
+        return squares.mean(axis=(3, 5), dtype=squares.dtype)
+    return squares.mean(dim=(3, 5))
+
+
+def nearest_upscale(images: Images, factor: int) -> Images:
+    """Repeat every pixel factor x factor times: [N, C, H, W] becomes [N, C, H f, W f]."""
+    if factor == 1:
+        return images
+    if isinstance(images, np.ndarray):
+        return images.repeat(factor, axis=2).repeat(factor, axis=3)
+    return images.repeat_interleave(factor, dim=2).repeat_interleave(factor, dim=3)

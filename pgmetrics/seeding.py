@@ -1,0 +1,112 @@
+"""Every random number of the project, as a function of (seed, stream, key).
+
+No generator is shared and none has a history: asking for the same numbers again gives the
+same numbers, whatever was drawn before, in whichever process and in whichever order. NumPy's
+Philox is counter based, so a table of numbers can be entered at any row at no cost.
+
+Numbers are drawn on the CPU and moved, so that a GPU sees the same ones.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pgmetrics.errors import OptionError
+
+
+Generator = np.random.Generator  # for annotations elsewhere: nobody else names numpy.random
+
+
+class Stream(IntEnum):
+    """What random numbers are for. The values are part of every result: never renumber."""
+
+    LATENTS = 1
+    LABELS = 2
+    PATCHES = 3
+    DIRECTIONS = 4
+    ORDER = 5
+    SLICES = 6
+    MIRROR = 7
+    SYNTHETIC = 8
+    INITIALIZATION = 9
+    TRAINING_LATENTS = 10
+    TRAINING_LABELS = 11
+    TRAINING_ORDER = 12
+    TRAINING_MIRROR = 13
+    GRADIENT_PENALTY = 14
+
+
+def generator(seed: int, stream: Stream, *key: int) -> np.random.Generator:
+    """A fresh generator that depends on (seed, stream, key) alone.
+
+    Costs about 30 microseconds; where many rows of uniform numbers are wanted, `words` is faster.
+
+    Args:
+        seed: non-negative.
+        stream: what the numbers are for.
+        key: non-negative integers below 2**32, such as an image's index or a level's pixels.
+            Their number is part of the key: (1,) and (1, 0) are different.
+
+    Raises:
+        OptionError: the seed or a key is out of range.
+    """
+    return np.random.Generator(np.random.Philox(_sequence(seed, stream, key)))
+
+
+def words(
+    seed: int, stream: Stream, *key: int, start: int, stop: int, width: int
+) -> NDArray[np.uint64]:
+    """Rows `start` to `stop` of an endless table of independent uniform 64-bit words.
+
+    Row i is the same whatever range it is asked in.
+
+    Args:
+        seed, stream, key: as in `generator`.
+        start, stop: the rows, 0 <= start <= stop.
+        width: words in a row, a multiple of 4 (Philox makes four at a time).
+
+    Returns:
+        uint64 [stop - start, width], each value uniform over all 2**64.
+
+    Raises:
+        OptionError: the seed, a key or the width is out of range.
+    """
+    if width % 4 or width <= 0:
+        raise OptionError(f"a row of random words needs a width that is a multiple of 4, not {width}")
+    counter_key = _sequence(seed, stream, key).generate_state(2, np.uint64)
+    table = np.random.Philox(key=counter_key, counter=start * (width // 4))
+    return table.random_raw((stop - start) * width).reshape(stop - start, width)
+
+
+def below(random_words: NDArray[np.uint64], bound: int) -> NDArray[np.int64]:
+    """Turn the low 32 bits of each word into an integer uniform over 0 ... bound - 1.
+
+    By multiplication and shift, so without rejection: a value's probability is off by at most
+    2**-32, which for the few hundred positions of a patch is far below what any test could see.
+
+    Args:
+        random_words: uint64, any shape.
+        bound: 1 to 2**31.
+    """
+    low = random_words & np.uint64(0xFFFFFFFF)
+    return ((low * np.uint64(bound)) >> np.uint64(32)).astype(np.int64)
+
+
+def text_key(text: str) -> tuple[int, int, int, int]:
+    """Four 32-bit integers that stand for a text in a key."""
+    digest = hashlib.sha256(text.encode()).digest()
+    a, b, c, d = (int.from_bytes(digest[4 * i : 4 * i + 4], "little") for i in range(4))
+    return a, b, c, d
+
+
+def _sequence(seed: int, stream: Stream, key: tuple[int, ...]) -> np.random.SeedSequence:
+    if seed < 0:
+        raise OptionError(f"a seed is a whole number from 0 upwards, not {seed}")
+    # Larger integers would be split into several words, and two keys could fall together.
+    if any(not 0 <= part < 2**32 for part in key):
+        raise OptionError(f"a random key is made of integers from 0 to 2**32 - 1, not {key}")
+    return np.random.SeedSequence(seed, spawn_key=(int(stream), *key))

@@ -1,0 +1,1 @@
+"""Reference networks whose samples the metrics score."""
