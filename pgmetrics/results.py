@@ -12,6 +12,7 @@ import io
 import json
 import math
 import os
+import re
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -41,6 +42,7 @@ FORMATS = ("table", "csv", "json", "markdown")
 _FORMAT_OF_SUFFIX = {".csv": "csv", ".json": "json", ".md": "markdown", ".txt": "table"}
 _INTEGERS = ("level", "n_real", "n_fake", "seed")
 _FLOATS = ("value", "stderr")
+_TEXTS = ("run", "subject", "metric", "stderr_kind", "protocol")
 _REQUIRED = ("run", "subject", "metric", "value")
 _KEY = ("run", "subject", "metric", "level", "seed", "protocol")
 
@@ -149,10 +151,14 @@ class Results:
         Raises:
             StateError: the text is something else.
         """
-        reader = csv.DictReader(io.StringIO(text))
-        if tuple(reader.fieldnames or ()) != COLUMNS:
+        try:
+            reader = csv.DictReader(io.StringIO(text, newline=""))
+            columns, rows = tuple(reader.fieldnames or ()), list(reader)
+        except csv.Error as error:
+            raise StateError(f"not a result: {error}") from error
+        if columns != COLUMNS:
             raise StateError(f"not a result: a first line {','.join(COLUMNS)} is expected")
-        return cls(tuple({name: _parse(name, row[name]) for name in row} for row in reader))
+        return cls(tuple({name: _parse(name, row[name]) for name in row} for row in rows))
 
     def to_table(self) -> str:
         """Aligned text for people: a line per run and subject, SWD times 1000 as the paper prints it."""
@@ -248,8 +254,8 @@ def read_results(path: str | os.PathLike[str]) -> Results:
     if reader is None:
         raise OptionError(f"{name}: results are read from .json or .csv")
     try:
-        # newline="": a line break inside a quoted label is part of the label.
-        with open(path, encoding="utf-8", newline="") as file:
+        # -sig: spreadsheets put a byte order mark before a CSV that they save.
+        with open(path, encoding="utf-8-sig") as file:
             text = file.read()
     except OSError as error:
         raise PgmetricsError(f"{name} cannot be read: {error.strerror or error}") from error
@@ -283,6 +289,10 @@ def _clean(row: Mapping[str, Any]) -> dict[str, Any]:
     for name in _REQUIRED:
         if clean[name] is None or clean[name] == "":
             raise StateError(f"a result needs a {name}; it is missing for {_place(clean)}")
+    for name in _TEXTS:
+        # The csv module of some Pythons writes a carriage return that it cannot read.
+        if clean[name] is not None and re.search(r"[\x00-\x1f]", clean[name]):
+            raise StateError(f"a {name} is text of one line, not {clean[name]!r}")
     for names, kind in ((_INTEGERS, int), (_FLOATS, float)):
         for name in names:
             try:
@@ -410,7 +420,7 @@ def _labels(groups: Sequence[tuple[Any, ...]], metrics: Mapping[tuple[Any, ...],
             label = run if several_runs else subject
         if several_seeds:
             label = f"{label}, seed {seed}"
-        labels.append(" ".join(label.split()))
+        labels.append(label)
     return labels
 
 
