@@ -1,0 +1,262 @@
+"""What defines a ProGAN and its training: one frozen object, and presets by name."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
+
+from pgmetrics.errors import OptionError
+
+
+def _default_minibatch() -> Mapping[int, int]:
+    return {4: 16}
+
+
+def _default_learning_rate() -> Mapping[int, float]:
+    return {4: 0.001}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProGANConfig:
+    """A network and its training run; the defaults are the original's.
+
+    A mapping by resolution holds from each resolution named in it on: {4: 16, 256: 14} means
+    16 up to 128 x 128 and 14 from 256 x 256 on.
+
+    Attributes:
+        resolution: final side in pixels, a power of two from 4.
+        channels: 3, or 1 for grey images.
+        label_size: classes; 0 is an unconditional network.
+        latent_size: length of a latent.
+        fmap_base, fmap_decay, fmap_max: a block's channels, see `feature_maps`.
+        fused_scale: up- and downscale inside a strided convolution. The generator stays the same
+            function; the discriminator does not, since its activation then follows the downscale.
+        mbstd_group: images whose standard deviation is taken together; a smaller minibatch is
+            one group.
+        stabilise_images, fade_images: length of the two phases of a resolution. 4 x 4 has no fade.
+        total_images: real images shown until training ends.
+        minibatch, learning_rate: by resolution.
+        minibatch_repeats: steps between two looks at the schedule.
+        d_repeats: discriminator steps for each generator step.
+        simultaneous: update both networks from the same fakes, instead of in turns.
+        adam_beta1, adam_beta2, adam_epsilon: of both optimisers.
+        gp_lambda, gp_gamma: the penalty is lambda / gamma**2 * (norm - gamma)**2.
+        gp_resolution: "final" measures the gradient's norm on images enlarged to the final
+            resolution, as the original does; "current" on those of the stage.
+        drift: weight of the squared scores of reals.
+        ema: how much of the averaged generator a discriminator step keeps.
+        mirror: flip half of the reals left to right.
+        seed: of everything random in initialisation and training.
+
+    Raises:
+        OptionError: a value is out of range, or two do not go together.
+    """
+
+    resolution: int = 1024
+    channels: int = 3
+    label_size: int = 0
+    latent_size: int = 512
+    fmap_base: int = 8192
+    fmap_decay: float = 1.0
+    fmap_max: int = 512
+    fused_scale: bool = False
+    mbstd_group: int = 4
+
+    stabilise_images: int = 600_000
+    fade_images: int = 600_000
+    total_images: int = 15_000_000
+    minibatch: Mapping[int, int] = field(default_factory=_default_minibatch)
+    learning_rate: Mapping[int, float] = field(default_factory=_default_learning_rate)
+    minibatch_repeats: int = 4
+    d_repeats: int = 1
+    simultaneous: bool = False
+    adam_beta1: float = 0.0
+    adam_beta2: float = 0.99
+    adam_epsilon: float = 1e-8
+    gp_lambda: float = 10.0
+    gp_gamma: float = 1.0
+    gp_resolution: Literal["final", "current"] = "final"
+    drift: float = 0.001
+    ema: float = 0.999
+    mirror: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not _is_power_of_two(self.resolution) or self.resolution < 4:
+            raise OptionError(
+                f"a ProGAN doubles its resolution from 4 on, so {self.resolution} cannot be reached; "
+                f"the nearest that can is {_nearest_power_of_two(self.resolution)}"
+            )
+        if self.channels not in (1, 3):
+            raise OptionError(f"images have 1 or 3 channels, not {self.channels}")
+        self._check_ranges()
+        if self.gp_resolution not in ("final", "current"):
+            raise OptionError(f"gp_resolution is 'final' or 'current', not {self.gp_resolution!r}")
+        if self.simultaneous and self.d_repeats != 1:
+            raise OptionError(
+                f"simultaneous updates step both networks once; d_repeats={self.d_repeats} needs "
+                "simultaneous=False"
+            )
+        self._check_by_resolution()
+
+    def _check_ranges(self) -> None:
+        positive = (
+            "latent_size", "fmap_base", "fmap_max", "mbstd_group", "stabilise_images", "fade_images",
+            "total_images", "minibatch_repeats", "d_repeats", "adam_epsilon", "gp_lambda", "gp_gamma",
+        )  # fmt: skip
+        for name in positive:
+            if not getattr(self, name) > 0:
+                raise OptionError(f"{name} must be above 0, not {getattr(self, name)}")
+        for name in ("label_size", "fmap_decay", "drift", "seed"):
+            if not getattr(self, name) >= 0:
+                raise OptionError(f"{name} must not be below 0, not {getattr(self, name)}")
+        for name in ("adam_beta1", "adam_beta2", "ema"):
+            if not 0 <= getattr(self, name) < 1:
+                raise OptionError(f"{name} is at least 0 and below 1, not {getattr(self, name)}")
+        if self.feature_maps(self.resolution) < 1:
+            raise OptionError(
+                f"fmap_base={self.fmap_base} leaves no channel at {self.resolution} x {self.resolution}; "
+                f"it must be at least {math.ceil(2 ** ((math.log2(self.resolution) - 1) * self.fmap_decay))}"
+            )
+
+    def _check_by_resolution(self) -> None:
+        by_resolution: Mapping[str, Mapping[int, float]] = {
+            "minibatch": self.minibatch,
+            "learning_rate": self.learning_rate,
+        }
+        for name, values in by_resolution.items():
+            if 4 not in values:
+                raise OptionError(f"{name} needs a value from resolution 4 on; it has {dict(values)}")
+            for resolution, value in values.items():
+                if not _is_power_of_two(resolution) or value <= 0:
+                    raise OptionError(f"{name} has {value} from resolution {resolution} on, which is no use")
+        for resolution in self.resolutions:
+            minibatch = self.minibatch_at(resolution)
+            group = min(self.mbstd_group, minibatch)
+            if minibatch % group:
+                raise OptionError(
+                    f"at {resolution} x {resolution} the minibatch of {minibatch} cannot be cut into groups "
+                    f"of mbstd_group={group}; take a minibatch of {minibatch - minibatch % group}, or "
+                    f"mbstd_group={minibatch} for the whole minibatch"
+                )
+
+    @property
+    def resolutions(self) -> tuple[int, ...]:
+        """4, 8, ... up to the final one."""
+        return tuple(4 << i for i in range(self.resolution.bit_length() - 2))
+
+    def feature_maps(self, resolution: int) -> int:
+        """Channels of the block at a resolution; at 2, of the discriminator's dense layer.
+
+        min(fmap_base / 2**(s * fmap_decay), fmap_max) with s = log2(resolution) - 1.
+
+        Source: `nf` in networks.py of Karras et al. 2018.
+        """
+        s = resolution.bit_length() - 2
+        return min(int(self.fmap_base / 2.0 ** (s * self.fmap_decay)), self.fmap_max)
+
+    def minibatch_at(self, resolution: int) -> int:
+        """Images in a step at this resolution."""
+        return self.minibatch[max(r for r in self.minibatch if r <= resolution)]
+
+    def learning_rate_at(self, resolution: int) -> float:
+        """Adam's step size at this resolution."""
+        return self.learning_rate[max(r for r in self.learning_rate if r <= resolution)]
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as JSON's own types; `from_json` reads them back."""
+        out: dict[str, Any] = {}
+        for each in fields(self):
+            value = getattr(self, each.name)
+            out[each.name] = {str(k): v for k, v in value.items()} if isinstance(value, Mapping) else value
+        return out
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> ProGANConfig:
+        """The configuration that `to_json` wrote.
+
+        Raises:
+            OptionError: a field is unknown, of another type, or out of range.
+        """
+        known = {each.name: each for each in fields(cls)}
+        unknown = sorted(set(data) - set(known))
+        if unknown:
+            raise OptionError(
+                f"this version knows no ProGAN option {', '.join(unknown)}; a newer one may have written it"
+            )
+        values = dict(data)
+        try:
+            for name in ("minibatch", "learning_rate"):
+                if name in values:
+                    values[name] = {int(k): v for k, v in values[name].items()}
+            return cls(**values)
+        except (TypeError, ValueError, AttributeError) as error:
+            if isinstance(error, OptionError):
+                raise
+            raise OptionError(f"a ProGAN configuration has a field of the wrong type: {error}") from error
+
+
+def _is_power_of_two(value: int) -> bool:
+    return value > 0 and value & (value - 1) == 0
+
+
+def _nearest_power_of_two(value: int) -> int:
+    return int(2 ** max(2, round(math.log2(max(value, 1)))))
+
+
+PRESETS: Mapping[str, ProGANConfig] = {
+    # The paper's networks as its first released configuration trains them: plain convolutions, the
+    # standard deviation over the whole minibatch, which is at most 16.
+    "celebahq-1024-v1": ProGANConfig(
+        mbstd_group=16,
+        stabilise_images=800_000,
+        fade_images=800_000,
+        total_images=19_000_000,
+        minibatch={4: 16, 256: 14, 512: 6, 1024: 3},
+        mirror=True,
+    ),
+    # The later, faster configuration for one GPU: fused convolutions, large early minibatches.
+    "celebahq-1024-v2": ProGANConfig(
+        fused_scale=True,
+        total_images=12_000_000,
+        minibatch={4: 128, 32: 64, 64: 32, 128: 16, 256: 8, 512: 4},
+        learning_rate={4: 0.001, 1024: 0.0015},
+        mirror=True,
+    ),
+    # Without mirroring, as the full bedroom and dog sets were trained; the other categories, of
+    # 100,000 images each, had it on.
+    "lsun-256": ProGANConfig(
+        resolution=256,
+        mbstd_group=16,
+        stabilise_images=800_000,
+        fade_images=800_000,
+        total_images=20_000_000,
+    ),
+    # The run with an inception score of 8.80: both networks step at once, and a penalty target of
+    # 750 lets the critic be steep.
+    "cifar10-32": ProGANConfig(
+        resolution=32,
+        latent_size=128,
+        fmap_base=4096,
+        fmap_max=128,
+        mbstd_group=16,
+        stabilise_images=400_000,
+        fade_images=400_000,
+        total_images=20_000_000,
+        gp_gamma=750.0,
+        simultaneous=True,
+    ),
+}
+
+
+def preset(name: str) -> ProGANConfig:
+    """The configuration of that name.
+
+    Raises:
+        OptionError: there is none; the message lists them.
+    """
+    if name not in PRESETS:
+        raise OptionError(f"there is no preset {name!r}; there are {', '.join(PRESETS)}")
+    return PRESETS[name]
