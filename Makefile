@@ -1,0 +1,41 @@
+# On a fresh machine with Python 3.10 or newer, git and make:
+#   make demo    trains a small ProGAN on procedural images and scores every stage (minutes, CPU)
+#   make test    runs the tests
+# Both make a virtual environment in .venv the first time. `make test PYTHON=python3.12` chooses the Python.
+
+PYTHON ?= python3
+PYTEST_ARGS ?=
+
+BIN := .venv/bin
+INSTALLED := .venv/installed
+
+.PHONY: help demo test lint check clean
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+demo: $(INSTALLED)
+	$(BIN)/python -m benchmarks.stages --out runs/demo
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+check: lint test
+
+clean:
+	rm -rf .venv build dist runs
+
+# pip comes last into a new environment, so an interrupted one is made again.
+$(INSTALLED): pyproject.toml
+	@test -x $(BIN)/pip || $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and \
+	    "Python 3.10 or newer is needed, this is " + sys.version.split()[0] + "; make ... PYTHON=python3.12 chooses another")'
+	test -x $(BIN)/pip || $(PYTHON) -m venv .venv
+	@echo "Installing into .venv; PyTorch is large, the first time takes minutes."
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
+	@touch $@

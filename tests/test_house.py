@@ -1,0 +1,116 @@
+"""What holds for the project as a whole: its public names, its imports, and what it leaves alone.
+
+Who may import whom is checked by import-linter (`make lint`), not here.
+"""
+
+import inspect
+import random
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import pgmetrics
+
+ROOT = Path(__file__).parents[1]
+# Each costs a tenth of a second to several seconds; `--help` has 0.4 s for everything.
+HEAVY = {"torch", "torchvision", "pandas", "scipy", "numpy", "PIL", "safetensors"}
+
+
+def loaded_by(code):
+    """The heavy packages that a fresh interpreter has loaded after running the code."""
+    report = "\nimport sys\nprint('loaded:', *sorted({name.partition('.')[0] for name in sys.modules}))"
+    done = subprocess.run([sys.executable, "-c", code + report], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    return HEAVY & set(done.stdout.rpartition("loaded:")[2].split())
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["pgmetrics", "pgmetrics.cli", "pgmetrics.errors", "pgmetrics.results", "reference_models.progan.cli"],
+)
+def test_importing_pulls_in_nothing_heavy(module):
+    assert loaded_by(f"import {module}") == set()
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments"),
+    [
+        ("pgmetrics.cli", ["--help"]),
+        ("pgmetrics.cli", ["--version"]),
+        ("pgmetrics.cli", ["swd", "--help"]),
+        ("pgmetrics.cli", ["ms-ssim", "--help"]),
+        ("pgmetrics.cli", ["evaluate", "--help"]),
+        ("pgmetrics.cli", ["check", "--help"]),
+        ("reference_models.progan.cli", ["--help"]),
+        ("reference_models.progan.cli", ["train", "--help"]),
+        ("reference_models.progan.cli", ["sample", "--help"]),
+        ("reference_models.progan.cli", ["inspect", "--help"]),
+    ],
+)
+def test_help_waits_for_nothing_heavy(module, arguments):
+    # A choice whose values come from the registry of metrics would load torch for them.
+    assert loaded_by(f"from {module} import main\nmain({arguments!r}, standalone_mode=False)") == set()
+
+
+def test_every_public_name_exists_and_says_what_it_is():
+    # A name in the list whose home moved fails only when a user asks for it.
+    for name in pgmetrics.__all__:
+        assert name == "__version__" or inspect.getdoc(getattr(pgmetrics, name)), name
+    with pytest.raises(AttributeError, match="no attribute 'sdw'"):
+        pgmetrics.sdw  # noqa: B018
+
+
+def test_type_checkers_see_the_public_names():
+    # The list exists twice, for the interpreter and for type checkers: mypy would call a name that is
+    # missing from the second an error in the user's code.
+    source = (ROOT / "pgmetrics" / "__init__.py").read_text()
+    seen = set(re.findall(r"^    from pgmetrics\S* import \w+ as (\w+)$", source, re.MULTILINE))
+    assert seen == set(pgmetrics.__all__) - {"__version__"}
+
+
+def test_every_public_name_is_documented():
+    documents = (ROOT / "README.md").read_text() + (ROOT / "docs" / "architecture.md").read_text()
+    undocumented = [name for name in pgmetrics.__all__ if not re.search(rf"\b{name}\b", documents)]
+    assert undocumented == ["__version__"]
+
+
+def test_there_is_one_version():
+    # Bumping one of three leaves a release that calls itself by its predecessor's name.
+    project = (ROOT / "pyproject.toml").read_text()
+    citation = (ROOT / "CITATION.cff").read_text()
+    assert f'\nversion = "{pgmetrics.__version__}"\n' in project
+    assert f"\nversion: {pgmetrics.__version__}\n" in citation
+
+
+def small_images(count):
+    """Random bytes, from a generator of the test's own."""
+    return np.random.default_rng(7).integers(0, 256, (count, 3, 32, 32), dtype=np.uint8)
+
+
+def test_an_evaluation_leaves_the_callers_random_numbers_and_settings_alone():
+    # A metric that seeds torch, or draws from np.random, makes the training it watches another one.
+    if "evaluate" not in pgmetrics.__all__:
+        pytest.skip("pgmetrics.evaluate does not exist yet")
+
+    def surroundings():
+        return (
+            random.getstate(),
+            [np.asarray(part).tolist() for part in np.random.get_state()],  # noqa: NPY002
+            torch.get_rng_state().tolist(),
+            torch.get_default_dtype(),
+            torch.get_num_threads(),
+            torch.is_grad_enabled(),
+            torch.are_deterministic_algorithms_enabled(),
+            torch.get_float32_matmul_precision(),
+            torch.backends.cudnn.benchmark,
+        )
+
+    before = surroundings()
+    images = small_images(16)
+    pgmetrics.evaluate(images, images[::-1].copy(), metrics=["swd", "ms-ssim"], num_images=16, seed=0)
+    assert surroundings() == before

@@ -1,0 +1,154 @@
+"""What the README shows works: its Python runs, its commands and their options exist.
+
+Python blocks run top to bottom in one namespace, in an empty directory. One that cannot run (it needs a
+GPU, or the reader's own files) has `<!-- not run: REASON -->` on the line before it.
+"""
+
+import importlib
+import importlib.util
+import re
+import shlex
+from pathlib import Path
+from typing import NamedTuple
+
+import click
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SCRIPTS = {"pgmetrics": "pgmetrics.cli", "progan": "reference_models.progan.cli"}
+# Commands of others, which the tests take on trust.
+FOREIGN = {"cd", "git", "pip", "source", "."}
+
+
+class Fence(NamedTuple):
+    language: str
+    line: int
+    text: str
+    not_run: bool
+
+
+def fences(markdown):
+    """The fenced blocks of a text."""
+    pattern = r"^(?P<skip><!-- not run: \S.*-->\n+)?```(?P<language>\w+)\n(?P<text>.*?)^```$"
+    return [
+        Fence(
+            match["language"],
+            markdown.count("\n", 0, match.start("text")) + 1,
+            match["text"],
+            match["skip"] is not None,
+        )
+        for match in re.finditer(pattern, markdown, re.MULTILINE | re.DOTALL)
+    ]
+
+
+def commands(markdown):
+    """(line, command) of every `$ ` line in console blocks; a backslash continues a line."""
+    for fence in fences(markdown):
+        if fence.language == "console":
+            joined = fence.text.replace("\\\n", " ")
+            for text in re.findall(r"^\$ (.*)$", joined, re.MULTILINE):
+                yield pytest.param(text, id=f"line{fence.line}-{text[:40]}")
+
+
+def check_command(text):
+    """Refuse a command that does not exist, or an option that it does not take."""
+    program, *arguments = shlex.split(text, comments=True)
+    if program in SCRIPTS:
+        _check_click(importlib.import_module(SCRIPTS[program]).main, arguments, text)
+    elif program == "make":
+        targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+        assert {argument for argument in arguments if "=" not in argument} <= set(targets), text
+    elif program.startswith("python"):
+        assert arguments[0] == "-m", text
+        assert importlib.util.find_spec(arguments[1]), text
+    else:
+        assert program in FOREIGN, f"{text}: is {program!r} a command the reader has?"
+
+
+def _check_click(command, arguments, text):
+    context = click.Context(command)
+    while isinstance(command, click.Group) and arguments and not arguments[0].startswith("-"):
+        name, *arguments = arguments
+        command = command.get_command(context, name)
+        assert command is not None, f"{text}: there is no command {name!r}"
+        context = click.Context(command, parent=context)
+    known = {option for parameter in command.get_params(context) for option in parameter.opts}
+    known |= {option for parameter in command.get_params(context) for option in parameter.secondary_opts}
+    for argument in arguments:
+        if re.match(r"--?[a-z]", argument):
+            assert argument.partition("=")[0] in known, f"{text}: {command.name} has no {argument}"
+
+
+README = (ROOT / "README.md").read_text()
+
+
+@pytest.mark.slow
+def test_the_readmes_python_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    namespace = {"__name__": "readme"}
+    blocks = [fence for fence in fences(README) if fence.language == "python" and not fence.not_run]
+    if not blocks:
+        pytest.skip("the README holds no Python that can run")
+    for fence in blocks:
+        # The empty lines make a traceback name the README's own line.
+        code = compile("\n" * (fence.line - 1) + fence.text, "README.md", "exec")
+        exec(code, namespace)
+
+
+@pytest.mark.parametrize("text", list(commands(README)))
+def test_the_readmes_commands_exist(text):
+    check_command(text)
+
+
+def test_every_fence_of_the_readme_was_understood():
+    # A block opened with `~~~`, indented, or never closed would silently not be tested.
+    marks = re.findall(r"^\s*(?:```|~~~)", README, re.MULTILINE)
+    assert len(marks) == 2 * len(fences(README))
+
+
+# The checks themselves.
+
+
+def test_fences_are_found_with_their_place():
+    text = "a\n```python\nx = 1\n```\n<!-- not run: needs a GPU -->\n```python\ny\n```\n```text\nz\n```\n"
+    assert fences(text) == [
+        Fence("python", 3, "x = 1\n", False),
+        Fence("python", 7, "y\n", True),
+        Fence("text", 10, "z\n", False),
+    ]
+
+
+def test_a_command_over_two_lines_is_one():
+    text = "```console\n$ make demo\nsome output\n$ make \\\n    test  # all of it\n```\n"
+    assert [parameter.values[0].split() for parameter in commands(text)] == [
+        ["make", "demo"],
+        ["make", "test", "#", "all", "of", "it"],
+    ]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "make tests",
+        "conda install pgmetrics",
+        "python -m benchmarks.no_such_benchmark",
+        "pgmetrics sdw --real a --fake b",
+        "pgmetrics swd --reals a --fake b",
+        "progan sample run.safetensors --number 3",
+    ],
+)
+def test_a_wrong_command_is_noticed(wrong):
+    with pytest.raises(AssertionError, match=re.escape(wrong)):
+        check_command(wrong)
+
+
+@pytest.mark.parametrize(
+    "right",
+    [
+        "make test PYTHON=python3.12",
+        "pgmetrics --version",
+        "pgmetrics swd --real a.zip --fake progan:run.safetensors,seed=3 --num-images=64",
+    ],
+)
+def test_a_right_command_passes(right):
+    check_command(right)
