@@ -1,0 +1,93 @@
+"""Descriptors: 7 x 7 neighbourhoods of a pyramid level, and their standardisation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+PATCH = 7
+"""Side of a neighbourhood in pixels."""
+
+FLAT = 1e-5
+"""Grey levels; a channel that varies less over a whole set is standardised to zeros."""
+
+
+def gather_patches(level: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """The 7 x 7 neighbourhoods whose top left corners are given.
+
+    Args:
+        level: float [N, C, H, W]; fastest in channels-last memory, where a patch is seven runs.
+        rows, columns: int64 [N, P], corners in 0 ... H - 7 and 0 ... W - 7.
+
+    Returns:
+        [N * P, 49 C], image by image; components ordered row, column, channel. The published code
+        has channel, column, row: a fixed permutation, which no random direction can tell.
+    """
+    n, c, h, w = level.shape
+    pixels = level.permute(0, 2, 3, 1).contiguous()
+    image = torch.arange(n, device=level.device)[:, None]
+    corner = (image * h + rows) * w + columns
+    run = (corner[..., None] + w * torch.arange(PATCH, device=level.device)).reshape(-1)
+    # Row i of this view is the PATCH pixels from pixel i on; views overlap, so nothing is copied yet.
+    runs = pixels.as_strided((n * h * w - PATCH + 1, PATCH * c), (c, 1))
+    return runs.index_select(0, run).view(-1, PATCH * PATCH * c)
+
+
+@dataclass(frozen=True)
+class ChannelStatistics:
+    """Mean and standard deviation of each channel over a whole set of descriptors.
+
+    Attributes:
+        mean, std: float64 [C], in grey levels; population standard deviation. A flat channel
+            (below `FLAT`) has the standard deviation infinity, which standardises it to zeros.
+        flat: names the channels, 0 to C - 1, that are flat.
+    """
+
+    mean: Tensor
+    std: Tensor
+    flat: tuple[int, ...]
+
+
+def channel_moments(descriptors: Tensor, channels: int, num_images: int) -> Tensor:
+    """Each image's own mean and variance per channel, from which `channel_statistics` is made.
+
+    Per image, so that a set's statistics do not depend on how it was cut into blocks.
+
+    Args:
+        descriptors: float [num_images * P, D], image by image, channels fastest along D.
+
+    Returns:
+        float64 [num_images, 2, C] on the CPU: means, then population variances, over the image's
+        descriptors.
+    """
+    values = descriptors.view(num_images, -1, channels)
+    # Around one of its own values a constant channel gives exact zeros and no channel cancels, so
+    # that float32 suffices within an image: sums of squares around zero would lose a small
+    # deviation beside a large mean.
+    pivot = values[:, :1]
+    shifted = values - pivot
+    mean = shifted.mean(1).to("cpu", torch.float64)
+    variance = shifted.square_().mean(1).to("cpu", torch.float64) - mean.square()
+    return torch.stack((mean + pivot[:, 0].to("cpu", torch.float64), variance.clamp_min_(0)), dim=1)
+
+
+def channel_statistics(moments: Iterable[Tensor]) -> ChannelStatistics:
+    """Statistics of all descriptors of a set, from the moments of its images.
+
+    Args:
+        moments: float64 [N_i, 2, C], pieces of `channel_moments` in image order; every image
+            counts the same.
+
+    Source: `finalize_descriptors` in sliced_wasserstein.py of Karras et al. 2018. Combined in
+    float64, where the published code's float32 drifts by up to 7e-4 at 2**21 descriptors.
+    """
+    means, variances = torch.cat(list(moments)).unbind(1)
+    mean = means.mean(0)
+    std = (variances.mean(0) + (means - mean).square().mean(0)).sqrt()
+    flat = std < FLAT
+    return ChannelStatistics(
+        mean, std.masked_fill(flat, torch.inf), tuple(int(c) for c in flat.nonzero().flatten())
+    )
