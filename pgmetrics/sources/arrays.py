@@ -1,0 +1,354 @@
+"""Images that are one array: in memory, in `.npy` and `.npz` files, or items of a torch Dataset."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import struct
+import sys
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from typing import IO, Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from pgmetrics.errors import SourceError
+from pgmetrics.images import grey_to_rgb, to_bytes
+from pgmetrics.sources.base import ImageSource
+from pgmetrics.sources.decode import pil_to_rgb
+from pgmetrics.sources.folder import open_zip
+
+NPY_MAGIC = b"\x93NUMPY"
+
+_PIECE = 1 << 22  # bytes unpacked or digested at a time
+_PROBES = 64  # items of a Dataset that stand for all of them in its fingerprint
+_SIDES = {"NHWC": (1, 2), "NCHW": (2, 3), "NHW": (1, 2)}
+
+
+class ArraySource(ImageSource):
+    """Images along the first axis of a NumPy array or a torch tensor in memory.
+
+    Args:
+        images: array [N, H, W, C], [N, C, H, W] or [N, H, W], or tensor [N, C, H, W], with one
+            channel or three; uint8, unless `value_range` is given.
+        value_range: of floats, the values that become 0 and 255, such as (-1, 1).
+        layout: NHWC or NCHW, where an array's shape leaves both possible.
+        name: for messages and provenance.
+
+    Raises:
+        SourceError: dtype or shape are not these; the message says what was found.
+    """
+
+    def __init__(
+        self,
+        images: Any,
+        *,
+        value_range: tuple[float, float] | None = None,
+        layout: str | None = None,
+        name: str = "array",
+    ) -> None:
+        super().__init__()
+        self.name = name
+        self._images = images
+        self._value_range = value_range
+        self._layout = _layout_of(tuple(images.shape), is_tensor(images), layout, name)
+        _check_type(str(images.dtype), value_range, name)
+        self.order_key = f"array of {len(images)}"
+        self.fingerprint = f"array:{_digest(_pieces(images))},{self._layout},range={value_range}"
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    @property
+    def resolution(self) -> tuple[int, int]:
+        height, width = _SIDES[self._layout]
+        return int(self._images.shape[height]), int(self._images.shape[width])
+
+    def _read(self, indices: Sequence[int]) -> NDArray[np.uint8]:
+        return _rgb_bytes(self._images[list(indices)], self._layout, self._value_range, self.name)
+
+
+class FileArraySource(ImageSource):
+    """A `.npy` file or an array of an `.npz`, of which only the images asked for are read.
+
+    A deflated array cannot be entered in its middle: it is unpacked once, piece by piece, into an
+    unnamed temporary file, which the system removes with the process.
+    """
+
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        self.name = path
+        self._array: NDArray[Any] | None = None
+        try:
+            with open(path, "rb") as file:
+                is_npy = file.read(len(NPY_MAGIC)) == NPY_MAGIC
+            self._member = None if is_npy else _image_member(path)
+            with self._stream() as stream:
+                shape, self._fortran, dtype = _npy_header(stream)
+                self._data_start = stream.tell()
+            status = os.stat(path)
+            size = status.st_size if self._member is None else self._member.file_size
+        except (OSError, ValueError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+            raise _as_refusal(error, path) from error
+        self._layout = _layout_of(shape, False, None, path)
+        if str(dtype) != "uint8":
+            raise SourceError(
+                f"{path} holds values of dtype {dtype}; uint8 images are needed: load it and give "
+                "pgmetrics.sources.array(x, value_range=(low, high))"
+            )
+        self._shape = shape
+        if size < self._data_start + math.prod(shape):
+            raise SourceError(f"{path} is incomplete: its header announces {list(shape)}")
+        stamp = status.st_mtime_ns if self._member is None else self._member.CRC
+        self.order_key = f"array of {len(self)}"
+        self.fingerprint = f"npy:{size},{stamp},{shape}"
+
+    def __len__(self) -> int:
+        return self._shape[0]
+
+    def __getstate__(self) -> dict[str, object]:
+        return self.__dict__ | {"_array": None}  # another process opens the file itself
+
+    @property
+    def resolution(self) -> tuple[int, int]:
+        height, width = _SIDES[self._layout]
+        return self._shape[height], self._shape[width]
+
+    def _read(self, indices: Sequence[int]) -> NDArray[np.uint8]:
+        if self._array is None:
+            try:
+                self._array = self._map()
+            except (OSError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+                raise _as_refusal(error, self.name) from error
+        return _rgb_bytes(np.asarray(self._array[list(indices)]), self._layout, None, self.name)
+
+    def _stream(self) -> IO[bytes]:
+        if self._member is None:
+            return open(self.name, "rb")
+        with open_zip(self.name) as archive:
+            return archive.open(self._member)  # keeps the file open by itself
+
+    def _map(self) -> NDArray[np.uint8]:
+        order: Literal["C", "F"] = "F" if self._fortran else "C"
+        if self._member is not None and self._member.compress_type != zipfile.ZIP_STORED:
+            unpacked = tempfile.TemporaryFile()
+            with unpacked, self._stream() as stream:
+                while piece := stream.read(_PIECE):
+                    unpacked.write(piece)
+                unpacked.flush()
+                start = self._data_start
+                return np.memmap(unpacked, np.uint8, "r", start, self._shape, order)
+        start = self._data_start
+        if self._member is not None:
+            with open(self.name, "rb") as file:
+                file.seek(self._member.header_offset)
+                lengths = struct.unpack_from("<HH", file.read(30), 26)
+            start += self._member.header_offset + 30 + sum(lengths)
+        return np.memmap(self.name, np.uint8, "r", start, self._shape, order)
+
+
+class MapDataset(Protocol):
+    """A map-style Dataset, as torch defines it."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int, /) -> Any: ...
+
+
+class DatasetSource(ImageSource):
+    """A map-style Dataset whose items are images, or tuples that begin with one.
+
+    An item is a PIL image, an array [H, W], [H, W, C] or [C, H, W], or a tensor [C, H, W]. Random
+    augmentation must be switched off: an image has to be the same whenever it is asked for.
+    The fingerprint is made from 64 items, evenly spread, and their number.
+
+    Args:
+        items: the Dataset.
+        value_range: of floats, the values that become 0 and 255; (0, 1) after torchvision's ToTensor.
+        name: for messages and provenance; the Dataset's class if left out.
+    """
+
+    def __init__(
+        self,
+        items: MapDataset,
+        *,
+        value_range: tuple[float, float] | None = None,
+        name: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.name = name or type(items).__name__
+        self._items = items
+        self._value_range = value_range
+        if not len(items):
+            raise SourceError(f"{self.name} is empty")
+        first = self._image(0)
+        self._resolution = first.shape[1], first.shape[2]
+        self.order_key = f"dataset of {len(items)}"
+        probes = sorted({int(i) for i in np.linspace(0, len(items) - 1, _PROBES)})
+        content = _digest(self._image(probe) for probe in probes)
+        self.fingerprint = f"dataset:{content},n={len(items)},range={value_range}"
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    @property
+    def resolution(self) -> tuple[int, int]:
+        return self._resolution
+
+    def _read(self, indices: Sequence[int]) -> NDArray[np.uint8]:
+        images = np.empty((len(indices), 3, *self._resolution), np.uint8)
+        for place, index in zip(images, indices, strict=True):
+            image = self._image(index)
+            if image.shape != place.shape:
+                height, width = self._resolution
+                raise SourceError(
+                    f"{self.name} holds images of different sizes: item 0 is {height} × {width}, "
+                    f"item {index} is {image.shape[1]} × {image.shape[2]}; resize them in the Dataset"
+                )
+            place[:] = image
+        return images
+
+    def _image(self, index: int) -> NDArray[np.uint8]:
+        item = self._items[index]
+        if isinstance(item, (tuple, list)) and item:
+            item = item[0]
+        name = f"item {index} of {self.name}"
+        if isinstance(item, Image.Image):
+            return pil_to_rgb(item, name)
+        if not (is_tensor(item) or isinstance(item, np.ndarray)):
+            raise SourceError(
+                f"{name} is of type {type(item).__name__}; an image, an array, a tensor, or a tuple "
+                "that begins with one is needed"
+            )
+        _check_type(str(item.dtype), self._value_range, name)
+        layout = _layout_of((1, *item.shape), is_tensor(item), None, name)
+        return _rgb_bytes(item[None], layout, self._value_range, name)[0]
+
+
+def is_tensor(images: object) -> bool:
+    """Whether this is a torch tensor; asking does not import torch."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(images, torch.Tensor)
+
+
+def to_numpy(images: Any) -> NDArray[Any]:
+    """An array as it is; a tensor of any device and type as an array."""
+    if isinstance(images, np.ndarray):
+        return images
+    images = images.detach().cpu()
+    if images.dtype.is_floating_point:
+        images = images.float()  # NumPy has no bfloat16
+    numpy: NDArray[Any] = images.numpy()
+    return numpy
+
+
+def _rgb_bytes(
+    images: Any, layout: str, value_range: tuple[float, float] | None, name: str
+) -> NDArray[np.uint8]:
+    pixels = to_numpy(images)
+    if layout == "NHW":
+        pixels = pixels[:, None]
+    elif layout == "NHWC":
+        pixels = pixels.transpose(0, 3, 1, 2)
+    if value_range is not None and pixels.dtype != np.uint8:
+        pixels = to_bytes(pixels, value_range, name)
+    rgb: NDArray[np.uint8] = np.ascontiguousarray(grey_to_rgb(pixels))
+    return rgb
+
+
+def _layout_of(shape: tuple[int, ...], is_tensor: bool, layout: str | None, name: str) -> str:
+    """Which axis holds the channels.
+
+    Raises:
+        SourceError: no axis can, or two can; the message gives the shape.
+    """
+    found = f"{name} has shape {list(shape)}"
+    if layout not in (None, "NHWC", "NCHW"):
+        raise SourceError(f"layout is NHWC or NCHW, not {layout!r}")
+    if 0 in shape:
+        raise SourceError(f"{found}: it holds no images")
+    if len(shape) == 3 and layout is None and shape[2] > 4:
+        return "NHW"
+    channels = (1, 3)
+    possible = (
+        []
+        if len(shape) != 4
+        else [
+            candidate
+            for candidate, axis in (("NHWC", 3), ("NCHW", 1))
+            if shape[axis] in channels and layout in (None, candidate)
+        ]
+    )
+    if is_tensor:
+        possible = [candidate for candidate in possible if candidate == "NCHW"]
+    if len(possible) == 1:
+        return possible[0]
+    if possible:
+        raise SourceError(f"{found}, which could be NHWC or NCHW; layout= says which")
+    raise SourceError(f"{found}; {'[N, 3, H, W]' if is_tensor else '[N, H, W, 3] or [N, 3, H, W]'} is needed")
+
+
+def _check_type(dtype: str, value_range: tuple[float, float] | None, name: str) -> None:
+    dtype = dtype.removeprefix("torch.")
+    if dtype == "uint8":
+        return
+    if "float" not in dtype:
+        raise SourceError(f"{name} has dtype {dtype}; uint8 or floats with a value_range are needed")
+    if value_range is None:
+        raise SourceError(
+            f"{name} has dtype {dtype}: which values are black and white? Give "
+            "value_range=(-1, 1) or what it is to pgmetrics.sources.array or .dataset"
+        )
+
+
+def _image_member(path: str) -> zipfile.ZipInfo:
+    """The array of an `.npz` that holds images: `arr_0`, or the only one of four dimensions."""
+    with open_zip(path) as archive:
+        arrays = [info for info in archive.infolist() if info.filename.endswith(".npy")]
+        names = ", ".join(info.filename.removesuffix(".npy") for info in arrays)
+        found = [info for info in arrays if info.filename == "arr_0.npy"]
+        if not found:
+            for info in arrays:
+                with archive.open(info) as stream:
+                    shape, _, dtype = _npy_header(stream)
+                if len(shape) == 4 and dtype == np.uint8:
+                    found.append(info)
+    if len(found) == 1:
+        return found[0]
+    if {"mu.npy", "sigma.npy"} <= {info.filename for info in arrays}:
+        raise SourceError(f"{path} holds statistics of features (mu and sigma), not images")
+    raise SourceError(
+        f"{path} holds {len(found)} arrays that could be images among {names or 'no arrays'}; "
+        "one called arr_0, uint8 [N, H, W, 3], is needed"
+    )
+
+
+def _npy_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    version = np.lib.format.read_magic(stream)
+    if version == (1, 0):
+        return np.lib.format.read_array_header_1_0(stream)
+    return np.lib.format.read_array_header_2_0(stream)
+
+
+def _as_refusal(error: Exception, path: str) -> SourceError:
+    if isinstance(error, SourceError):
+        return error
+    return SourceError(f"{path} cannot be read: {str(error).strip() or type(error).__name__}")
+
+
+def _pieces(images: Any) -> Iterator[NDArray[Any]]:
+    step = max(_PIECE * len(images) // max(images.nbytes, 1), 1)
+    for start in range(0, len(images), step):
+        yield to_numpy(images[start : start + step])
+
+
+def _digest(pieces: Iterator[NDArray[Any]]) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for piece in pieces:
+        digest.update(f"{piece.dtype}{piece.shape[1:]}".encode())
+        digest.update(np.ascontiguousarray(piece).data)
+    return digest.hexdigest()

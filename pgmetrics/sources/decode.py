@@ -1,0 +1,272 @@
+"""One file's bytes become one uint8 RGB image, or one line that says why not."""
+
+from __future__ import annotations
+
+import io
+import sys
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, ImageFile, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin
+
+from pgmetrics.errors import OptionError, SourceError
+from pgmetrics.sources.resize import check_policy, resize_image
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+ROTATED = "EXIF rotation ignored"
+OPAQUE = "opaque alpha dropped"
+TRANSPARENT = "transparency resolved as asked"
+SIXTEEN = "16-bit scaled to 8-bit"
+
+# Pillow's registry of formats is filled on import; these two are not among its first five.
+_FORMATS = ("PNG", "JPEG", TiffImagePlugin.TiffImageFile.format, WebPImagePlugin.WebPImageFile.format, "BMP")
+# Pillow turns a TIFF by its orientation while loading, unlike every other format.
+_UNDO_TIFF_ROTATION = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How files become images; part of a source's fingerprint.
+
+    Attributes:
+        resolution: side in pixels that every image is brought to; goes with `resize`.
+        resize: a policy of `resize.POLICIES`, or None to take images as they are.
+        alpha: what becomes of real transparency: on `white`, on `black`, or `drop` the channel;
+            None refuses it.
+        bits: 8 scales 16-bit images by 1/257, rounded; None refuses them.
+    """
+
+    resolution: int | None = None
+    resize: str | None = None
+    alpha: str | None = None
+    bits: int | None = None
+
+    def __post_init__(self) -> None:
+        check_policy(self.resize, self.resolution)
+        if self.alpha not in (None, "white", "black", "drop"):
+            raise OptionError(f"alpha is white, black or drop, not {self.alpha!r}")
+        if self.bits not in (None, 8):
+            raise OptionError(f"bits is 8 or left out, not {self.bits!r}")
+
+    def __str__(self) -> str:
+        return f"resolution={self.resolution},resize={self.resize},alpha={self.alpha},bits={self.bits}"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a file says about itself, before any decoding rule is applied.
+
+    Attributes:
+        format: PNG, JPEG, ...
+        mode: Pillow's word for the channels and their type.
+        size: height and width in pixels, as stored.
+        frames: 1 for a still image.
+        sixteen: whether a channel has 16 bits.
+        orientation: how EXIF asks a viewer to turn or flip the image, 2 to 8; otherwise 1.
+    """
+
+    format: str
+    mode: str
+    size: tuple[int, int]
+    frames: int
+    sixteen: bool
+    orientation: int
+
+    @property
+    def rotated(self) -> bool:
+        return self.orientation in _UNDO_TIFF_ROTATION
+
+
+@contextmanager
+def quiet_pillow() -> Iterator[None]:
+    """Keep Pillow's remarks about metadata and large images off the terminal.
+
+    Around many images rather than one, since entering costs as much as a small image's decoding.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def decode(data: bytes, name: str, decoding: Decoding, notes: Counter[str]) -> NDArray[np.uint8]:
+    """The image in a file's bytes.
+
+    Args:
+        data: the whole file.
+        name: for messages.
+        decoding: the rules.
+        notes: what was done to the image that its owner may want to know is counted here.
+
+    Returns:
+        uint8 [3, H, W], possibly a view with other strides.
+
+    Raises:
+        SourceError: naming the file: it is damaged, not an image, or needs a rule not given.
+    """
+    try:
+        with open_image(data) as image:
+            facts = facts_of(image)
+            if refusal := _refusal(facts, decoding):
+                raise SourceError(f"{name} {refusal}")
+            image.load()
+            if facts.sixteen:
+                image = _eight_bits(image, data)
+                notes[SIXTEEN] += 1
+            rgb = _to_rgb(image, name, decoding.alpha, notes)
+            if facts.rotated:
+                notes[ROTATED] += 1
+                if facts.format == "TIFF":
+                    rgb = rgb.transpose(_UNDO_TIFF_ROTATION[facts.orientation])
+            if decoding.resize is not None and decoding.resolution is not None:
+                rgb = resize_image(rgb, decoding.resize, decoding.resolution)
+            return _planes(rgb)
+    except SourceError:
+        raise
+    except (MemoryError, Image.DecompressionBombError) as error:
+        raise SourceError(f"{name} is too large to decode safely: {_first_line(error)}") from error
+    except Exception as error:  # Pillow's decoders raise whatever a damaged file leads them to
+        raise SourceError(f"{name} cannot be read: {_reason(error)}") from error
+
+
+def facts_of(image: Image.Image) -> Facts:
+    """What an opened image says about itself; must be asked before its pixels are loaded."""
+    rawmodes = [_rawmode(tile) for tile in getattr(image, "tile", [])]
+    orientation = 1
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        orientation = image.tag_v2.get(ExifTags.Base.Orientation, 1)
+    elif image.info.keys() & {"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"}:
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    width, height = image.size
+    if isinstance(image, TiffImagePlugin.TiffImageFile) and orientation in (5, 6, 7, 8):
+        width, height = height, width  # Pillow announces the turned size
+    return Facts(
+        format=image.format or "unknown",
+        mode=image.mode,
+        size=(height, width),
+        frames=getattr(image, "n_frames", 1),
+        sixteen=image.mode.startswith("I;16") or any(";16" in rawmode for rawmode in rawmodes),
+        orientation=orientation,
+    )
+
+
+def open_image(data: bytes) -> Image.Image:
+    """An image whose header has been read, in one of the formats that are taken."""
+    return Image.open(io.BytesIO(data), formats=_FORMATS)
+
+
+def pil_to_rgb(image: Image.Image, name: str, alpha: str | None = None) -> NDArray[np.uint8]:
+    """An image already in memory, by the rules that hold for files: uint8 [3, H, W].
+
+    Raises:
+        SourceError: it is transparent and `alpha` is None, or its mode has more than 8 bits.
+    """
+    if image.mode.startswith("I") or image.mode == "F":
+        raise SourceError(f"{name} has pixels of mode {image.mode}; 8-bit images are needed")
+    return _planes(_to_rgb(image, name, alpha, Counter()))
+
+
+def _planes(rgb: Image.Image) -> NDArray[np.uint8]:
+    planes: NDArray[np.uint8] = np.asarray(rgb).transpose(2, 0, 1)
+    return planes
+
+
+def _refusal(facts: Facts, decoding: Decoding) -> str | None:
+    if facts.frames > 1:
+        return f"has {facts.frames} frames; only still images are taken"
+    if facts.sixteen and decoding.bits is None:
+        return "has 16 bits per channel; --bits 8 scales it by 1/257"
+    if facts.mode == "F" or (facts.mode == "I" and not facts.sixteen):
+        return f"has {'floating-point' if facts.mode == 'F' else '32-bit'} pixels; 8-bit images are needed"
+    return None
+
+
+def _to_rgb(image: Image.Image, name: str, alpha: str | None, notes: Counter[str]) -> Image.Image:
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
+    # A palette may hold alpha in bytes or name one transparent colour; so may L and RGB.
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    rgba = image.convert("RGBA")
+    opacity = rgba.getchannel("A")
+    if opacity.getextrema() == (255, 255):
+        notes[OPAQUE] += 1
+        return rgba.convert("RGB")
+    if alpha is None:
+        raise SourceError(
+            f"{name} has transparent pixels; --alpha white or black puts it on that ground, "
+            "--alpha drop takes the colours as stored"
+        )
+    notes[TRANSPARENT] += 1
+    if alpha == "drop":
+        return rgba.convert("RGB")
+    ground = Image.new("RGBA", rgba.size, alpha)
+    return Image.alpha_composite(ground, rgba).convert("RGB")
+
+
+def _eight_bits(image: Image.Image, data: bytes) -> Image.Image:
+    """Scale 16 bits by 1/257, rounded: 0 to 128 become 0, 129 becomes 1, 65535 becomes 255.
+
+    Pillow keeps 16 bits of grey images only; of the others it reads the upper byte. So those are
+    read a second time with the two bytes of each sample exchanged.
+    """
+    if "transparency" in image.info:
+        raise ValueError("one transparent colour among 16-bit ones is not supported")
+    if image.mode.startswith("I"):
+        samples = np.asarray(image).astype(np.uint32)
+    else:
+        with open_image(data) as twin:
+            assert isinstance(twin, ImageFile.ImageFile)
+            rawmode = _rawmode(twin.tile[0])
+            twin.tile = [_with_rawmode(tile, _exchanged(rawmode)) for tile in twin.tile]
+            twin.load()
+            lower = np.asarray(twin).astype(np.uint32)
+        if rawmode == "LA;16B":
+            samples = lower[..., ::2] * 256 + lower[..., 1::2]
+        else:
+            samples = np.asarray(image) * np.uint32(256) + lower
+    return Image.fromarray(((samples + 128) // 257).astype(np.uint8))
+
+
+def _exchanged(rawmode: str) -> str:
+    if rawmode == "LA;16B":
+        return "RGBA"  # as many bytes: grey's upper and lower one, then alpha's
+    native = "L" if sys.byteorder == "little" else "B"
+    layout, order = rawmode[:-1], rawmode[-1:].replace("N", native)
+    if layout not in ("RGB;16", "RGBA;16"):
+        raise ValueError(f"16-bit samples in the layout {rawmode} are not supported")
+    return layout + ("L" if order == "B" else "B")
+
+
+def _rawmode(tile: Any) -> str:
+    args = tile[3]
+    return str(args[0] if isinstance(args, tuple) and args else args)
+
+
+def _with_rawmode(tile: Any, rawmode: str) -> Any:
+    args = (rawmode, *tile[3][1:]) if isinstance(tile[3], tuple) else rawmode
+    return getattr(tile, "_make", tuple)((*tile[:3], args))  # a bare tuple before Pillow 11
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, UnidentifiedImageError):
+        return "it is not a PNG, JPEG, WebP, BMP or TIFF image, or is damaged at its beginning"
+    return _first_line(error)
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0]

@@ -1,0 +1,378 @@
+"""A directory or a zip of image files: one listing, one order, so that both give the same images."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import struct
+import threading
+import weakref
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pgmetrics.errors import SourceError
+from pgmetrics.sources.base import ImageSource
+from pgmetrics.sources.decode import SUFFIXES, Decoding, decode, quiet_pillow
+
+_LARGEST_FILE = 2**31  # bytes of one image file; what a zip claims beyond it is a bomb or a mistake
+_LABELS = "dataset.json"
+
+
+class _Entry(NamedTuple):
+    name: str  # relative, with forward slashes
+    size: int  # bytes of the file; -1 where it cannot be asked
+    stamp: int  # CRC-32 of its content in a zip, time of change in nanoseconds in a directory
+
+
+class _Member(NamedTuple):
+    offset: int
+    stored: int  # bytes in the zip
+    size: int
+    crc: int
+    deflated: bool
+
+
+class Directory:
+    """Image files below a directory, links followed.
+
+    Attributes:
+        path: as it was written.
+        entries: image files, sorted by name.
+        others: names of files that are no images.
+        labels_file: content of a StyleGAN data set's `dataset.json`, if there is one.
+    """
+
+    kind = "directory"
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.entries: list[_Entry] = []
+        self.others: list[str] = []
+        self.labels_file: bytes | None = None
+        for name, entry in _walk(path):
+            if not _is_image(name):
+                if name == _LABELS:
+                    self.labels_file = Path(entry.path).read_bytes()
+                else:
+                    self.others.append(name)
+                continue
+            try:
+                status = entry.stat()
+                self.entries.append(_Entry(name, status.st_size, status.st_mtime_ns))
+            except OSError:  # a dangling link, say: named when it is read
+                self.entries.append(_Entry(name, -1, 0))
+        self.entries.sort()
+        self.others.sort()
+
+    def read(self, index: int) -> bytes:
+        """A file's bytes.
+
+        Raises:
+            OSError: the operating system's own.
+        """
+        with open(os.path.join(self.path, self.entries[index].name), "rb") as file:
+            return file.read()
+
+
+class Archive:
+    """Image files in a zip, read without a shared file position: threads and processes may read at once.
+
+    Attributes:
+        path, entries, others, labels_file: as a `Directory` has them.
+    """
+
+    kind = "zip"
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.others: list[str] = []
+        self.labels_file: bytes | None = None
+        members: dict[str, tuple[_Entry, _Member]] = {}
+        with open_zip(path) as archive:
+            for info in archive.infolist():
+                name = info.filename
+                if info.is_dir() or _is_hidden(name):
+                    continue
+                if name == _LABELS:
+                    self.labels_file = archive.read(info)
+                elif not _is_image(name):
+                    self.others.append(name)
+                elif name in members:
+                    raise SourceError(f"{path} holds two files called {shown(name)}; zip it anew")
+                else:
+                    members[name] = (_Entry(name, info.file_size, info.CRC), _member(path, info))
+        listed = [members[name] for name in sorted(members)]
+        self.entries = [entry for entry, _ in listed]
+        self._members = [member for _, member in listed]
+        self.others.sort()
+        self._identity = _identity(os.stat(path))
+        self._open_lock = threading.Lock()
+        self._descriptor: int | None = None
+
+    def __getstate__(self) -> dict[str, object]:
+        # Another process opens the file itself.
+        return self.__dict__ | {"_descriptor": None, "_open_lock": None}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self.__dict__.update(state)
+        self._open_lock = threading.Lock()
+
+    def read(self, index: int) -> bytes:
+        """A member's bytes, unpacked and checked.
+
+        Raises:
+            OSError: the operating system's own.
+            ValueError: the zip is damaged there.
+        """
+        member = self._members[index]
+        # The length of the local header's last field is known only from the header itself.
+        slack = 30 + len(self.entries[index].name.encode("utf-8", "surrogateescape")) + 512
+        block = self._read_at(member.offset, slack + member.stored)
+        if block[:4] != b"PK\x03\x04":
+            raise ValueError("its place in the zip is damaged")
+        name_length, extra_length = struct.unpack_from("<HH", block, 26)
+        begin = 30 + name_length + extra_length
+        packed = block[begin : begin + member.stored]
+        if len(packed) < member.stored:
+            packed = self._read_at(member.offset + begin, member.stored)
+        data = (
+            zlib.decompressobj(-zlib.MAX_WBITS).decompress(packed, member.size) if member.deflated else packed
+        )
+        if len(data) != member.size or zlib.crc32(data) != member.crc:
+            raise ValueError("its checksum in the zip is wrong")
+        return data
+
+    def _read_at(self, offset: int, size: int) -> bytes:
+        if self._descriptor is None:
+            with self._open_lock:
+                if self._descriptor is None:
+                    self._descriptor = self._open()
+        if hasattr(os, "pread"):
+            return os.pread(self._descriptor, size, offset)
+        with self._open_lock:  # Windows has no read at a place
+            os.lseek(self._descriptor, offset, os.SEEK_SET)
+            return os.read(self._descriptor, size)
+
+    def _open(self) -> int:
+        descriptor = os.open(self.path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        weakref.finalize(self, os.close, descriptor)
+        if _identity(os.fstat(descriptor)) != self._identity:
+            raise SourceError(f"{self.path} has changed since it was opened; start again")
+        return descriptor
+
+
+class FolderSource(ImageSource):
+    """The images of a directory or zip, sorted by name, character by character.
+
+    Attributes:
+        names: of the image files, relative to the directory or zip.
+        ignored: how many other files there are.
+        decoding: the rules by which files become images.
+    """
+
+    in_workers = True
+
+    def __init__(self, files: Directory | Archive, decoding: Decoding | None = None) -> None:
+        super().__init__()
+        self.name = files.path
+        self.decoding = decoding or Decoding()
+        self.files = files
+        self.names = [entry.name for entry in files.entries]
+        self.ignored = len(files.others)
+        if not self.names:
+            raise SourceError(f"{self.name} {_nothing(files)}")
+        # Without the folders that all share: a zip often wraps what a directory holds directly.
+        shared = len(_shared_folder(self.names))
+        self.order_key = _digest(name[shared:] for name in self.names)
+        listing = _digest(f"{name[shared:]}/{size}/{stamp}" for name, size, stamp in files.entries)
+        self.fingerprint = f"{files.kind}:{listing},{self.decoding}"
+        self._resolution: tuple[int, int] | None = None
+        if self.decoding.resolution is not None:
+            self._resolution = (self.decoding.resolution, self.decoding.resolution)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def resolution(self) -> tuple[int, int]:
+        if self._resolution is None:
+            with quiet_pillow():
+                # Its notes are counted when the image itself is asked for.
+                first = decode(self.read_file(0), self._called(0), self.decoding, type(self.notes)())
+            self._resolution = first.shape[1], first.shape[2]
+        return self._resolution
+
+    def read_file(self, index: int) -> bytes:
+        """The bytes of one image file, still encoded.
+
+        Raises:
+            SourceError: naming the file and why it cannot be read.
+        """
+        try:
+            return self.files.read(index)
+        except SourceError:
+            raise
+        except (OSError, ValueError, zlib.error) as error:
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            raise SourceError(f"{self._called(index)} cannot be read: {reason}") from error
+
+    def _read(self, indices: Sequence[int]) -> NDArray[np.uint8]:
+        height, width = self.resolution
+        images = np.empty((len(indices), 3, height, width), np.uint8)
+        with quiet_pillow():
+            for place, index in zip(images, indices, strict=True):
+                image = decode(self.read_file(index), self._called(index), self.decoding, self.notes)
+                if image.shape != place.shape:
+                    raise SourceError(self._sizes_differ(index, image.shape))
+                place[:] = image
+        return images
+
+    def _sizes_differ(self, index: int, shape: tuple[int, ...]) -> str:
+        height, width = self.resolution
+        return (
+            f"{self.name} holds images of different sizes: {shown(self.names[0])} is {height} × {width}, "
+            f"{shown(self.names[index])} is {shape[1]} × {shape[2]} (height × width); "
+            f"--resize crop-box --resolution {min(height, width, *shape[1:])} brings them to one"
+        )
+
+    def _called(self, index: int) -> str:
+        return f"{shown(self.names[index])} in {self.name}"
+
+    @cached_property
+    def label_names(self) -> list[str]:
+        """Names of the classes: those of `dataset.json`, else the folders the images are in."""
+        return self._labelled[0]
+
+    @cached_property
+    def labels(self) -> NDArray[np.int64] | None:
+        """The class of each image as a place in `label_names`, or None where there are no classes."""
+        return self._labelled[1]
+
+    @cached_property
+    def _labelled(self) -> tuple[list[str], NDArray[np.int64] | None]:
+        if self.files.labels_file is not None:
+            return _stylegan_labels(self.files.labels_file, self.names)
+        shared = len(_shared_folder(self.names))
+        folders = [name[shared:].partition("/") for name in self.names]
+        if not all(rest for _, _, rest in folders):
+            return [], None
+        label_names = sorted({folder for folder, _, _ in folders})
+        place = {folder: label for label, folder in enumerate(label_names)}
+        return label_names, np.array([place[folder] for folder, _, _ in folders], np.int64)
+
+
+def open_zip(path: str) -> zipfile.ZipFile:
+    """A zip whose table of contents has been read.
+
+    Raises:
+        SourceError: it is damaged or cannot be opened.
+    """
+    try:
+        return zipfile.ZipFile(path)
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        raise SourceError(f"{path} cannot be opened as a zip: {error}; it may be incomplete") from error
+
+
+def shown(name: str) -> str:
+    """A file name that can be printed, whatever bytes the file system keeps."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def _walk(root: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """Every file below a directory with its relative name, hidden ones left out, links followed."""
+    pending: list[tuple[str, str, tuple[tuple[int, int], ...]]] = [(root, "", ())]
+    while pending:
+        path, prefix, above = pending.pop()
+        try:
+            status = os.stat(path)
+            if (status.st_dev, status.st_ino) in above:
+                continue  # a link to a folder that it lies in
+            above = (*above, (status.st_dev, status.st_ino))
+            with os.scandir(path) as entries:
+                for entry in entries:
+                    if _is_hidden(entry.name):
+                        continue
+                    if entry.is_dir():
+                        pending.append((entry.path, f"{prefix}{entry.name}/", above))
+                    else:
+                        yield prefix + entry.name, entry
+        except OSError as error:
+            raise SourceError(f"{shown(path)} cannot be listed: {error.strerror}") from error
+
+
+def _member(path: str, info: zipfile.ZipInfo) -> _Member:
+    name = shown(info.filename)
+    if info.flag_bits & 0x1:
+        raise SourceError(f"{path} is encrypted ({name}); unpack it and give the directory")
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise SourceError(
+            f"{path} packs {name} by method {info.compress_type}; only stored and deflated files "
+            "can be read: unpack it and give the directory"
+        )
+    if info.file_size > _LARGEST_FILE:
+        raise SourceError(f"{path} claims {info.file_size:,} bytes for {name}, too many for an image")
+    return _Member(
+        info.header_offset,
+        info.compress_size,
+        info.file_size,
+        info.CRC,
+        info.compress_type == zipfile.ZIP_DEFLATED,
+    )
+
+
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    return status.st_size, status.st_mtime_ns
+
+
+def _is_image(name: str) -> bool:
+    return name.lower().endswith(SUFFIXES)
+
+
+def _is_hidden(name: str) -> bool:
+    return any(part.startswith(".") or part == "__MACOSX" for part in name.split("/"))
+
+
+def _shared_folder(names: list[str]) -> str:
+    """The folders, with a slash at the end, that all names begin with."""
+    # Sorted names lie between the first and the last, so these two decide for all.
+    common = os.path.commonprefix([names[0], names[-1]])  # noqa: RUF071 - cut at a slash below
+    return common[: common.rfind("/") + 1]
+
+
+def _digest(lines: Iterator[str]) -> str:
+    text = "\n".join(lines)
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:32]
+
+
+def _nothing(files: Directory | Archive) -> str:
+    wanted = "png, jpg, jpeg, webp, bmp, tif or tiff"
+    if not files.others:
+        return f"is empty; a {files.kind} with {wanted} files is needed"
+    if any(name.endswith((".safetensors", ".pkl", ".pt", ".pth", ".ckpt")) for name in files.others):
+        return f"holds no images but checkpoints, such as {shown(files.others[0])}; name one of these instead"
+    return (
+        f"holds no {wanted} files; the {len(files.others):,} files it does hold, such as "
+        f"{shown(files.others[0])}, are ignored"
+    )
+
+
+def _stylegan_labels(content: bytes, names: list[str]) -> tuple[list[str], NDArray[np.int64] | None]:
+    """Labels as NVlabs' data-set tool writes them: {"labels": [[name, class], ...]} or null."""
+    try:
+        pairs = json.loads(content)["labels"]
+        if not pairs:
+            return [], None
+        table = {str(name): int(label) for name, label in pairs}
+        labels = np.array([table[name] for name in names], np.int64)
+    except (ValueError, TypeError, KeyError):
+        # Vectors, or labels of other files: no classes that anything here could use.
+        return [], None
+    return [str(label) for label in range(int(labels.max()) + 1)], labels

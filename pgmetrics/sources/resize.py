@@ -1,0 +1,87 @@
+"""How an image of one size becomes one of another: a named policy, never a silent default."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from pgmetrics.errors import OptionError
+from pgmetrics.sources.base import ImageSource
+
+_FILTERS = {
+    "box": Image.Resampling.BOX,
+    "lanczos": Image.Resampling.LANCZOS,
+    "bicubic": Image.Resampling.BICUBIC,
+}
+POLICIES = (*_FILTERS, *(f"crop-{name}" for name in _FILTERS))
+
+
+def check_policy(resize: str | None, resolution: int | None) -> None:
+    """Refuse an unknown policy, a policy without a resolution and a resolution without a policy.
+
+    Raises:
+        OptionError: naming what is missing, or the policies there are.
+    """
+    if resize is not None and resize not in POLICIES:
+        raise OptionError(f"there is no resize policy {resize!r}; there are {', '.join(POLICIES)}")
+    if resolution is not None and resolution < 1:
+        raise OptionError(f"a resolution is a number of pixels from 1 upwards, not {resolution}")
+    if (resize is None) != (resolution is None):
+        given, missing = ("resize", "resolution") if resolution is None else ("resolution", "resize")
+        raise OptionError(
+            f"{given} {resize or resolution} needs a {missing} too, such as --resize box --resolution 128"
+        )
+
+
+def resize_image(image: Image.Image, resize: str, resolution: int) -> Image.Image:
+    """A square image; with a `crop-` policy the centre up to the shorter side, otherwise stretched.
+
+    Args:
+        image: in a mode that Pillow's filters take, such as RGB.
+        resize: one of POLICIES.
+        resolution: height and width of the outcome in pixels.
+    """
+    if resize.startswith("crop-"):
+        side = min(image.size)
+        left, top = (image.width - side) // 2, (image.height - side) // 2
+        image = image.crop((left, top, left + side, top + side))
+    if image.size == (resolution, resolution):
+        return image
+    return image.resize((resolution, resolution), _FILTERS[resize.removeprefix("crop-")])
+
+
+class Resized(ImageSource):
+    """A source whose images are resized by the filters that files are resized with."""
+
+    def __init__(self, source: ImageSource, resize: str, resolution: int) -> None:
+        super().__init__()
+        check_policy(resize, resolution)
+        self._source = source
+        self._resize = resize
+        self._side = resolution
+        self.name = source.name
+        self.fingerprint = f"{source.fingerprint}+resize={resize},resolution={resolution}"
+        self.order_key = source.order_key
+        self.in_workers = source.in_workers
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    @property
+    def resolution(self) -> tuple[int, int]:
+        return self._side, self._side
+
+    def to(self, device: str) -> None:
+        self._source.to(device)
+
+    def _read(self, indices: Sequence[int]) -> NDArray[np.uint8]:
+        images = self._source.batch(indices)
+        self.notes += self._source.take_notes()
+        resized = np.empty((len(images), 3, self._side, self._side), np.uint8)
+        for image, place in zip(images, resized, strict=True):
+            small = resize_image(Image.fromarray(image.transpose(1, 2, 0)), self._resize, self._side)
+            place[:] = np.asarray(small).transpose(2, 0, 1)
+        return resized

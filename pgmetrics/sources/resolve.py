@@ -1,0 +1,285 @@
+"""From what a person wrote to the images that are meant."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.metadata
+import inspect
+import os
+import re
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import numpy as np
+
+from pgmetrics.errors import OptionError, SourceError
+from pgmetrics.sources import arrays
+from pgmetrics.sources.arrays import ArraySource, DatasetSource, FileArraySource
+from pgmetrics.sources.base import ImageSource, Subset
+from pgmetrics.sources.dead_leaves import DeadLeaves
+from pgmetrics.sources.decode import SUFFIXES, Decoding
+from pgmetrics.sources.folder import Archive, Directory, FolderSource, open_zip, shown
+from pgmetrics.sources.generated import FunctionSource
+from pgmetrics.sources.resize import Resized, check_policy
+
+ENTRY_POINTS = "pgmetrics.sources"
+
+_SLICE = re.compile(r"(?P<base>.+)@(?P<start>\d*):(?P<stop>\d*)", re.DOTALL)
+_SCHEME = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9_.+-]+):(?P<rest>.*)", re.DOTALL)
+_OPTION = re.compile(r"(?P<rest>.*),(?P<key>[A-Za-z_]\w*)=(?P<value>[^,]*)", re.DOTALL)
+_PYTHON_NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+
+
+class Plugin(Protocol):
+    """What an entry point of the group `pgmetrics.sources` names, its own name being the scheme."""
+
+    def recognises(self, path: Path) -> bool:
+        """Whether a file is one of its own, judged by what is in it."""
+
+    def open_source(self, path: str, options: dict[str, str]) -> ImageSource:
+        """The images of `SCHEME:PATH,key=value`."""
+
+
+def open_source(
+    spec: object,
+    *,
+    resolution: int | None = None,
+    resize: str | None = None,
+    alpha: str | None = None,
+    bits: int | None = None,
+) -> ImageSource:
+    """The images that are meant by a text, a path or an object.
+
+    Args:
+        spec: a path, `PATH@START:STOP`, `synthetic:leaves,resolution=32,n=50000,seed=0`,
+            `SCHEME:PATH,key=value`, `module:name`; or an ImageSource, an array, a uint8 tensor or
+            a map-style Dataset.
+        resolution: side in pixels of the images; without `resize` they must have it already.
+        resize: the policy that brings them to `resolution`, such as `box` or `crop-lanczos`.
+        alpha: what becomes of transparent files: `white`, `black` or `drop`.
+        bits: 8 lets 16-bit files be scaled down.
+
+    Raises:
+        SourceError: there are no images there, or not of that resolution; the message says what
+            was found and what would help.
+        OptionError: an option has no such value, or lacks another one.
+    """
+    if resize is not None:
+        check_policy(resize, resolution)
+    decoding = Decoding(resolution if resize else None, resize, alpha, bits)
+    source = _open(spec, decoding, resolution)
+    if resolution is None or source.resolution == (resolution, resolution):
+        return source
+    if resize is not None:
+        return Resized(source, resize, resolution)
+    height, width = source.resolution
+    raise SourceError(
+        f"{source.name} has images of {height} × {width}, and {resolution} × {resolution} was asked for; "
+        f"--resize box --resolution {resolution} brings them there (or lanczos, bicubic, crop-box ...)"
+    )
+
+
+def _open(spec: object, decoding: Decoding, resolution: int | None) -> ImageSource:
+    if isinstance(spec, (str, os.PathLike)):
+        text = os.fspath(spec)
+        return _open_text(os.fsdecode(text), decoding, resolution)
+    return from_object(spec)
+
+
+def _open_text(text: str, decoding: Decoding, resolution: int | None) -> ImageSource:
+    # What exists is meant, whatever signs its name contains.
+    if os.path.lexists(text):
+        return _open_path(text, decoding)
+    if match := _SLICE.fullmatch(text):
+        whole = _open_text(match["base"], decoding, resolution)
+        start, stop = int(match["start"] or 0), int(match["stop"] or len(whole))
+        return Subset(whole, start, stop)
+    if match := _SCHEME.fullmatch(text):
+        scheme, (rest, options) = match["scheme"], _split_options(match["rest"])
+        if scheme == "synthetic":
+            return _synthetic(text, rest, options, resolution)
+        if scheme in (plugins := _plugins()):
+            return _load(plugins[scheme]).open_source(rest, options)
+        if _PYTHON_NAME.fullmatch(scheme) and _PYTHON_NAME.fullmatch(rest):
+            return _python(text, scheme, rest, options)
+        raise SourceError(_unknown_scheme(text, scheme))
+    raise SourceError(_missing(text))
+
+
+def from_object(images: object, name: str | None = None, n: int | None = None) -> ImageSource:
+    """An ImageSource as it is; an array, a tensor, a Dataset or a function of indices as a source.
+
+    Raises:
+        SourceError: it is none of these.
+    """
+    if isinstance(images, ImageSource):
+        return images
+    if isinstance(images, np.ndarray) or arrays.is_tensor(images):
+        return ArraySource(images, name=name or "array")
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(images, torch.nn.Module):
+        raise SourceError(
+            f"{name or type(images).__name__} is a network: pgmetrics.sources.generator(G, latent_dim=...) "
+            "makes images of it"
+        )
+    if hasattr(images, "__getitem__") and hasattr(images, "__len__"):
+        return DatasetSource(cast(arrays.MapDataset, images), name=name)
+    if callable(images):
+        return FunctionSource(images, 50_000 if n is None else n, name=name)
+    raise SourceError(
+        f"{type(images).__name__} holds no images that pgmetrics knows: a path, an array, a tensor, "
+        "a map-style Dataset, a function of indices or an ImageSource is needed"
+    )
+
+
+def _open_path(path: str, decoding: Decoding) -> ImageSource:
+    if os.path.isdir(path):
+        if path.rstrip("/\\").endswith(".pgstats"):
+            raise SourceError(f"{shown(path)} holds statistics of images, not images; only --real takes them")
+        return FolderSource(Directory(path), decoding)
+    try:
+        with open(path, "rb") as file:
+            head = file.read(16)
+    except OSError as error:
+        raise SourceError(f"{shown(path)} cannot be opened: {error.strerror}") from error
+    if head.startswith(arrays.NPY_MAGIC):
+        return FileArraySource(path)
+    if head.startswith((b"PK\x03\x04", b"PK\x05\x06")) or zipfile.is_zipfile(path):
+        return _open_zip(path, decoding)
+    if path.lower().endswith(SUFFIXES):
+        raise SourceError(f"{shown(path)} is a single image; a directory or zip of images is needed")
+    plugins = _plugins()
+    for plugin in map(_load, plugins.values()):
+        if plugin.recognises(Path(path)):
+            return plugin.open_source(path, {})
+    raise SourceError(
+        f"{shown(path)} is no directory, zip, npz or npy of images, nor a checkpoint of "
+        f"{' or '.join(sorted(plugins)) or 'any installed kind'}"
+        + ("; the file is empty" if not head else "")
+    )
+
+
+def _open_zip(path: str, decoding: Decoding) -> ImageSource:
+    with open_zip(path) as archive:
+        names = archive.namelist()
+    if any(name.endswith("data.pkl") for name in names):
+        raise SourceError(
+            f"{shown(path)} is a pickled torch file, which is not opened since it could run any code; "
+            "make images of it in Python: pgmetrics.sources.generator(G, latent_dim=...)"
+        )
+    if any(name.endswith(".npy") for name in names) and not any(n.lower().endswith(SUFFIXES) for n in names):
+        return FileArraySource(path)
+    return FolderSource(Archive(path), decoding)
+
+
+def _synthetic(text: str, kind: str, options: dict[str, str], resolution: int | None) -> ImageSource:
+    if kind != "leaves":
+        raise SourceError(f"{text}: there is no synthetic set {kind!r}; there is synthetic:leaves")
+    numbers = {"resolution": resolution or 32, "n": 50_000, "seed": 0}
+    for key, value in options.items():
+        if key not in numbers:
+            raise SourceError(f"{text}: synthetic:leaves has no option {key}; it has {', '.join(numbers)}")
+        if not value.isascii() or not value.isdigit():
+            raise SourceError(f"{text}: {key} is a whole number, not {value!r}")
+        numbers[key] = int(value)
+    return DeadLeaves(**numbers)
+
+
+def _python(text: str, module: str, name: str, options: dict[str, str]) -> ImageSource:
+    """What `module:name` names: images in any form, a function of indices, or a maker of one of these."""
+    if unknown := options.keys() - {"n"}:
+        raise SourceError(f"{text}: module:name has the option n only, not {', '.join(sorted(unknown))}")
+    try:
+        n = int(options["n"]) if "n" in options else None
+    except ValueError:
+        raise SourceError(f"{text}: n is a whole number, not {options['n']!r}") from None
+    try:
+        found: Any = _import(module)
+    except ModuleNotFoundError as error:
+        if error.name is None or not (module + ".").startswith(error.name + "."):
+            raise SourceError(f"{text}: importing {module} failed: {error}") from error
+        raise SourceError(_unknown_scheme(text, module)) from error
+    except Exception as error:
+        raise SourceError(f"{text}: importing {module} failed: {type(error).__name__}: {error}") from error
+    try:
+        for part in name.split("."):
+            found = getattr(found, part)
+    except AttributeError as error:
+        raise SourceError(f"{text}: {module} has no {name}") from error
+    if callable(found) and not isinstance(found, ImageSource) and _takes_nothing(found):
+        found = found()
+    source = from_object(found, name=text, n=n)
+    if n is not None and not isinstance(source, FunctionSource):
+        raise SourceError(
+            f"{text}: n says how often a function is called; {module}:{name} has its own length"
+        )
+    return source
+
+
+def _import(module: str) -> object:
+    # A console script does not look into the current directory, where a user's module mostly is.
+    here = os.getcwd()
+    sys.path.insert(0, here)
+    try:
+        return importlib.import_module(module)
+    finally:
+        sys.path.remove(here)
+
+
+def _takes_nothing(function: Any) -> bool:
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return False
+    return all(p.default is not p.empty or p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in parameters)
+
+
+def _split_options(text: str) -> tuple[str, dict[str, str]]:
+    """Trailing `,key=value` parts; what exists as a file keeps its commas."""
+    options: dict[str, str] = {}
+    while not os.path.lexists(text) and (match := _OPTION.fullmatch(text)):
+        text = match["rest"]
+        if match["key"] in options:
+            raise OptionError(f"{match['key']} is given twice")
+        options = {match["key"]: match["value"], **options}
+    return text, options
+
+
+def _plugins() -> dict[str, importlib.metadata.EntryPoint]:
+    return {point.name: point for point in importlib.metadata.entry_points(group=ENTRY_POINTS)}
+
+
+def _load(point: importlib.metadata.EntryPoint) -> Plugin:
+    try:
+        return cast(Plugin, point.load())
+    except (ImportError, AttributeError) as error:
+        raise SourceError(f"the plug-in {point.name}: ({point.value}) cannot be loaded: {error}") from error
+
+
+def _unknown_scheme(text: str, scheme: str) -> str:
+    known = ", ".join(f"{name}:" for name in sorted({"synthetic", *_plugins()}))
+    return (
+        f"{shown(text)} is neither a file nor a directory, and {scheme} is neither a Python module that can "
+        f"be imported nor one of {known}"
+    )
+
+
+def _missing(text: str) -> str:
+    if not text:
+        return "an empty text names no images; a directory, zip, npz or checkpoint is needed"
+    if _split_options(text)[1]:
+        base = _split_options(text)[0]
+        if os.path.lexists(base):
+            return f"{shown(text)}: options go with a scheme, such as progan:{shown(base)},seed=0"
+    folder, name = os.path.split(os.path.abspath(text))
+    if not os.path.isdir(folder):
+        return f"{shown(text)} does not exist; neither does {shown(os.path.dirname(text) or folder)}"
+    try:
+        near = difflib.get_close_matches(name, os.listdir(folder), n=1)
+    except OSError:
+        near = []
+    meant = f"; there is {shown(os.path.join(os.path.dirname(text), near[0]))}" if near else ""
+    return f"{shown(text)} does not exist{meant}"
