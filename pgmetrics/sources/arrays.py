@@ -226,7 +226,8 @@ class DatasetSource(ImageSource):
             )
         _check_type(str(item.dtype), self._value_range, name)
         layout = _layout_of((1, *item.shape), is_tensor(item), None, name)
-        return _rgb_bytes(item[None], layout, self._value_range, name)[0]
+        image: NDArray[np.uint8] = _rgb_bytes(item[None], layout, self._value_range, name)[0]
+        return image
 
 
 def is_tensor(images: object) -> bool:

@@ -1,0 +1,239 @@
+"""What is wrong with these images, found before an hour is spent on them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pgmetrics.errors import SourceError
+from pgmetrics.sources.base import ImageSource
+from pgmetrics.sources.decode import Decoding, decode, facts_of, open_image, quiet_pillow
+from pgmetrics.sources.folder import FolderSource, shown
+from pgmetrics.sources.resolve import open_source
+
+_EXAMPLES = 5  # names given of each kind of finding
+_BLOCK = 64  # images read at a time from a source without files
+
+
+@dataclass
+class Audit:
+    """What was found in a source; all of it was read.
+
+    Attributes:
+        name: of the source.
+        count: images it lists.
+        sizes: images of each size, by (height, width), the most frequent first.
+        modes: images of each of Pillow's modes, such as RGB or L.
+        formats: images of each file format.
+        unreadable: why, by the name of the file.
+        duplicates: groups of names whose decoded pixels are equal.
+        ignored: files that are no images.
+        notes: things that decoding does away with or needs an option for, and how often.
+        problems: what makes the source unusable as it is, each in one line with the way out.
+        warnings: what may be meant, but mostly is not.
+    """
+
+    name: str
+    count: int
+    sizes: dict[tuple[int, int], int] = field(default_factory=dict)
+    modes: dict[str, int] = field(default_factory=dict)
+    formats: dict[str, int] = field(default_factory=dict)
+    unreadable: dict[str, str] = field(default_factory=dict)
+    duplicates: list[list[str]] = field(default_factory=list)
+    ignored: int = 0
+    notes: dict[str, int] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def exit_code(self) -> int:
+        """1 if there are problems, else 0."""
+        return 1 if self.problems else 0
+
+    def to_dict(self) -> dict[str, object]:
+        """Everything found, in types that JSON has."""
+        return {
+            "source": self.name,
+            "count": self.count,
+            "sizes": [
+                {"height": height, "width": width, "count": count}
+                for (height, width), count in self.sizes.items()
+            ],
+            "modes": self.modes,
+            "formats": self.formats,
+            "unreadable": self.unreadable,
+            "duplicates": self.duplicates,
+            "ignored": self.ignored,
+            "notes": self.notes,
+            "problems": self.problems,
+            "warnings": self.warnings,
+        }
+
+    def __str__(self) -> str:
+        """The same for people: a few lines, problems last."""
+        sizes = [f"{height} × {width}: {count:,}" for (height, width), count in self.sizes.items()]
+        shown_sizes = ", ".join(sizes[:_EXAMPLES]) + (
+            f" and {len(sizes) - _EXAMPLES} more sizes" if len(sizes) > _EXAMPLES else ""
+        )
+        lines = [
+            self.name,
+            f"  images      {self.count:,}",
+            f"  sizes       {shown_sizes or 'none read'} (height × width)",
+            f"  modes       {_counts(self.modes)}",
+        ]
+        if self.formats:
+            lines.append(f"  formats     {_counts(self.formats)}")
+        if self.ignored:
+            lines.append(f"  ignored     {self.ignored:,} other files")
+        lines += [f"  note        {count:,} × {note}" for note, count in self.notes.items()]
+        lines += [f"  warning     {warning}" for warning in self.warnings]
+        lines += [f"  problem     {problem}" for problem in self.problems]
+        lines += [f"  unreadable  {reason}" for reason in self.unreadable.values()]
+        return "\n".join(lines)
+
+
+def audit(
+    spec: object, decoding: Decoding | None = None, progress: Callable[[int, int], None] | None = None
+) -> Audit:
+    """Read every image of a source and tell what is unusual about it, without stopping at the first fault.
+
+    Args:
+        spec: as `open_source` takes it.
+        decoding: the rules that the images will be read by; without `alpha` and `bits`, files that
+            would need them count as problems. A resize policy lifts the demand for one size.
+        progress: told how many images have been read, and of how many.
+
+    Raises:
+        SourceError: the source itself cannot be opened.
+    """
+    decoding = decoding or Decoding()
+    source = open_source(
+        spec,
+        resolution=decoding.resolution,
+        resize=decoding.resize,
+        alpha=decoding.alpha,
+        bits=decoding.bits,
+    )
+    if isinstance(source, FolderSource):
+        return _audit_files(source, progress)
+    return _audit_images(source, progress)
+
+
+def _audit_files(source: FolderSource, progress: Callable[[int, int], None] | None) -> Audit:
+    found = Audit(source.name, len(source), ignored=source.ignored)
+    examples: dict[tuple[int, int], str] = {}
+    sizes: Counter[tuple[int, int]] = Counter()
+    modes: Counter[str] = Counter()
+    formats: Counter[str] = Counter()
+    notes: Counter[str] = Counter()
+    by_pixels: dict[bytes, list[str]] = {}
+    as_they_are = Decoding(alpha=source.decoding.alpha, bits=source.decoding.bits)
+    with quiet_pillow():
+        for index, name in enumerate(map(shown, source.names)):
+            try:
+                data = source.read_file(index)
+                pixels = decode(data, name, as_they_are, notes)
+            except SourceError as error:
+                found.unreadable[name] = str(error)
+            else:
+                with open_image(data) as image:
+                    facts = facts_of(image)
+                sizes[facts.size] += 1
+                examples.setdefault(facts.size, name)
+                modes[facts.mode] += 1
+                formats[facts.format] += 1
+                by_pixels.setdefault(_pixel_key(pixels), []).append(name)
+            if progress is not None:
+                progress(index + 1, len(source))
+    found.sizes = dict(sizes.most_common())
+    found.modes = dict(modes.most_common())
+    found.formats = dict(formats.most_common())
+    found.notes = dict(notes)
+    found.duplicates = [names for names in by_pixels.values() if len(names) > 1]
+    if found.unreadable:
+        found.problems.append(
+            f"{len(found.unreadable):,} of {len(source):,} files cannot be used as they are"
+        )
+    if len(sizes) > 1 and source.decoding.resize is None:
+        found.problems.append(_mixed_sizes(sizes, examples))
+    _warn(found)
+    return found
+
+
+def _audit_images(source: ImageSource, progress: Callable[[int, int], None] | None) -> Audit:
+    """The same for images that are no files: they are of one size and RGB by construction."""
+    found = Audit(source.name, len(source))
+    by_pixels: dict[bytes, list[str]] = {}
+    grey = 0
+    for start in range(0, len(source), _BLOCK):
+        indices = range(start, min(start + _BLOCK, len(source)))
+        try:
+            images: Sequence[NDArray[np.uint8] | None] = list(source.batch(indices))
+        except SourceError:
+            images = _one_by_one(source, indices, found)
+        for index, pixels in zip(indices, images, strict=True):
+            if pixels is not None:
+                by_pixels.setdefault(_pixel_key(pixels), []).append(f"image {index}")
+                grey += bool((pixels[0] == pixels[1]).all() and (pixels[0] == pixels[2]).all())
+        if progress is not None:
+            progress(indices.stop, len(source))
+    readable = len(source) - len(found.unreadable)
+    found.sizes = {source.resolution: readable} if readable else {}
+    found.modes = {mode: count for mode, count in (("RGB", readable - grey), ("L", grey)) if count}
+    found.notes = dict(source.take_notes())
+    found.duplicates = [names for names in by_pixels.values() if len(names) > 1]
+    if found.unreadable:
+        found.problems.append(f"{len(found.unreadable):,} of {len(source):,} images cannot be made")
+    _warn(found)
+    return found
+
+
+def _one_by_one(source: ImageSource, indices: range, found: Audit) -> list[NDArray[np.uint8] | None]:
+    images: list[NDArray[np.uint8] | None] = []
+    for index in indices:
+        try:
+            images.append(source.batch([index])[0])
+        except SourceError as error:
+            found.unreadable[f"image {index}"] = str(error)
+            images.append(None)
+    return images
+
+
+def _mixed_sizes(sizes: Counter[tuple[int, int]], examples: dict[tuple[int, int], str]) -> str:
+    listed = ", ".join(
+        f"{height} × {width} ({count:,}, such as {examples[height, width]})"
+        for (height, width), count in sizes.most_common(_EXAMPLES)
+    )
+    more = f" and {len(sizes) - _EXAMPLES} more" if len(sizes) > _EXAMPLES else ""
+    side = min(min(size) for size in sizes)
+    return f"{len(sizes)} sizes: {listed}{more}; --resize crop-box --resolution {side} brings them to one"
+
+
+def _warn(found: Audit) -> None:
+    if found.duplicates:
+        extra = sum(len(names) - 1 for names in found.duplicates)
+        found.warnings.append(
+            f"{extra:,} images repeat others pixel for pixel, such as {' and '.join(found.duplicates[0][:2])}"
+        )
+    if len(found.formats) > 1 and "JPEG" in found.formats:
+        found.warnings.append(
+            f"JPEG among other formats ({_counts(found.formats)}); metrics see compression as well as content"
+        )
+    grey = sum(count for mode, count in found.modes.items() if mode in ("1", "L", "LA", "I;16"))
+    if 0 < grey < sum(found.modes.values()):
+        found.warnings.append(f"{grey:,} grey images among {sum(found.modes.values()) - grey:,} in colour")
+
+
+def _pixel_key(pixels: NDArray[np.uint8]) -> bytes:
+    digest = hashlib.blake2b(str(pixels.shape).encode(), digest_size=16)
+    digest.update(np.ascontiguousarray(pixels).data)
+    return digest.digest()
+
+
+def _counts(counts: dict[str, int]) -> str:
+    return ", ".join(f"{name} {count:,}" for name, count in counts.items()) or "none"
