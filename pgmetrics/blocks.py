@@ -26,6 +26,7 @@ class Block:
 
     @property
     def stop(self) -> int:
+        """One past the place of the last image."""
         return self.start + len(self.pixels)
 
 

@@ -63,12 +63,11 @@ def to_bytes(images: Images, value_range: tuple[float, float], name: str = "the 
             f"{name} gave NaN or infinite values, first in image {first} of its batch; "
             "such a network has diverged and cannot be scored"
         )
-    rounded = scaled.round().clip(0, 255)
-    if isinstance(rounded, np.ndarray):
-        return rounded.astype(np.uint8)
+    if isinstance(scaled, np.ndarray):
+        return np.asarray(scaled.round().clip(0, 255), np.uint8)
     import torch
 
-    return rounded.to(torch.uint8)
+    return scaled.round().clip(0, 255).to(torch.uint8)
 
 
 def grey_to_rgb(images: Images) -> Images:
@@ -92,7 +91,7 @@ def box_downscale(images: Images, factor: int) -> Images:
     n, c, h, w = images.shape
     squares = images.reshape(n, c, h // factor, factor, w // factor, factor)
     if isinstance(squares, np.ndarray):
-        return squares.mean(axis=(3, 5), dtype=squares.dtype)
+        return np.asarray(squares.mean(axis=(3, 5), dtype=squares.dtype))
     return squares.mean(dim=(3, 5))
 
 

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from pgmetrics.errors import OptionError
 
-
 Generator = np.random.Generator  # for annotations elsewhere: nobody else names numpy.random
 
 
@@ -57,9 +56,7 @@ def generator(seed: int, stream: Stream, *key: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(_sequence(seed, stream, key)))
 
 
-def words(
-    seed: int, stream: Stream, *key: int, start: int, stop: int, width: int
-) -> NDArray[np.uint64]:
+def words(seed: int, stream: Stream, *key: int, start: int, stop: int, width: int) -> NDArray[np.uint64]:
     """Rows `start` to `stop` of an endless table of independent uniform 64-bit words.
 
     Row i is the same whatever range it is asked in.
@@ -93,7 +90,8 @@ def below(random_words: NDArray[np.uint64], bound: int) -> NDArray[np.int64]:
         bound: 1 to 2**31.
     """
     low = random_words & np.uint64(0xFFFFFFFF)
-    return ((low * np.uint64(bound)) >> np.uint64(32)).astype(np.int64)
+    scaled: NDArray[np.uint64] = (low * np.uint64(bound)) >> np.uint64(32)
+    return scaled.astype(np.int64)
 
 
 def text_key(text: str) -> tuple[int, int, int, int]:

@@ -76,7 +76,11 @@ def _fold(directions: Tensor, statistics: ChannelStatistics | None) -> tuple[Ten
 
 
 def _distances_cpu(
-    a: Sequence[Tensor], b: Sequence[Tensor], weights_a: Tensor, weights_b: Tensor, offsets: Tensor,
+    a: Sequence[Tensor],
+    b: Sequence[Tensor],
+    weights_a: Tensor,
+    weights_b: Tensor,
+    offsets: Tensor,
     pool: ThreadPoolExecutor,
 ) -> Tensor:
     # NumPy, not torch, for both steps: its product of a few directions with many points writes
@@ -107,7 +111,11 @@ def _project_cpu(points: Sequence[Tensor], weights: Tensor) -> NDArray[np.floati
 
 
 def _distances_device(
-    a: Sequence[Tensor], b: Sequence[Tensor], weights_a: Tensor, weights_b: Tensor, offsets: Tensor,
+    a: Sequence[Tensor],
+    b: Sequence[Tensor],
+    weights_a: Tensor,
+    weights_b: Tensor,
+    offsets: Tensor,
     pool: ThreadPoolExecutor,
 ) -> Tensor:
     def sorted_rows(points: Sequence[Tensor], weights: Tensor) -> Tensor:

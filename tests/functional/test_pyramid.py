@@ -50,7 +50,12 @@ def test_constant_images_stay_constant_in_float64():
 
 @pytest.mark.parametrize(
     ("size", "expected"),
-    [((1024, 1024), [1024, 512, 256, 128, 64, 32, 16]), ((16, 16), [16]), ((48, 64), [48, 24]), ((100, 40), [100, 50])],
+    [
+        ((1024, 1024), [1024, 512, 256, 128, 64, 32, 16]),
+        ((16, 16), [16]),
+        ((48, 64), [48, 24]),
+        ((100, 40), [100, 50]),
+    ],
 )
 def test_levels_stop_where_a_side_is_odd_or_below_sixteen(size, expected):
     assert [h for h, _ in level_sizes(*size)] == expected

@@ -8,7 +8,7 @@ import scipy.stats
 import torch
 
 from pgmetrics.errors import SampleError
-from pgmetrics.functional.patches import channel_statistics, channel_moments, gather_patches
+from pgmetrics.functional.patches import channel_moments, channel_statistics, gather_patches
 from pgmetrics.functional.pyramid import laplacian_pyramid, level_sizes
 from pgmetrics.functional.sliced import sliced_wasserstein
 from tests.parity import formula
@@ -57,7 +57,9 @@ def test_swd_equals_the_published_numbers_level_by_level(name, pieces):
     directions = torch.from_numpy(np.concatenate([formula.directions(r)[order].T for r in range(4)]))
     values = [
         1e3 * sliced_wasserstein(real, fake, directions, (s, t)).mean().item()
-        for (real, s), (fake, t) in zip(golden_descriptors(a, pieces), golden_descriptors(b, pieces), strict=True)
+        for (real, s), (fake, t) in zip(
+            golden_descriptors(a, pieces), golden_descriptors(b, pieces), strict=True
+        )
     ]
     np.testing.assert_allclose(values, expected["swd_x1e3"], rtol=1e-4)
     assert np.mean(values) == pytest.approx(expected["avg"], rel=1e-4)

@@ -1,0 +1,56 @@
+"""The `pgmetrics` command. A command parses, calls one library function and prints its result."""
+
+from __future__ import annotations
+
+import importlib
+
+import click
+
+from pgmetrics import __version__
+from pgmetrics.errors import PgmetricsError
+
+# Loaded when they are called: --help must not wait for torch, nor one command for another.
+_COMMANDS = {
+    "swd": ("pgmetrics.cli.score", "swd", "Sliced Wasserstein distance per pyramid level."),
+    "ms-ssim": ("pgmetrics.cli.score", "ms_ssim", "MS-SSIM among pairs: how alike the images of a set are."),
+    "evaluate": ("pgmetrics.cli.score", "evaluate", "Several metrics in one pass over the images."),
+    "check": ("pgmetrics.cli.check", "check", "What is wrong with a source, before an hour is spent on it."),
+}
+
+
+class _Commands(click.Group):
+    """Lists commands without importing them, and reports our own errors as one line."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        module, attribute, _ = _COMMANDS[cmd_name]
+        command = getattr(importlib.import_module(module), attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, _, summary) in _COMMANDS.items()])
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except PgmetricsError as error:
+            raise click.ClickException(" ".join(str(error).split())) from error
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="pgmetrics")
+def main() -> None:
+    """How good is this generative model, and is it getting better?
+
+    A SOURCE is a directory, zip, npz or npy of images, a ProGAN checkpoint, synthetic:leaves, or
+    module:name of Python code; SOURCE@START:STOP is a slice of it. Results go to standard output,
+    everything else to standard error.
+
+    Exit codes: 0 done, 1 refused with the reason, 2 wrong usage.
+    """

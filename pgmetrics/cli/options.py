@@ -1,0 +1,133 @@
+"""Options that commands share, and how they show progress."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import click
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
+
+
+def parse_bytes(ctx: click.Context, param: click.Parameter, value: str) -> int:
+    """The bytes in an amount such as 512MB, 2GiB or 1.5G; decimal and binary units are told apart."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmg]i?)?b?", value.strip().lower())
+    if match is None:
+        raise click.BadParameter(f"{value!r} is no amount of memory; write 512MB or 2GiB", ctx, param)
+    return int(float(match[1]) * _UNITS[match[2] or ""])
+
+
+def reading(command: Command) -> Command:
+    """Options that say how images are read."""
+    for option in reversed(
+        (
+            click.option(
+                "--resize",
+                metavar="POLICY",
+                help="box, lanczos or bicubic; crop-… cuts the centre square first. Needs --resolution.",
+            ),
+            click.option("--resolution", type=click.IntRange(min=1), help="Pixels a side after --resize."),
+            click.option(
+                "--alpha",
+                type=click.Choice(["white", "black", "drop"]),
+                help="What is behind transparent pixels; refused otherwise.",
+            ),
+            click.option(
+                "--bits",
+                type=click.IntRange(8, 8),
+                help="Scale 16-bit images down to 8; refused otherwise.",
+            ),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def running(command: Command) -> Command:
+    """Options that say how the work is done."""
+    for option in reversed(
+        (
+            click.option(
+                "--num-images",
+                type=click.IntRange(min=2),
+                help="Images of each side.  [default: the published number, or as many as there are]",
+            ),
+            click.option(
+                "--seed",
+                type=click.IntRange(min=0),
+                default=0,
+                show_default=True,
+                help="Of every random number.",
+            ),
+            click.option(
+                "--mirror",
+                is_flag=True,
+                help="Flip real images by a keyed coin, as training with mirroring does.",
+            ),
+            click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda[:N] or mps."),
+            click.option(
+                "--workers", type=click.IntRange(min=0), help="Decoding processes.  [default: one per core]"
+            ),
+            click.option(
+                "--max-memory",
+                callback=parse_bytes,
+                default="2GiB",
+                show_default=True,
+                help="Descriptors kept in memory; more go to a temporary file (see TMPDIR).",
+            ),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def writing(command: Command) -> Command:
+    """Options that say where results go."""
+    for option in reversed(
+        (
+            click.option(
+                "--format",
+                "format_",
+                type=click.Choice(["table", "csv", "json", "markdown"]),
+                default="table",
+                show_default=True,
+                help="Of standard output. Tables print SWD ×10³; data is raw.",
+            ),
+            click.option("--out", metavar="FILE", help="Also write a file: .csv, .json, .md or .txt."),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+@contextmanager
+def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
+    """A function (what, done, total) that keeps a progress bar on standard error."""
+    from tqdm import tqdm
+
+    # In a log file a bar is a line each time; there it moves every ten seconds at most.
+    interval = 0.1 if sys.stderr.isatty() else 10.0
+    bar: Any = None
+    shown = ("", 0)
+
+    def report(what: str, done: int, total: int) -> None:
+        nonlocal bar, shown
+        if shown != (what, total):
+            shown = (what, total)
+            if bar is not None:
+                bar.close()
+            bar = tqdm(desc=what, total=total, file=sys.stderr, mininterval=interval, leave=False)
+        bar.update(done - bar.n)
+
+    try:
+        yield report
+    finally:
+        if bar is not None:
+            bar.close()

@@ -1,0 +1,1 @@
+"""Accumulators: one state per metric and side."""

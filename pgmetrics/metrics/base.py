@@ -1,0 +1,223 @@
+"""The contract of a metric: one state per side, fed block by block, merged, computed."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, Literal, TypeVar
+
+from numpy.typing import NDArray
+
+from pgmetrics.blocks import Block, IndexSet
+from pgmetrics.errors import SampleError, StateError
+from pgmetrics.storage import Storage
+
+Side = Literal["real", "fake"]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """One number of one metric.
+
+    Attributes:
+        level: height in pixels of the pyramid level, or None for the mean and for whole-set metrics.
+        value: in the metric's raw units.
+        stderr: standard error, or None where there is no sound one.
+        stderr_kind: what varied: "directions", "pairs", ...
+        subject: "fake", or "real" for a number about the reals themselves.
+        n_real, n_fake: images used of each side, None where a side takes no part.
+    """
+
+    level: int | None
+    value: float
+    stderr: float | None
+    stderr_kind: str | None
+    subject: Side
+    n_real: int | None
+    n_fake: int | None
+
+
+@dataclass(frozen=True)
+class StateKey:
+    """Everything that must agree before two states may meet.
+
+    States of the same side merge when their keys are equal; a real and a fake state are compared
+    when their keys are equal but for side and source.
+
+    Attributes:
+        metric: its name in data.
+        parameters: the metric's fields.
+        side: part of the random key where a metric draws per side.
+        seed: of every random number.
+        height, width: of the images, in pixels.
+        source: the fingerprint of the images.
+    """
+
+    metric: str
+    parameters: Mapping[str, Any]
+    side: Side
+    seed: int
+    height: int
+    width: int
+    source: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain values for a file."""
+        return {**asdict(self), "parameters": dict(self.parameters)}
+
+
+S = TypeVar("S", bound="State")
+
+
+class State(ABC):
+    """What a metric has to remember of the images of one side.
+
+    `update` works in place; `merge` makes a new state and changes neither input. Kept arrays are
+    never written again, so states may share them.
+    """
+
+    def __init__(self, key: StateKey, storage: Storage | None = None) -> None:
+        self.key = key
+        self.seen = IndexSet()
+        self.storage = storage or Storage()
+
+    def update(self, block: Block) -> None:
+        """Take in the images of a block.
+
+        Raises:
+            StateError: an image of the block was already counted.
+            SampleError: the images are of another size than the state's.
+        """
+        height, width = block.pixels.shape[2:]
+        if (height, width) != (self.key.height, self.key.width):
+            raise SampleError(
+                f"{self.key.metric} was begun with images of {self.key.height}x{self.key.width}; "
+                f"this block has {height}x{width}"
+            )
+        seen = self.seen.union(IndexSet([(block.start, block.stop)]))
+        self._update(block)
+        self.seen = seen
+
+    def merge(self: S, other: S) -> S:
+        """A state of both sets of images; neither input changes.
+
+        Associative; a fresh state is its identity from both sides.
+
+        Raises:
+            StateError: the states share an image or were made differently.
+        """
+        for name, mine in self.key.to_dict().items():
+            theirs = other.key.to_dict()[name]
+            if mine != theirs:
+                raise StateError(
+                    f"cannot merge states made differently: {name} is {mine} here and {theirs} there"
+                )
+        merged = self._copy()
+        merged.seen = self.seen.union(other.seen)
+        merged._absorb(other)
+        return merged
+
+    @abstractmethod
+    def _update(self, block: Block) -> None: ...
+
+    @abstractmethod
+    def _copy(self: S) -> S: ...
+
+    @abstractmethod
+    def _absorb(self: S, other: S) -> None: ...
+
+    @abstractmethod
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """All that was remembered, in index order, by name; the inverse of `restore`."""
+
+    @abstractmethod
+    def restore(self, arrays: Mapping[str, NDArray[Any]], seen: IndexSet) -> None:
+        """Fill a fresh state with what `arrays` gave.
+
+        Raises:
+            StateError: an array is missing or of another shape or dtype than this state's.
+        """
+
+
+class Metric(ABC):
+    """A frozen set of parameters that makes states and turns them into numbers.
+
+    Attributes:
+        name: in data and on the command line.
+        two_sided: whether it compares real and fake; otherwise it scores each side by itself.
+    """
+
+    name: ClassVar[str]
+    two_sided: ClassVar[bool]
+
+    @abstractmethod
+    def with_num_images(self, num_images: int) -> Metric:
+        """The same metric, taking that many images of each side."""
+
+    @abstractmethod
+    def usable(self, available: int) -> int:
+        """How many of `available` images can be used.
+
+        Raises:
+            SampleError: they are too few to give a number.
+        """
+
+    @abstractmethod
+    def check_resolution(self, height: int, width: int) -> None:
+        """Refuse a size the metric is not defined at.
+
+        Raises:
+            SampleError: naming the size.
+        """
+
+    @abstractmethod
+    def new_state(
+        self,
+        side: Side,
+        *,
+        resolution: tuple[int, int],
+        seed: int = 0,
+        source: str = "",
+        storage: Storage | None = None,
+    ) -> State:
+        """An empty state for one side.
+
+        Args:
+            side: "real" or "fake".
+            resolution: height and width of the images in pixels.
+            seed: of the random numbers, if the metric draws any.
+            source: fingerprint of the images, to refuse a merge of unlike ones.
+            storage: where large arrays are kept.
+        """
+
+    @abstractmethod
+    def compute(self, *, real: State | None, fake: State | None) -> tuple[list[Estimate], list[str]]:
+        """The numbers, and sentences a reader of them must know.
+
+        Raises:
+            SampleError: too few images.
+            StateError: the states do not belong together.
+        """
+
+    def _key(self, side: Side, resolution: tuple[int, int], seed: int, source: str) -> StateKey:
+        self.check_resolution(*resolution)
+        parameters = asdict(self)  # type: ignore[call-overload]
+        return StateKey(self.name, parameters, side, seed, *resolution, source)
+
+
+def check_comparable(real: StateKey, fake: StateKey) -> None:
+    """Refuse to compare states that differ in more than side and source.
+
+    Raises:
+        StateError: naming the difference, both values.
+    """
+    for name, value in real.to_dict().items():
+        other = fake.to_dict()[name]
+        if name == "side":
+            if (value, other) != ("real", "fake"):
+                raise StateError(f"a real and a fake state are compared; these are {value} and {other}")
+        elif name != "source" and value != other:
+            raise StateError(
+                f"real and fake were made differently: {name} is {value} for real and {other} for fake"
+            )

@@ -1,0 +1,26 @@
+"""Metrics by the names they have in data."""
+
+from __future__ import annotations
+
+from pgmetrics.errors import OptionError
+from pgmetrics.metrics.base import Metric
+from pgmetrics.metrics.ms_ssim import MultiScaleSSIM
+from pgmetrics.metrics.swd import SlicedWasserstein
+
+METRICS: dict[str, type[Metric]] = {
+    SlicedWasserstein.name: SlicedWasserstein,
+    MultiScaleSSIM.name: MultiScaleSSIM,
+}
+
+
+def metric(name_or_metric: str | Metric) -> Metric:
+    """The metric of that name with the paper's parameters; a metric is returned as it is.
+
+    Raises:
+        OptionError: no metric has the name; the message lists those there are.
+    """
+    if isinstance(name_or_metric, Metric):
+        return name_or_metric
+    if name_or_metric not in METRICS:
+        raise OptionError(f"no metric is called {name_or_metric!r}; there are {', '.join(METRICS)}")
+    return METRICS[name_or_metric]()

@@ -1,0 +1,89 @@
+"""Where large arrays are kept: in memory up to a bound, beyond it in a file without a name.
+
+The file is unlinked as soon as it is made, so that nothing is left of it whatever ends the process.
+"""
+
+from __future__ import annotations
+
+import mmap
+import shutil
+import tempfile
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pgmetrics.errors import PgmetricsError
+
+DEFAULT_MAX_MEMORY = 2 * 2**30
+"""Bytes of descriptors kept in memory when nothing else is said."""
+
+_SEGMENT = 2**28
+
+
+class Storage:
+    """Keeps arrays that will be read again but never changed.
+
+    Where an array lies never changes a value read from it.
+    """
+
+    def __init__(self, max_memory: int = DEFAULT_MAX_MEMORY) -> None:
+        """A store that holds at most `max_memory` bytes in anonymous memory."""
+        self.max_memory = max_memory
+        self.in_memory = 0
+        self._segments: list[_Segment] = []
+
+    def keep(self, array: NDArray[Any]) -> NDArray[Any]:
+        """The same values: the array itself, or a view of the spill file.
+
+        Neither may be written afterwards; states share what they keep.
+
+        Raises:
+            PgmetricsError: the disk that holds temporary files is full.
+        """
+        array = np.ascontiguousarray(array)
+        if self.in_memory + array.nbytes <= self.max_memory:
+            self.in_memory += array.nbytes
+            return array
+        if not self._segments or not self._segments[-1].has_room(array.nbytes):
+            self._segments.append(_Segment(max(_SEGMENT, array.nbytes)))
+        return self._segments[-1].append(array)
+
+    @property
+    def spilled(self) -> int:
+        """Bytes that lie on disk."""
+        return sum(segment.used for segment in self._segments)
+
+
+class _Segment:
+    """One unlinked file, mapped once: a map for each array would run out of file descriptors."""
+
+    def __init__(self, size: int) -> None:
+        self._file: IO[bytes] = tempfile.TemporaryFile(prefix="pgmetrics-", buffering=0)
+        self._file.truncate(size)
+        self._map = mmap.mmap(self._file.fileno(), size, access=mmap.ACCESS_WRITE)
+        self._size = size
+        self.used = 0
+
+    def has_room(self, nbytes: int) -> bool:
+        return self.used + nbytes <= self._size
+
+    def append(self, array: NDArray[Any]) -> NDArray[Any]:
+        # Written through the file, read through the map: writing through the map would end in a
+        # bus error, not an exception, on a full disk.
+        try:
+            self._file.seek(self.used)
+            view = array.data.cast("B")
+            while view:
+                view = view[self._file.write(view) :]
+        except OSError as error:
+            free = shutil.disk_usage(tempfile.gettempdir()).free
+            raise PgmetricsError(
+                f"cannot spill {array.nbytes:,} bytes of descriptors to {tempfile.gettempdir()} "
+                f"({error.strerror}; {free:,} bytes free). Set TMPDIR to a roomier disk, raise "
+                "--max-memory, or score fewer images"
+            ) from error
+        kept = np.frombuffer(self._map, array.dtype, array.size, offset=self.used).reshape(array.shape)
+        # The next array starts on a cache line of its own, as one in memory would.
+        self.used += -(-array.nbytes // 64) * 64
+        return kept
