@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pgmetrics import images as byte_images
-from pgmetrics import seeding
+from pgmetrics import loading, seeding
 from pgmetrics.errors import SampleError, SourceError
 from pgmetrics.seeding import Stream
 from pgmetrics.sources.base import ImageSource
@@ -61,6 +61,7 @@ class TrainingImages:
         source: of images at the final resolution.
         config: of the run.
         max_bytes: of decoded images to keep in memory.
+        workers: processes that decode; None for one per core.
         report: called with (images decoded, images in all) while they are decoded.
 
     Raises:
@@ -75,6 +76,7 @@ class TrainingImages:
         config: ProGANConfig,
         *,
         max_bytes: int = 2 << 30,
+        workers: int | None = None,
         report: Callable[[int, int], None] | None = None,
     ) -> None:
         self._source = source
@@ -83,7 +85,7 @@ class TrainingImages:
         self._order = IndexStream(len(source), config.seed)
         self._decoded: NDArray[np.uint8] | None = None
         if len(source) * config.channels * config.resolution**2 <= max_bytes:
-            self._decoded = self._decode(report)
+            self._decoded = self._decode(workers, report)
 
     def __len__(self) -> int:
         return len(self._source)
@@ -108,18 +110,14 @@ class TrainingImages:
                 "take more images or smaller minibatches"
             )
 
-    def _decode(self, report: Callable[[int, int], None] | None) -> NDArray[np.uint8]:
+    def _decode(self, workers: int | None, report: Callable[[int, int], None] | None) -> NDArray[np.uint8]:
         total, side = len(self._source), self._config.resolution
         decoded = np.empty((total, self._config.channels, side, side), np.uint8)
-        for start in range(0, total, _DECODED_AT_ONCE):
-            stop = min(start + _DECODED_AT_ONCE, total)
-            decoded[start:stop] = self._read(range(start, stop))
-            if report is not None:
-                report(stop, total)
+        for start, rgb in loading.blocks(self._source, range(total), _DECODED_AT_ONCE, workers, report):
+            decoded[start : start + len(rgb)] = self._to_channels(rgb)
         return decoded
 
-    def _read(self, indices: Sequence[int]) -> NDArray[np.uint8]:
-        rgb = self._source.batch(indices)
+    def _to_channels(self, rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
         if self._config.channels == 3:
             return rgb
         if (rgb != rgb[:, :1]).any():
@@ -136,7 +134,7 @@ class TrainingImages:
         """
         indices = self._order.take(images_shown, stage.minibatch)
         if self._decoded is None:
-            pixels = self._read([int(i) for i in indices])
+            pixels = self._to_channels(self._source.batch(indices.tolist()))
         else:
             pixels = self._decoded[indices]
         mirrored = None

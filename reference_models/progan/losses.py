@@ -44,7 +44,8 @@ def discriminator_loss(
 
     Args:
         discriminator: its configuration says how the penalty is weighed.
-        real, fake: float [N, C, r, r]; no gradient goes into either.
+        real: float [N, C, r, r].
+        fake: the same shape; no gradient goes into it.
         mixing: [N], uniform over 0 to 1: where between its real and its fake each mixture lies.
         alpha: of the stage.
         enlargement: final resolution over r.
@@ -86,12 +87,11 @@ def gradient_norm(discriminator: Discriminator, images: Tensor, *, alpha: float)
     (gradient,) = torch.autograd.grad(scores.sum(), images, create_graph=True)
     flat = gradient.flatten(1)
     # Not the root of a sum of squares: its derivative at zero is NaN, this one's is zero.
-    return torch.linalg.vector_norm(flat, dim=1, dtype=torch.promote_types(flat.dtype, torch.float32))
+    norm: Tensor = torch.linalg.vector_norm(flat, dim=1, dtype=torch.promote_types(flat.dtype, torch.float32))
+    return norm
 
 
 def generator_loss(discriminator: Discriminator, fake: Tensor, *, alpha: float) -> Tensor:
     """Minus the mean score: the generator wants its images to look real."""
-    scores, _ = discriminator(fake, alpha=alpha)
+    scores: Tensor = discriminator(fake, alpha=alpha)[0]
     return -scores.mean()
-
-

@@ -56,6 +56,7 @@ def train(
     config: ProGANConfig,
     *,
     device: str = "cpu",
+    workers: int | None = None,
     licence: str = "unknown",
     decoded: Callable[[int, int], None] | None = None,
     report: Callable[[Progress], None] | None = None,
@@ -70,6 +71,7 @@ def train(
         run_dir: new or empty.
         config: of networks and training.
         device: to train on.
+        workers: processes that decode the images; None for one per core.
         licence: of the weights, for the checkpoints.
         decoded: called with (done, total) while the images are decoded.
         report: called after each look at the schedule.
@@ -87,8 +89,8 @@ def train(
             f"label_size={config.label_size} asks for a conditional network; image sources carry no labels, "
             "so train with label_size=0"
         )
-    images = TrainingImages(source, config, report=decoded)
     run = _RunDirectory(run_dir, config, source.fingerprint, licence)
+    images = TrainingImages(source, config, workers=workers, report=decoded)
     trainer = Trainer(config, images, torch.device(device))
     now = stage(0, config)
     try:
@@ -169,23 +171,23 @@ class Trainer:
         with torch.no_grad():
             fake = self._fakes(now, _FOR_DISCRIMINATOR)
         loss = self._discriminator_loss(now, fake)
-        loss.total.backward()
+        torch.autograd.backward(loss.total)
         self._update_discriminator(now)
         return loss
 
     def _step_generator(self, now: Stage) -> None:
         with _frozen(self.discriminator):
             fake = self._fakes(now, _FOR_GENERATOR)
-            generator_loss(self.discriminator, fake, alpha=now.alpha).backward()
+            torch.autograd.backward(generator_loss(self.discriminator, fake, alpha=now.alpha))
         self._update(self._generator_adam, self.generator, now)
 
     def _step_both(self, now: Stage) -> DiscriminatorLoss:
         """Both gradients at the same weights and fakes, then both updates."""
         fake = self._fakes(now, _FOR_DISCRIMINATOR)
         with _frozen(self.discriminator):
-            generator_loss(self.discriminator, fake, alpha=now.alpha).backward()
+            torch.autograd.backward(generator_loss(self.discriminator, fake, alpha=now.alpha))
         loss = self._discriminator_loss(now, fake.detach())
-        loss.total.backward()
+        torch.autograd.backward(loss.total)
         self._update_discriminator(now)
         self._update(self._generator_adam, self.generator, now)
         return loss
@@ -256,7 +258,7 @@ class _RunDirectory:
         self._logged = 0
         self._time = time.monotonic()
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise OptionError(f"{path} is there already and not empty; a run starts in a directory of its own")
+            raise OptionError(f"{path} is there already and not empty; a run needs a directory of its own")
         try:
             self._checkpoints.mkdir(parents=True)
             with written_atomically(path / "config.json") as aside:

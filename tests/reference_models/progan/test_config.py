@@ -1,0 +1,79 @@
+"""Configurations refuse what cannot work, and survive JSON."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from pgmetrics.errors import OptionError
+from reference_models.progan.config import PRESETS, ProGANConfig, preset
+
+
+@pytest.mark.parametrize(
+    ("options", "fact"),
+    [
+        ({"resolution": 96}, "96 cannot be reached; the nearest that can is 128"),
+        ({"resolution": 2}, "2 cannot be reached; the nearest that can is 4"),
+        ({"channels": 4}, "1 or 3 channels, not 4"),
+        # The first released configuration's 14 images at 256 x 256, with the later one's groups.
+        ({"minibatch": {4: 16, 256: 14}}, r"at 256 x 256 the minibatch of 14 .* groups of mbstd_group=4"),
+        ({"minibatch": {8: 16}}, "minibatch needs a value from resolution 4 on"),
+        ({"learning_rate": {4: 0.0}}, "learning_rate has 0.0 from resolution 4 on"),
+        ({"fmap_base": 256}, "fmap_base=256 leaves no channel at 1024 x 1024; it must be at least 512"),
+        ({"gp_resolution": "native"}, "'final' or 'current', not 'native'"),
+        ({"simultaneous": True, "d_repeats": 2}, "d_repeats=2 needs simultaneous=False"),
+        ({"ema": 1.0}, "ema is at least 0 and below 1"),
+        ({"stabilise_images": 0}, "stabilise_images must be above 0"),
+        ({"seed": -1}, "seed must not be below 0"),
+        ({"gp_gamma": float("nan")}, "gp_gamma must be above 0"),
+    ],
+)
+def test_what_cannot_work_is_refused(options, fact):
+    with pytest.raises(OptionError, match=fact):
+        ProGANConfig(**options)
+
+
+def test_a_minibatch_below_the_group_is_one_group():
+    assert ProGANConfig(mbstd_group=16, minibatch={4: 16, 256: 14, 512: 6, 1024: 3})
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_json_gives_the_same_configuration(name):
+    config = replace(preset(name), label_size=3, seed=5)
+    assert ProGANConfig.from_json(json.loads(json.dumps(config.to_json()))) == config
+
+
+@pytest.mark.parametrize(
+    ("change", "fact"),
+    [
+        ({"sharpness": 3}, "no ProGAN option sharpness"),
+        ({"resolution": "big"}, "wrong type"),
+        ({"minibatch": 16}, "wrong type"),
+        ({"resolution": 33}, "33 cannot be reached"),
+    ],
+)
+def test_foreign_json_is_refused(change, fact):
+    with pytest.raises(OptionError, match=fact):
+        ProGANConfig.from_json(ProGANConfig().to_json() | change)
+
+
+def test_an_unknown_preset_names_the_known_ones():
+    with pytest.raises(OptionError, match=r"'cifar'; there are .*cifar10-32"):
+        preset("cifar")
+
+
+def test_channels_of_the_paper():
+    config = ProGANConfig()
+    assert [config.feature_maps(r) for r in config.resolutions] == [512, 512, 512, 512, 256, 128, 64, 32, 16]
+    assert config.feature_maps(2) == 512
+
+
+def test_presets_keep_what_the_original_runs_set():
+    v1, v2, cifar = (PRESETS[n] for n in ("celebahq-1024-v1", "celebahq-1024-v2", "cifar10-32"))
+    assert (v1.mbstd_group, v1.fused_scale, v1.mirror, v1.total_images) == (16, False, True, 19_000_000)
+    assert (v2.minibatch_at(64), v2.learning_rate_at(1024), v2.stabilise_images) == (32, 0.0015, 600_000)
+    assert (cifar.gp_gamma, cifar.simultaneous, cifar.latent_size) == (750, True, 128)
+    adam = {(c.adam_beta1, c.adam_beta2, c.adam_epsilon, c.drift) for c in (v1, v2, cifar)}
+    assert adam == {(0.0, 0.99, 1e-8, 0.001)}

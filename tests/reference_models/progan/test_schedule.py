@@ -1,0 +1,94 @@
+"""The schedule against the original's, at the points its documentation and its runs give."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from reference_models.progan.config import PRESETS, ProGANConfig
+from reference_models.progan.schedule import stage
+
+V1 = PRESETS["celebahq-1024-v1"]
+V2 = PRESETS["celebahq-1024-v2"]
+
+
+@pytest.mark.parametrize(
+    ("thousands", "lod", "resolution", "minibatch"),
+    [
+        (0, 8, 4, 16),
+        (1_200, 7.5, 8, 16),
+        (8_800, 3, 128, 16),
+        (12_000, 1, 512, 6),
+        (12_799, 0.00125, 1024, 3),
+        (12_800, 0, 1024, 3),
+        (19_000, 0, 1024, 3),
+    ],
+)
+def test_v1_at_points_of_the_original_run(thousands, lod, resolution, minibatch):
+    now = stage(thousands * 1000, V1)
+    assert now.lod == pytest.approx(lod, abs=1e-9)
+    assert now.resolution == resolution
+    assert now.minibatch == minibatch
+    assert now.enlargement == 1024 // resolution
+    assert now.alpha == pytest.approx(1 - lod % 1)
+
+
+def steps(config):
+    """(images shown, stage) at every look at the schedule."""
+    shown = 0
+    while shown < config.total_images:
+        now = stage(shown, config)
+        yield shown, now
+        shown += now.minibatch * config.minibatch_repeats
+
+
+def test_v2_changes_where_the_original_run_changed():
+    # In thousands of images: parameters only change every 4 minibatches, hence the odd numbers.
+    key, changes = None, []
+    for shown, now in steps(V2):
+        if now.reset_key != key:
+            changes.append(shown)
+            key = now.reset_key
+    assert [n / 1000 for n in changes] == [
+        0, 600.064, 1200.128, 1800.192, 2400.256, 3000.320, 3600.128, 4200.192, 4800.0, 5400.064,
+        6000.0, 6600.064, 7200.0, 7800.032, 8400.0, 9000.016, 9600.0,
+    ]  # fmt: skip
+
+
+def test_the_optimisers_forget_at_both_ends_of_a_fade():
+    # 9 resolutions stabilise, 8 of them fade in first: 17 phases, the first at the very start.
+    # A fine grid instead of the millions of steps of this run.
+    keys = [stage(n, V1).reset_key for n in range(0, 19_000_000, 1000)]
+    changes = [n * 1000 for n in range(len(keys)) if n == 0 or keys[n] != keys[n - 1]]
+    assert len(changes) == 17
+    assert changes[:4] == [0, 801_000, 1_600_000, 2_401_000]
+
+
+def test_the_first_resolution_only_stabilises():
+    # Fading at 4 x 4, or fading first, are both seen in ports.
+    assert stage(0, V1) == stage(V1.stabilise_images, V1)
+    assert stage(0, V1).alpha == 1
+    after = stage(V1.stabilise_images + 64, V1)
+    assert (after.resolution, after.alpha) == (8, pytest.approx(64 / 800_000))
+
+
+def test_the_new_resolution_s_minibatch_and_rate_hold_from_the_fade_s_first_image():
+    first = stage(9_000_001, V2)
+    assert (first.resolution, first.minibatch, first.learning_rate) == (1024, 4, 0.0015)
+    before = stage(9_000_000, V2)
+    assert (before.resolution, before.minibatch, before.learning_rate) == (512, 4, 0.001)
+
+
+def test_alpha_rises_linearly_and_never_falls():
+    config = ProGANConfig(resolution=16, stabilise_images=100, fade_images=50, total_images=1000)
+    assert [stage(100 + n, config).alpha for n in (10, 25, 40)] == pytest.approx([0.2, 0.5, 0.8])
+    positions = [(stage(n, config).resolution, stage(n, config).alpha) for n in range(1000)]
+    assert positions == sorted(positions)
+    assert positions[-1] == (16, 1.0)
+    assert positions.count((4, 1.0)) == 101
+
+
+def test_one_resolution_never_grows():
+    config = replace(V1, resolution=4)
+    assert {stage(n, config).resolution for n in range(0, 19_000_000, 99_000)} == {4}
