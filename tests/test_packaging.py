@@ -116,7 +116,7 @@ def test_both_scripts_run(environment, outside, script):
     # An entry point whose module or function was renamed shows only once installed.
     text = run(str(environment / script), "--help", **outside).stdout
     for name in SUBCOMMANDS[script]:
-        assert f"  {name} " in text
+        assert f"\n  {name}" in text
         assert f"Usage: {script} {name}" in run(str(environment / script), name, "--help", **outside).stdout
 
 
