@@ -89,8 +89,9 @@ def train(
             f"label_size={config.label_size} asks for a conditional network; image sources carry no labels, "
             "so train with label_size=0"
         )
-    run = _RunDirectory(run_dir, config, source.fingerprint, licence)
+    _claim(run_dir)
     images = TrainingImages(source, config, workers=workers, report=decoded)
+    run = _RunDirectory(run_dir, config, source.fingerprint, licence)
     trainer = Trainer(config, images, torch.device(device))
     now = stage(0, config)
     try:
@@ -246,6 +247,17 @@ def _finite(gradients: Iterable[Tensor]) -> bool:
     return bool(torch.stack(largest).isfinite().all())
 
 
+def _claim(run_dir: Path) -> None:
+    """Make an empty directory, before time is spent on what would go into it."""
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        holds_something = any(run_dir.iterdir())
+    except OSError as error:
+        raise OptionError(f"{run_dir} cannot be written: {error.strerror or error}") from error
+    if holds_something:
+        raise OptionError(f"{run_dir} is there already and not empty; a run needs a directory of its own")
+
+
 class _RunDirectory:
     """What a run leaves behind."""
 
@@ -257,14 +269,9 @@ class _RunDirectory:
         self._stats = path / "stats.jsonl"
         self._logged = 0
         self._time = time.monotonic()
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise OptionError(f"{path} is there already and not empty; a run needs a directory of its own")
-        try:
-            self._checkpoints.mkdir(parents=True)
-            with written_atomically(path / "config.json") as aside:
-                aside.write_text(json.dumps(config.to_json(), indent=2) + "\n")
-        except OSError as error:
-            raise OptionError(f"{path} cannot be written: {error.strerror or error}") from error
+        self._checkpoints.mkdir()
+        with written_atomically(path / "config.json") as aside:
+            aside.write_text(json.dumps(config.to_json(), indent=2) + "\n")
 
     def save(self, trainer: Trainer, resolution: int, *, alpha: float) -> Path:
         checkpoint = Checkpoint(

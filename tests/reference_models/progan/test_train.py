@@ -1,0 +1,305 @@
+"""The loop: what a step changes, what a run leaves behind, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import random
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from pgmetrics import seeding
+from pgmetrics.errors import OptionError, SourceError
+from pgmetrics.seeding import Stream
+from pgmetrics.sources.arrays import ArraySource
+from reference_models.progan import train as training
+from reference_models.progan.checkpoint import checkpoints, inspect, load, stage_checkpoints
+from reference_models.progan.config import ProGANConfig
+from reference_models.progan.data import TrainingImages
+from reference_models.progan.sample import ProGANSource
+from reference_models.progan.schedule import stage
+from reference_models.progan.train import Trainer, save_untrained, train
+
+CPU = torch.device("cpu")
+CONFIG = ProGANConfig(
+    resolution=16,
+    fmap_base=32,
+    fmap_max=8,
+    latent_size=8,
+    minibatch={4: 4},
+    stabilise_images=32,
+    fade_images=32,
+    total_images=192,
+    minibatch_repeats=2,
+    ema=0.9,
+)
+
+
+def source(count=40, side=16):
+    pixels = np.random.default_rng(5).integers(0, 256, (count, 3, side, side)).astype(np.uint8)
+    return ArraySource(pixels)
+
+
+def trainer(config=CONFIG):
+    return Trainer(config, TrainingImages(source(), config), CPU)
+
+
+def weights(network):
+    return {name: p.detach().clone() for name, p in network.named_parameters()}
+
+
+def same(a, b):
+    return all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("runs") / "new" / "run"
+    reports = []
+    last = train(source(), directory, CONFIG, licence="CC0", report=reports.append)
+    return directory, last, reports
+
+
+def test_a_run_grows_and_leaves_checkpoints_at_the_end_of_every_phase(run):
+    directory, last, _ = run
+    found = [inspect(path) for path in checkpoints(directory)]
+    assert [(c.images_shown, c.resolution, c.alpha) for c in found] == [
+        (40, 4, 1.0),  # ends stabilising; the schedule is looked at every 8 images, as it goes past
+        (64, 8, 1.0),
+        (104, 8, 1.0),
+        (128, 16, 1.0),
+        (192, 16, 1.0),
+    ]
+    assert last == checkpoints(directory)[-1]
+    assert [inspect(p).images_shown for p in stage_checkpoints(directory)] == [40, 104, 192]
+    assert found[0].data_fingerprint == source().fingerprint
+    assert found[0].licence == "CC0"
+    assert ProGANConfig.from_json(json.loads((directory / "config.json").read_text())) == CONFIG
+
+
+def test_progress_tells_stage_and_images(run):
+    _, _, reports = run
+    assert [p.images_shown for p in reports] == list(range(8, 193, 8))
+    assert {p.stage.resolution for p in reports} == {4, 8, 16}
+    assert all(np.isfinite([p.real, p.fake, p.penalty, p.norm]).all() for p in reports)
+    assert reports[-1].skipped == 0
+
+
+def test_training_is_a_function_of_its_configuration(run, tmp_path):
+    _, last, _ = run
+    again = train(source(), tmp_path / "again", CONFIG, licence="CC0")
+    assert again.read_bytes() == last.read_bytes()
+    other = train(source(), tmp_path / "other", replace(CONFIG, seed=1), licence="CC0")
+    assert other.read_bytes() != last.read_bytes()
+
+
+def test_global_random_numbers_are_left_alone():
+    def states():
+        numpy_state = np.random.get_state()[1].tolist()  # noqa: NPY002
+        return torch.get_rng_state().tolist(), numpy_state, random.getstate()
+
+    before = states()
+    trainer().run(stage(40, CONFIG))
+    assert states() == before
+
+
+def test_a_step_of_one_network_leaves_the_other_alone():
+    t = trainer()
+    g, d = weights(t.generator), weights(t.discriminator)
+    t._step_discriminator(stage(0, CONFIG))
+    assert same(g, weights(t.generator))
+    assert not same(d, weights(t.discriminator))
+    d = weights(t.discriminator)
+    t._step_generator(stage(0, CONFIG))
+    assert not same(g, weights(t.generator))
+    assert same(d, weights(t.discriminator))
+    # and leaves no gradient behind that the other's next step would add to
+    assert all(p.grad is None for n in (t.generator, t.discriminator) for p in n.parameters())
+    assert all(p.requires_grad for p in t.discriminator.parameters())
+
+
+def test_every_step_has_reals_and_latents_of_its_own(monkeypatch):
+    # Seen in ports: one batch and its latents for all repeats; one fake for both networks.
+    t = trainer(replace(CONFIG, minibatch_repeats=4))
+    latents, reals = [], []
+    t.generator.register_forward_pre_hook(lambda m, args: latents.append(args[0].clone()))
+    take = t.images.minibatch
+    monkeypatch.setattr(t.images, "minibatch", lambda *a: (reals.append(take(*a)), reals[-1])[1])
+    t.run(stage(0, t.config))
+    assert len(latents) == 8
+    assert len(reals) == 4
+    for seen in (latents, reals):
+        assert len({x.numpy().tobytes() for x in seen}) == len(seen)
+
+
+def test_only_discriminator_steps_count_images():
+    t = trainer(replace(CONFIG, d_repeats=3))
+    t.run(stage(0, t.config))
+    assert t.images_shown == 2 * 3 * 4
+
+
+def test_simultaneous_updates_see_the_same_fakes_and_weights():
+    t = trainer(replace(CONFIG, simultaneous=True, minibatch_repeats=1))
+    latents = []
+    t.generator.register_forward_pre_hook(lambda m, args: latents.append(args[0].clone()))
+    twin = trainer(t.config)
+    t.run(stage(0, t.config))
+    assert len(latents) == 1
+    # The generator's gradient is taken at the discriminator as it was before the step.
+    now = stage(0, t.config)
+    fake = twin._fakes(now, 0)
+    (-twin.discriminator(fake, alpha=1.0)[0].mean()).backward()
+    twin._update(twin._generator_adam, twin.generator, now)
+    assert same(weights(twin.generator), weights(t.generator))
+
+
+def test_the_average_is_of_the_whole_generator_and_in_closed_form():
+    # Seen in ports: made anew when the network grows, or of the new blocks only.
+    t = trainer()
+    start = weights(t.generator)
+    expected = {name: w.double() for name, w in start.items()}
+    for n in (0, 40, 72, 104):
+        now = stage(n, CONFIG)
+        for _ in range(2):
+            t._step_discriminator(now)
+            # The average belongs to the discriminator's step: it sees the generator before its own.
+            for name, w in weights(t.generator).items():
+                expected[name] = 0.9 * expected[name] + 0.1 * w.double()
+            t._step_generator(now)
+    averaged = weights(t.average)
+    assert set(averaged) == set(start)
+    for name, w in expected.items():
+        assert torch.allclose(averaged[name].double(), w, atol=1e-6), name
+    assert not torch.equal(averaged["block16.conv1.weight"], start["block16.conv1.weight"])
+
+
+def test_blocks_that_are_not_part_of_the_stage_stay_as_they_are():
+    t = trainer()
+    before = weights(t.generator)
+    t.run(stage(0, CONFIG))
+    for name, w in weights(t.generator).items():
+        assert torch.equal(w, before[name]) == ("4." not in name), name
+    assert torch.equal(t.average.block8.conv0.weight, before["block8.conv0.weight"])
+
+
+def test_optimisers_forget_at_both_ends_of_every_fade(tmp_path, monkeypatch):
+    # Seen in ports: never, or when the network grows only.
+    at = []
+    reset = Trainer.reset_optimizers
+    monkeypatch.setattr(Trainer, "reset_optimizers", lambda t: (at.append(t.images_shown), reset(t))[1])
+    train(source(), tmp_path / "run", CONFIG)
+    assert at == [0, 40, 64, 104, 128]
+    t = trainer()
+    t.run(stage(0, CONFIG))
+    assert all(a.state for a in (t._generator_adam, t._discriminator_adam))
+    t.reset_optimizers()
+    assert not any(a.state for a in (t._generator_adam, t._discriminator_adam))
+
+
+def test_adam_is_the_paper_s():
+    t = trainer(replace(CONFIG, learning_rate={4: 0.001, 8: 0.004}))
+    t.run(stage(64, t.config))
+    for adam in (t._generator_adam, t._discriminator_adam):
+        (group,) = adam.param_groups
+        assert (group["betas"], group["eps"], group["lr"]) == ((0.0, 0.99), 1e-8, 0.004)
+        assert (group["weight_decay"], group["amsgrad"]) == (0, False)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_a_step_with_a_gradient_that_is_not_finite_is_left_out_and_counted(bad):
+    t = trainer()
+    t.generator.to_rgb4.bias.register_hook(lambda g: torch.full_like(g, bad))
+    before = weights(t.generator)
+    t._step_generator(stage(0, CONFIG))
+    assert same(before, weights(t.generator))
+    assert not t._generator_adam.state
+    assert t.skipped == 1
+
+
+def test_large_finite_gradients_are_not_left_out():
+    # The sum of their squares overflows float32.
+    t = trainer()
+    t.generator.to_rgb4.bias.register_hook(lambda g: torch.full_like(g, 1e25))
+    t._step_generator(stage(0, CONFIG))
+    assert t.skipped == 0
+
+
+def test_reals_of_a_fade_are_faded(monkeypatch):
+    # Sharp reals during a fade tell the discriminator what is real.
+    t = trainer()
+    seen = []
+    t.discriminator.register_forward_pre_hook(lambda m, args: seen.append(args[0].detach()))
+    t._step_discriminator(replace(stage(40, CONFIG), alpha=1e-9))
+    real = seen[0]
+    assert real.shape[-1] == 8
+    blocks = real.unfold(2, 2, 2).unfold(3, 2, 2)
+    assert float((blocks.amax((4, 5)) - blocks.amin((4, 5))).max()) < 1e-6
+
+
+def test_random_numbers_of_a_step_are_keyed_by_its_place():
+    # So that a run can be entered anywhere, and no step repeats another's.
+    t = trainer()
+    t.images_shown = 1234
+    latents = []
+    t.generator.register_forward_pre_hook(lambda m, args: latents.append(args[0].clone()))
+    t._step_discriminator(stage(0, CONFIG))
+    expected = seeding.generator(0, Stream.TRAINING_LATENTS, 1234, 0).standard_normal((4, 8), dtype="float32")
+    assert (latents[0].numpy() == expected).all()
+
+
+def test_an_interrupted_run_leaves_a_checkpoint_of_where_it_was(tmp_path):
+    def interrupt(progress):
+        if progress.images_shown == 88:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(source(), tmp_path / "run", CONFIG, report=interrupt)
+    last = inspect(checkpoints(tmp_path / "run")[-1])
+    assert (last.images_shown, last.resolution, last.alpha) == (88, 8, 1.0)
+    ProGANSource(checkpoints(tmp_path / "run")[-1]).batch([0])
+
+
+def test_stats_are_lines_of_json(tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "_IMAGES_BETWEEN_STATS", 30)
+    train(source(), tmp_path / "run", CONFIG)
+    rows = [json.loads(line) for line in (tmp_path / "run" / "stats.jsonl").read_text().splitlines()]
+    assert [row["images_shown"] for row in rows] == [32, 64, 96, 128, 160, 192]
+    assert rows[1]["stage"]["resolution"] == 8
+    assert rows[1]["images_per_second"] > 0
+
+
+def test_a_directory_with_something_in_it_is_left_alone(tmp_path):
+    (tmp_path / "thesis.tex").write_text("x")
+    with pytest.raises(OptionError, match="not empty"):
+        train(source(), tmp_path, CONFIG)
+    with pytest.raises(OptionError, match="thesis.tex cannot be written: File exists"):
+        train(source(), tmp_path / "thesis.tex", CONFIG)
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_directory_that_cannot_be_made_is_refused(tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(OptionError, match="cannot be written"):
+        train(source(), tmp_path / "file" / "run", CONFIG)
+
+
+def test_refused_images_leave_no_run_behind(tmp_path):
+    with pytest.raises(SourceError, match="smaller than the final resolution 16"):
+        train(source(side=8), tmp_path / "run", CONFIG)
+    # Or the next try, with better images, would be refused for the remains of this one.
+    assert not any((tmp_path / "run").iterdir())
+    train(source(), tmp_path / "run", replace(CONFIG, total_images=8))
+
+
+def test_labels_are_refused(tmp_path):
+    with pytest.raises(OptionError, match="label_size=3"):
+        train(source(), tmp_path / "run", replace(CONFIG, label_size=3))
+
+
+def test_the_untrained_network_is_the_run_s_own_beginning(tmp_path):
+    save_untrained(tmp_path / "u.safetensors", CONFIG)
+    facts, generator = load(tmp_path / "u.safetensors")
+    assert (facts.resolution, facts.images_shown) == (16, 0)
+    assert same(weights(generator), weights(trainer().generator))
