@@ -42,9 +42,14 @@ class Source(Protocol):
     notes: Counter[str]
 
     @property
-    def resolution(self) -> tuple[int, int]: ...
-    def batch(self, indices: Sequence[int]) -> NDArray[np.uint8]: ...
-    def take_notes(self) -> Counter[str]: ...
+    def resolution(self) -> tuple[int, int]:
+        """Height and width in pixels of every image."""
+
+    def batch(self, indices: Sequence[int]) -> NDArray[np.uint8]:
+        """Images by index, uint8 [N, 3, H, W]."""
+
+    def take_notes(self) -> Counter[str]:
+        """The notes since they were last taken."""
 
 
 def blocks(

@@ -66,6 +66,7 @@ class ArraySource(ImageSource):
 
     @property
     def resolution(self) -> tuple[int, int]:
+        """Height and width in pixels of every image."""
         height, width = _SIDES[self._layout]
         return int(self._images.shape[height]), int(self._images.shape[width])
 
@@ -116,6 +117,7 @@ class FileArraySource(ImageSource):
 
     @property
     def resolution(self) -> tuple[int, int]:
+        """Height and width in pixels of every image."""
         height, width = _SIDES[self._layout]
         return self._shape[height], self._shape[width]
 
@@ -197,6 +199,7 @@ class DatasetSource(ImageSource):
 
     @property
     def resolution(self) -> tuple[int, int]:
+        """Height and width in pixels of every image."""
         return self._resolution
 
     def _read(self, indices: Sequence[int]) -> NDArray[np.uint8]:

@@ -17,6 +17,7 @@ from pgmetrics.sources.folder import FolderSource, shown
 from pgmetrics.sources.resolve import open_source
 
 _EXAMPLES = 5  # names given of each kind of finding
+_GENERATED = 1_000  # images read of a generator
 _BLOCK = 64  # images read at a time from a source without files
 
 
@@ -100,7 +101,9 @@ class Audit:
 def audit(
     spec: object, decoding: Decoding | None = None, progress: Callable[[int, int], None] | None = None
 ) -> Audit:
-    """Read every image of a source and tell what is unusual about it, without stopping at the first fault.
+    """Read a whole source and tell what is unusual about it, without stopping at the first fault.
+
+    Of generators, the first thousand images are read.
 
     Args:
         spec: as `open_source` takes it.
@@ -170,8 +173,10 @@ def _audit_images(source: ImageSource, progress: Callable[[int, int], None] | No
     found = Audit(source.name, len(source))
     by_pixels: dict[bytes, list[str]] = {}
     grey = 0
-    for start in range(0, len(source), _BLOCK):
-        indices = range(start, min(start + _BLOCK, len(source)))
+    # A generator claims as many images as anybody may ask for; a thousand show what it makes.
+    total = len(source) if source.order_key is not None else min(len(source), _GENERATED)
+    for start in range(0, total, _BLOCK):
+        indices = range(start, min(start + _BLOCK, total))
         try:
             images: Sequence[NDArray[np.uint8] | None] = list(source.batch(indices))
         except SourceError:
@@ -181,14 +186,16 @@ def _audit_images(source: ImageSource, progress: Callable[[int, int], None] | No
                 by_pixels.setdefault(_pixel_key(pixels), []).append(f"image {index}")
                 grey += bool((pixels[0] == pixels[1]).all() and (pixels[0] == pixels[2]).all())
         if progress is not None:
-            progress(indices.stop, len(source))
-    readable = len(source) - len(found.unreadable)
+            progress(indices.stop, total)
+    readable = total - len(found.unreadable)
     found.sizes = {source.resolution: readable} if readable else {}
     found.modes = {mode: count for mode, count in (("RGB", readable - grey), ("L", grey)) if count}
     found.notes = dict(source.take_notes())
+    if total < len(source):
+        found.notes["generated images looked at"] = total
     found.duplicates = [names for names in by_pixels.values() if len(names) > 1]
     if found.unreadable:
-        found.problems.append(f"{len(found.unreadable):,} of {len(source):,} images cannot be made")
+        found.problems.append(f"{len(found.unreadable):,} of {total:,} images cannot be made")
     _warn(found)
     return found
 

@@ -69,7 +69,7 @@ class ImageSource(ABC):
             return np.empty((0, 3, *self.resolution), np.uint8)
         return self._read(indices)
 
-    def to(self, device: str) -> None:
+    def to(self, device: str) -> None:  # noqa: B027 - most sources compute nothing
         """Compute there from now on; for sources that run a network. The others need no device."""
 
     def take_notes(self) -> Counter[str]:
@@ -123,9 +123,11 @@ class Subset(ImageSource):
 
     @property
     def resolution(self) -> tuple[int, int]:
+        """Height and width in pixels of every image."""
         return self._source.resolution
 
     def to(self, device: str) -> None:
+        """Compute there from now on."""
         self._source.to(device)
 
     def _read(self, indices: Sequence[int]) -> NDArray[np.uint8]:
@@ -151,9 +153,11 @@ class Mirrored(ImageSource):
 
     @property
     def resolution(self) -> tuple[int, int]:
+        """Height and width in pixels of every image."""
         return self._source.resolution
 
     def to(self, device: str) -> None:
+        """Compute there from now on."""
         self._source.to(device)
 
     def _read(self, indices: Sequence[int]) -> NDArray[np.uint8]:

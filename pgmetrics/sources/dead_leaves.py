@@ -68,6 +68,7 @@ class DeadLeaves(ImageSource):
 
     @property
     def resolution(self) -> tuple[int, int]:
+        """Height and width in pixels of every image."""
         return self._side, self._side
 
     def _read(self, indices: Sequence[int]) -> NDArray[np.uint8]:

@@ -88,6 +88,7 @@ class Facts:
 
     @property
     def rotated(self) -> bool:
+        """Whether a viewer would show it turned or flipped."""
         return self.orientation in _UNDO_TIFF_ROTATION
 
 

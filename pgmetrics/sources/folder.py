@@ -203,6 +203,7 @@ class FolderSource(ImageSource):
 
     @property
     def resolution(self) -> tuple[int, int]:
+        """Height and width in pixels of every image."""
         if self._resolution is None:
             with quiet_pillow():
                 # Its notes are counted when the image itself is asked for.

@@ -67,6 +67,7 @@ class FunctionSource(ImageSource):
 
     @property
     def resolution(self) -> tuple[int, int]:
+        """Height and width in pixels of every image."""
         assert self._resolution is not None
         return self._resolution
 
@@ -89,7 +90,8 @@ class GeneratorSource(ImageSource):
     """What a network makes of latents that depend on (seed, index) alone.
 
     It runs in evaluation mode, whatever mode it is in before and again after, and always on
-    batches of one shape, so that an image does not depend on how many are asked for at once.
+    batches of one shape with image i at one place, so that an image is the same to the bit whatever
+    is asked for with it.
     `to` moves the network itself.
 
     Args:
@@ -136,30 +138,40 @@ class GeneratorSource(ImageSource):
 
     @property
     def resolution(self) -> tuple[int, int]:
+        """Height and width in pixels of every image."""
         return self._resolution
 
     def to(self, device: str) -> None:
+        """Compute there from now on."""
         self._network.to(device)
 
     def _read(self, indices: Sequence[int]) -> NDArray[np.uint8]:
         images = np.empty((len(indices), 3, *self._resolution), np.uint8)
-        for start in range(0, len(indices), self._batch_size):
-            piece = indices[start : start + self._batch_size]
-            images[start : start + len(piece)] = self._run(piece)
+        waiting = list(range(len(indices)))
+        while waiting:
+            # Image i is made at place i mod batch_size; who finds it taken waits for the next turn.
+            turn: dict[int, int] = {}
+            for request in waiting:
+                turn.setdefault(indices[request] % self._batch_size, request)
+            images[list(turn.values())] = self._run([indices[request] for request in turn.values()])
+            made = set(turn.values())
+            waiting = [request for request in waiting if request not in made]
         return images
 
     def _run(self, indices: Sequence[int]) -> NDArray[np.uint8]:
         import torch
 
-        # Padded to one shape: libraries choose other algorithms, and other roundings, for others.
-        padded = [*indices, *[indices[-1]] * (self._batch_size - len(indices))]
-        drawn = torch.from_numpy(latents(self._seed, padded, self._shape))
+        # One shape and a fixed place for each image: libraries round differently for others.
+        places = [index % self._batch_size for index in indices]
+        table = np.zeros((self._batch_size, *self._shape), np.float32)
+        table[places] = latents(self._seed, indices, self._shape)
+        drawn = torch.from_numpy(table)
         with _evaluating(self._network), torch.inference_mode():
             images = self._network(drawn.to(_device_of(self._network)))
-        if not is_tensor(images) or len(images) != len(padded):
+        if not is_tensor(images) or len(images) != self._batch_size:
             got = list(images.shape) if is_tensor(images) else type(images).__name__
-            raise SourceError(f"{self.name} was given {len(padded)} latents and returned {got}")
-        return _pixels(images[: len(indices)], self._value_range, self.name)
+            raise SourceError(f"{self.name} was given {self._batch_size} latents and returned {got}")
+        return _pixels(images[places], self._value_range, self.name)
 
 
 def latents(seed: int, indices: Sequence[int], shape: tuple[int, ...]) -> NDArray[np.float32]:

@@ -72,9 +72,11 @@ class Resized(ImageSource):
 
     @property
     def resolution(self) -> tuple[int, int]:
+        """Height and width in pixels of every image."""
         return self._side, self._side
 
     def to(self, device: str) -> None:
+        """Compute there from now on."""
         self._source.to(device)
 
     def _read(self, indices: Sequence[int]) -> NDArray[np.uint8]:
