@@ -21,6 +21,10 @@ fused multiply-add may be used in the middle of an array and not at its end.
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import lru_cache
 from itertools import pairwise
 
@@ -40,6 +44,7 @@ _C2 = (0.03 * _RANGE) ** 2
 
 _TILE = 42  # outputs along a side of a tile, measured
 _CHUNK_PIXELS = 128 * 128  # of pairs that are worked on at a time: the maps stay in the cache
+_thread_setting = threading.Lock()
 _POWER_BLOCK = 64  # a multiple of every vector length: powers at an array's end are another routine's
 
 
@@ -109,29 +114,57 @@ def ms_ssim_terms(first: Tensor, second: Tensor) -> Tensor:
         SampleError: as for `ms_ssim_scores`.
     """
     _check(first, second)
-    with torch.no_grad(), torch.autocast(first.device.type, enabled=False):
-        return _terms(first, second)
-
-
-def _terms(first: Tensor, second: Tensor) -> Tensor:
     dtype = torch.float64 if first.dtype == torch.float64 else torch.float32
-    n, _, height, width = first.shape
-    # Grouping bounds the memory; inside a group every scale has its own chunk length.
-    group = max(1, 16 * _CHUNK_PIXELS // (height * width))
-    terms = torch.empty(n, len(SCALE_WEIGHTS), dtype=dtype, device=first.device)
-    for start in range(0, n, group):
-        part = slice(start, start + group)
-        x, y = first[part].to(dtype), second[part].to(dtype)
+    pixels = first.shape[-2] * first.shape[-1]
+    # Groups bound the memory and are what threads share out; their length depends on the side alone.
+    group = max(1, 8 * _CHUNK_PIXELS // pixels)
+    parts = [slice(start, start + group) for start in range(0, len(first), group)]
+
+    def part_terms(part: slice) -> Tensor:
+        return _group_terms(first[part].to(dtype), second[part].to(dtype), group)
+
+    empty = torch.empty(0, len(SCALE_WEIGHTS), dtype=dtype, device=first.device)
+    if first.device.type != "cpu":
+        return torch.cat([empty, *map(part_terms, parts)])
+    with _one_thread_per_operation() as threads:
+        # Smaller images are bound by the interpreter, which threads only disturb.
+        workers = min(threads, len(parts)) if pixels >= _CHUNK_PIXELS else 1
+        if workers <= 1:
+            return torch.cat([empty, *map(part_terms, parts)])
+        with ThreadPoolExecutor(workers) as pool:
+            return torch.cat([empty, *pool.map(part_terms, parts)])
+
+
+@contextmanager
+def _one_thread_per_operation() -> Iterator[int]:
+    """Let torch run each operation in one thread; gives the number of threads it had before.
+
+    The operations here are so short that two threads on one of them wait for each other more than
+    they work: on busy cores that was ten times slower than one thread. Whole groups of pairs in
+    Python threads do not wait. The setting is the process's, so calls take turns and it is put back.
+    """
+    with _thread_setting:
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            yield threads
+        finally:
+            torch.set_num_threads(threads)
+
+
+@torch.no_grad()
+def _group_terms(x: Tensor, y: Tensor, group: int) -> Tensor:
+    with torch.autocast(x.device.type, enabled=False):
         maps = torch.stack((x + y, x - y), dim=1)
         # A whole number, so that bytes stay exact; halving keeps it.
         offset = maps.mean(-1, keepdim=True).mean(-2, keepdim=True).round()
         maps -= offset
-        for scale in range(len(SCALE_WEIGHTS)):
-            if scale > 0:
-                maps = _halve(maps)
-            last = scale == len(SCALE_WEIGHTS) - 1
-            terms[part, scale] = _scale_term(maps, offset if last else None)
-    return terms
+        terms = []
+        for _ in range(len(SCALE_WEIGHTS) - 1):
+            terms.append(_scale_term(maps, None, group))
+            maps = _halve(maps)
+        terms.append(_scale_term(maps, offset, group))
+        return torch.stack(terms, dim=1)
 
 
 def _check(first: Tensor, second: Tensor) -> None:
@@ -145,7 +178,7 @@ def _check(first: Tensor, second: Tensor) -> None:
     check_size(*first.shape[2:])
 
 
-def _scale_term(maps: Tensor, offset: Tensor | None) -> Tensor:
+def _scale_term(maps: Tensor, offset: Tensor | None, group: int) -> Tensor:
     """Mean contrast-structure of each pair, or mean SSIM if there is an offset.
 
     Pairs are taken a fixed number at a time, the last ones filled up with zeros, so that the same
@@ -154,8 +187,9 @@ def _scale_term(maps: Tensor, offset: Tensor | None) -> Tensor:
     Args:
         maps: u and v, [N, 2, 3, H, W].
         offset: what was taken from u and v, [N, 2, 3, 1, 1].
+        group: no more pairs than these ever come.
     """
-    length = max(1, _CHUNK_PIXELS // (maps.shape[-2] * maps.shape[-1]))
+    length = min(group, max(1, _CHUNK_PIXELS // (maps.shape[-2] * maps.shape[-1])))
     means = [maps.new_zeros(0)]
     for start in range(0, len(maps), length):
         chunk = _filled_up(maps[start : start + length], length)

@@ -141,6 +141,22 @@ def test_half_precision_surroundings_do_not_reach_the_score():
     assert not ms_ssim_scores(first.float().requires_grad_(), second.float()).requires_grad
 
 
+def test_torch_keeps_its_number_of_threads_and_bits_do_not_depend_on_it():
+    # Catches: a setting that is not put back, products split between threads.
+    first, second = related_pairs(17, 128, 128)
+    before = torch.get_num_threads()
+    scores = []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            scores.append(ms_ssim_scores(first, second))
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(scores[0], scores[1])
+    assert torch.equal(scores[0], scores[2])
+
+
 def test_no_pairs_give_no_scores():
     assert ms_ssim_scores(*(torch.zeros(0, 3, 32, 32, dtype=torch.uint8),) * 2).shape == (0,)
 
