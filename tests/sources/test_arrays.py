@@ -1,0 +1,207 @@
+"""Arrays in memory and in files, tensors, Datasets."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from pgmetrics import sources
+from pgmetrics.errors import SourceError
+from tests.sources.files import encoded, pixels, write_zip
+
+NHWC = pixels(5, 6, 9)
+NCHW = np.ascontiguousarray(NHWC.transpose(0, 3, 1, 2))
+
+
+@pytest.mark.parametrize("images", [NHWC, NCHW, torch.from_numpy(NCHW), NHWC[::-1][::-1]])
+def test_the_layout_is_found(images):
+    np.testing.assert_array_equal(sources.array(images).batch(range(5)), NCHW)
+
+
+def test_an_ambiguous_layout_is_asked_for():
+    # A guess would score images with rows for colours.
+    odd = pixels(4, 3, 5).transpose(0, 1, 2, 3)
+    with pytest.raises(SourceError, match=r"\[4, 3, 5, 3\], which could be NHWC or NCHW; layout="):
+        sources.array(odd)
+    np.testing.assert_array_equal(sources.array(odd, layout="NHWC").batch([1])[0], odd[1].transpose(2, 0, 1))
+    np.testing.assert_array_equal(sources.array(odd, layout="NCHW").batch([1])[0], odd[1])
+
+
+@pytest.mark.parametrize(
+    ("images", "fact"),
+    [
+        (NHWC[0], r"\[6, 9, 3\]"),
+        (np.zeros((2, 8, 8, 4), np.uint8), r"\[2, 8, 8, 4\]"),
+        (torch.zeros(2, 8, 8, 3, dtype=torch.uint8), r"\[2, 8, 8, 3\]; \[N, 3, H, W\]"),
+        (np.zeros((0, 8, 8, 3), np.uint8), "holds no images"),
+        (NHWC.astype(np.int64), "dtype int64"),
+        (NHWC / 255, r"dtype float64: which values are black and white\?.*value_range"),
+        (torch.zeros(2, 3, 8, 8), "dtype float32"),
+    ],
+)
+def test_what_is_no_image_is_refused_with_what_was_found(images, fact):
+    with pytest.raises(SourceError, match=fact):
+        sources.array(images)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "bfloat16"])
+def test_floats_are_rounded_and_saturated(dtype):
+    # Catches truncation (127.5 x + 128 cut off) and wrapping round at the ends.
+    values = torch.tensor([-2.0, -1.0, 0.0, 1.0, 2.0, 0.501 / 127.5]).reshape(1, 1, 1, 6).expand(1, 3, 2, 6)
+    source = sources.array(values.to(getattr(torch, dtype)), value_range=(-1, 1))
+    assert source.batch([0])[0, 0, 0].tolist() == [0, 0, 128, 255, 255, 128]
+
+
+def test_fingerprints_are_of_the_content():
+    changed = NHWC.copy()
+    changed[-1, -1, -1, -1] ^= 1
+    assert sources.array(NHWC).fingerprint == sources.array(NHWC.copy()).fingerprint
+    assert sources.array(NHWC).fingerprint != sources.array(changed).fingerprint
+    floats = NHWC / 255
+    prints = {sources.array(floats, value_range=(0, top)).fingerprint for top in (1, 2)}
+    assert len(prints) == 2
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_npz_takes_the_array_that_holds_images(tmp_path, save):
+    for content in (
+        {"arr_0": NHWC, "arr_1": np.arange(5)},
+        {"labels": np.arange(5), "samples": NHWC},
+        {"arr_0": NCHW},
+        {"arr_0": np.asfortranarray(NHWC)},
+    ):
+        save(tmp_path / "set.npz", **content)
+        np.testing.assert_array_equal(sources.open_source(tmp_path / "set.npz").batch(range(5)), NCHW)
+
+
+@pytest.mark.parametrize(
+    ("content", "fact"),
+    [
+        ({"mu": np.zeros(3), "sigma": np.zeros((3, 3))}, "statistics of features"),
+        ({"a": NHWC, "b": NHWC}, "holds 2 arrays that could be images among a, b"),
+        ({"arr_0": NHWC / 255}, r"dtype float64.*sources\.array"),
+        ({"arr_0": np.array([None])}, "set.npz"),
+    ],
+)
+def test_an_npz_without_images_says_what_is_there(tmp_path, content, fact):
+    np.savez(tmp_path / "set.npz", **content)
+    with pytest.raises(SourceError, match=fact):
+        sources.open_source(tmp_path / "set.npz")
+
+
+def test_pickles_in_arrays_are_never_loaded(tmp_path):
+    class Trap:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "sprung"),)
+
+    trap = np.array([Trap()], dtype=object)
+    np.save(tmp_path / "a.npy", trap, allow_pickle=True)
+    np.savez(tmp_path / "a.npz", trap)
+    for name in ("a.npy", "a.npz"):
+        with pytest.raises(SourceError):
+            sources.open_source(tmp_path / name)
+    assert not (tmp_path / "sprung").exists()
+
+
+@pytest.mark.parametrize("name", ["set.npy", "set.npz"])
+def test_an_incomplete_file_is_named(tmp_path, name):
+    path = tmp_path / name
+    (np.save if name == "set.npy" else np.savez)(path, NHWC)
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(SourceError, match=name):
+        sources.open_source(path)
+
+
+def test_an_npz_whose_content_is_shorter_than_announced_is_named(tmp_path):
+    np.save(tmp_path / "a.npy", NHWC)
+    write_zip(tmp_path / "set.npz", {"arr_0.npy": (tmp_path / "a.npy").read_bytes()[:-50]})
+    with pytest.raises(SourceError, match=r"set\.npz is incomplete: its header announces \[5, 6, 9, 3\]"):
+        sources.open_source(tmp_path / "set.npz")
+
+
+MEASURE = """
+import resource, sys, numpy as np
+from pgmetrics.sources import open_source
+
+def anonymous():
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith("RssAnon")) / 1024
+
+source = open_source(sys.argv[1])
+source.batch([0])
+before = peak = anonymous()
+for start in range(0, len(source), 50):
+    source.batch(range(start, start + 50))
+    peak = max(peak, anonymous())
+print(peak - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("kind", ["npy", "npz stored", "npz deflated"])
+def test_files_are_read_in_pieces(tmp_path, kind):
+    # 48 MB of images; catches np.load, which holds them all, and reading a whole member of a zip.
+    images = np.zeros((1_000, 128, 128, 3), np.uint8)
+    path = tmp_path / f"set.{kind[:3]}"
+    {"npy": np.save, "npz stored": np.savez, "npz deflated": np.savez_compressed}[kind](path, images)
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURE, str(path)], capture_output=True, text=True, check=True
+    )
+    assert float(done.stdout) < 16
+
+
+class Items:
+    def __init__(self, *items):
+        self.items = items
+
+    def __len__(self):
+        return len(self.items)
+
+    def __getitem__(self, index):
+        return self.items[index]
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        Image.fromarray(NHWC[0]),
+        NHWC[0],
+        NCHW[0],
+        torch.from_numpy(NCHW[0]),
+        (NHWC[0], 7),
+        [Image.fromarray(NHWC[0]), "label"],
+    ],
+)
+def test_dataset_items_may_be_images_arrays_tensors_or_tuples(item):
+    np.testing.assert_array_equal(sources.dataset(Items(item, item)).batch([1]), NCHW[:1])
+
+
+def test_dataset_floats_need_their_range():
+    items = Items(torch.from_numpy(NCHW[0]) / 255)
+    with pytest.raises(SourceError, match="item 0 of Items has dtype float32"):
+        sources.dataset(items)
+    np.testing.assert_array_equal(sources.dataset(items, value_range=(0, 1)).batch([0]), NCHW[:1])
+
+
+def test_dataset_faults_name_the_item():
+    with pytest.raises(SourceError, match="item 0 is 6 × 9, item 1 is 4 × 4"):
+        sources.dataset(Items(NHWC[0], pixels(1, 4, 4)[0])).batch([0, 1])
+    with pytest.raises(SourceError, match="item 0 of Items is of type dict"):
+        sources.dataset(Items({"image": NHWC[0]}))
+    with pytest.raises(SourceError, match="Items is empty"):
+        sources.dataset(Items())
+    transparent = Image.fromarray(np.dstack([NHWC[0], np.zeros((6, 9), np.uint8)]))
+    with pytest.raises(SourceError, match="item 0 of Items has transparent pixels"):
+        sources.dataset(Items(transparent))
+
+
+def test_an_npz_called_zip_is_recognised_by_its_content(tmp_path):
+    np.savez(tmp_path / "a.npz", NHWC)
+    (tmp_path / "a.npz").rename(tmp_path / "a.zip")
+    np.testing.assert_array_equal(sources.open_source(tmp_path / "a.zip").batch(range(5)), NCHW)
+    write_zip(tmp_path / "b.npz", {"a.png": encoded(NHWC[0])})
+    np.testing.assert_array_equal(sources.open_source(tmp_path / "b.npz").batch([0]), NCHW[:1])

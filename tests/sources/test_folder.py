@@ -1,0 +1,256 @@
+"""Directories and zips: the same listing, the same order, the same pixels; faults named."""
+
+import json
+import os
+import pickle
+import threading
+import zipfile
+
+import numpy as np
+import pytest
+
+from pgmetrics import sources
+from pgmetrics.errors import SourceError
+from pgmetrics.sources.base import sequence
+from tests.sources.files import encoded, pixels, write, write_zip
+
+IMAGES = pixels(6)
+# Sorted by character: capitals before small letters, digits first, "10" before "9".
+NAMES = ["B/9.png", "B/10.png", "a/x.PNG", "a/y/z.png", "Z.png", "é.png"]
+SORTED = ["B/10.png", "B/9.png", "Z.png", "a/x.PNG", "a/y/z.png", "é.png"]
+
+
+def contents():
+    return {name: encoded(image) for name, image in zip(NAMES, IMAGES, strict=True)}
+
+
+def test_order_is_by_name_character_by_character(tmp_path):
+    # Catches the order of the file system, of the zip, of Path (which compares parts) and natural sorting.
+    source = sources.open_source(write(tmp_path / "set", contents()))
+    assert source.names == SORTED
+    np.testing.assert_array_equal(
+        source.batch(range(6)).transpose(0, 2, 3, 1), IMAGES[[NAMES.index(name) for name in SORTED]]
+    )
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_a_zip_is_its_unpacked_directory(tmp_path, method):
+    path = write_zip(tmp_path / "set.zip", contents(), method)
+    with zipfile.ZipFile(path) as archive:
+        archive.extractall(tmp_path / "set")
+    zipped, unpacked = sources.open_source(path), sources.open_source(tmp_path / "set")
+    assert zipped.order_key == unpacked.order_key
+    np.testing.assert_array_equal(sequence(zipped, 3), sequence(unpacked, 3))
+    np.testing.assert_array_equal(zipped.batch(range(6)), unpacked.batch(range(6)))
+
+
+def test_a_wrapping_folder_changes_nothing(tmp_path):
+    # A zip of the folder `set` lists set/a.png where the directory lists a.png.
+    inside = write_zip(tmp_path / "a.zip", contents())
+    wrapped = write_zip(tmp_path / "b.zip", {f"set/{name}": data for name, data in contents().items()})
+    a, b = sources.open_source(inside), sources.open_source(wrapped)
+    assert a.order_key == b.order_key
+    assert a.label_names == b.label_names
+
+
+def test_fingerprint_follows_content_and_decoding(tmp_path):
+    # Catches stale caches: another file under the same name, and the same files decoded differently.
+    first = write_zip(tmp_path / "a.zip", contents())
+    changed = contents() | {"Z.png": encoded(IMAGES[0])}
+    second = write_zip(tmp_path / "b.zip", changed)
+    prints = {
+        sources.open_source(first).fingerprint,
+        sources.open_source(second).fingerprint,
+        sources.open_source(first, resize="box", resolution=8).fingerprint,
+        sources.open_source(first, alpha="white").fingerprint,
+    }
+    assert len(prints) == 4
+    assert sources.open_source(first).fingerprint in prints
+    directory = write(tmp_path / "set", contents())
+    before = sources.open_source(directory).fingerprint
+    os.utime(directory / "Z.png", ns=(1, 1))
+    assert sources.open_source(directory).fingerprint != before
+
+
+def test_other_files_are_counted_and_hidden_ones_not(tmp_path):
+    more = dict.fromkeys(["notes.txt", "a/thumbs.db"], b"") | dict.fromkeys(
+        [".DS_Store", "__MACOSX/a.png", ".git/b.png", "a/._x.png"], b"not an image"
+    )
+    for source in (
+        sources.open_source(write(tmp_path / "set", contents() | more)),
+        sources.open_source(write_zip(tmp_path / "set.zip", contents() | more)),
+    ):
+        assert source.names == SORTED
+        assert source.ignored == 2
+
+
+def test_different_sizes_are_named_with_the_way_out(tmp_path):
+    # Catches the mistake of checking within a batch only: one image at a time must fail, too.
+    path = write(tmp_path, {"a.png": encoded(IMAGES[0]), "b.png": encoded(pixels(1, 6, 9)[0])})
+    source = sources.open_source(path)
+    source.batch([0])
+    with pytest.raises(
+        SourceError, match=r"a\.png is 8 × 8, b\.png is 6 × 9 .*--resize crop-box --resolution 6 "
+    ):
+        source.batch([1])
+    assert sources.open_source(path, resize="crop-box", resolution=6).batch([0, 1]).shape == (2, 3, 6, 6)
+
+
+def test_a_truncated_file_is_named(tmp_path):
+    data = contents() | {"a/x.PNG": encoded(IMAGES[0])[:60]}
+    for source in (
+        sources.open_source(write(tmp_path / "set", data)),
+        sources.open_source(write_zip(tmp_path / "set.zip", data)),
+    ):
+        with pytest.raises(SourceError, match=r"a/x\.PNG in .*set.* cannot be read"):
+            source.batch(range(6))
+
+
+def test_a_vanished_file_is_named(tmp_path):
+    source = sources.open_source(write(tmp_path, contents()))
+    (tmp_path / "Z.png").unlink()
+    with pytest.raises(SourceError, match=r"Z\.png in .*No such file"):
+        source.batch([2])
+
+
+def test_links_are_followed_but_not_in_circles(tmp_path):
+    write(tmp_path / "elsewhere", {"c.png": encoded(IMAGES[0])})
+    folder = write(tmp_path / "set", {"a.png": encoded(IMAGES[1])})
+    (folder / "linked").symlink_to(tmp_path / "elsewhere")
+    (folder / "circle").symlink_to(folder)
+    (folder / "dangling.png").symlink_to(tmp_path / "nowhere.png")
+    source = sources.open_source(folder)
+    assert source.names == ["a.png", "dangling.png", "linked/c.png"]
+    with pytest.raises(SourceError, match=r"dangling\.png"):
+        source.batch([1])
+
+
+def test_names_that_are_no_text_can_be_read_and_named(tmp_path):
+    name = os.fsdecode(b"\xff\xfe.png")
+    try:
+        write(tmp_path, {name: encoded(IMAGES[0]), "z.png": b"broken"})
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names only")
+    source = sources.open_source(tmp_path)
+    index = source.names.index(name)
+    (tmp_path / name).write_bytes(b"broken, too")
+    with pytest.raises(SourceError) as refusal:
+        source.batch([index])
+    str(refusal.value).encode()  # a surrogate in the message could not be printed
+
+
+def test_notes_count_each_image_once(tmp_path):
+    # Catches the first image's note counted again by the look at its size.
+    opaque = np.dstack([IMAGES[0], np.full((8, 8), 255, np.uint8)])
+    source = sources.open_source(write(tmp_path, {"a.png": encoded(opaque), "b.png": encoded(opaque)}))
+    assert source.resolution == (8, 8)
+    source.batch([0, 1])
+    assert source.take_notes() == {"opaque alpha dropped": 2}
+    assert not source.take_notes()
+
+
+def test_labels_are_the_first_folders(tmp_path):
+    source = sources.open_source(
+        write(tmp_path, {name: encoded(IMAGES[0]) for name in ("dog/2.png", "cat/1.png", "dog/sub/3.png")})
+    )
+    assert source.label_names == ["cat", "dog"]
+    assert source.labels.tolist() == [0, 1, 1]
+    flat = sources.open_source(write(tmp_path / "cat", {"0.png": encoded(IMAGES[0])}))
+    assert flat.labels is None
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [([["00000/b.png", 0], ["00000/a.png", 2]], [2, 0]), (None, None), ([["00000/a.png", [0.5, 0.5]]], None)],
+)
+def test_stylegan_sets_carry_their_labels(tmp_path, labels, expected):
+    # The folder 00000 is a shard there, not a class.
+    path = write_zip(
+        tmp_path / "set.zip",
+        {"dataset.json": json.dumps({"labels": labels}).encode()}
+        | {f"00000/{name}.png": encoded(IMAGES[0]) for name in "ab"},
+    )
+    source = sources.open_source(path)
+    assert source.ignored == 0
+    assert (source.labels is None) if expected is None else (source.labels.tolist() == expected)
+
+
+def test_a_zip_damaged_at_one_image_names_it(tmp_path):
+    # A flipped bit decodes to another image without complaint, if nobody checks the sum.
+    path = write_zip(tmp_path / "set.zip", {"a.bmp": encoded(IMAGES[0], ".bmp"), "b.png": encoded(IMAGES[1])})
+    data = bytearray(path.read_bytes())
+    place = data.index(encoded(IMAGES[0], ".bmp")) + 100
+    data[place] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(SourceError, match=r"a\.bmp in .*its checksum in the zip is wrong"):
+        sources.open_source(path).batch([0])
+
+
+def test_an_incomplete_zip_is_named(tmp_path):
+    path = write_zip(tmp_path / "set.zip", contents())
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(SourceError, match=r"set\.zip.* zip.*incomplete"):
+        sources.open_source(path)
+
+
+def test_an_encrypted_zip_is_named(tmp_path):
+    path = write_zip(tmp_path / "set.zip", {"a.png": encoded(IMAGES[0])})
+    data = bytearray(path.read_bytes())
+    data[data.rindex(b"PK\x01\x02") + 8] |= 1  # the flag is all that a listing sees
+    path.write_bytes(data)
+    with pytest.raises(SourceError, match=r"set\.zip is encrypted"):
+        sources.open_source(path)
+
+
+def test_other_packing_is_refused_with_the_way_out(tmp_path):
+    path = write_zip(tmp_path / "set.zip", {"a.png": encoded(IMAGES[0])}, zipfile.ZIP_LZMA)
+    with pytest.raises(SourceError, match=r"packs a\.png by method 14.*unpack it"):
+        sources.open_source(path)
+
+
+def test_a_zip_replaced_meanwhile_is_noticed(tmp_path):
+    path = write_zip(tmp_path / "set.zip", contents())
+    source = sources.open_source(path)
+    write_zip(path, contents() | {"new.png": encoded(IMAGES[0])})
+    with pytest.raises(SourceError, match="has changed"):
+        source.batch([0])
+
+
+def test_one_zip_serves_many_threads(tmp_path):
+    # A shared file position would mix the images up.
+    source = sources.open_source(write_zip(tmp_path / "set.zip", contents()))
+    expected = source.batch(range(6))
+    wrong = []
+
+    def read(shift):
+        for i in range(60):
+            if not np.array_equal(source.batch([(i + shift) % 6])[0], expected[(i + shift) % 6]):
+                wrong.append(i)
+
+    threads = [threading.Thread(target=read, args=(shift,)) for shift in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_a_pickled_zip_opens_the_file_itself(tmp_path):
+    source = sources.open_source(write_zip(tmp_path / "set.zip", contents()))
+    expected = source.batch(range(6))
+    data = pickle.dumps(source)
+    del source
+    np.testing.assert_array_equal(pickle.loads(data).batch(range(6)), expected)
+
+
+@pytest.mark.parametrize(
+    ("files", "fact"),
+    [
+        ({}, "is empty; a directory with png"),
+        ({"a.txt": b"", "b.gif": b""}, r"holds no png.*the 2 files it does hold, such as a\.txt"),
+        ({"network.safetensors": b""}, r"checkpoints, such as network\.safetensors"),
+    ],
+)
+def test_a_directory_without_images_says_what_is_there(tmp_path, files, fact):
+    with pytest.raises(SourceError, match=fact):
+        sources.open_source(write(tmp_path, files))
