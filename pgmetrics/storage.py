@@ -8,6 +8,7 @@ from __future__ import annotations
 import mmap
 import shutil
 import tempfile
+import weakref
 from typing import IO, Any
 
 import numpy as np
@@ -60,6 +61,7 @@ class _Segment:
 
     def __init__(self, size: int) -> None:
         self._file: IO[bytes] = tempfile.TemporaryFile(prefix="pgmetrics-", buffering=0)
+        weakref.finalize(self, self._file.close)
         self._file.truncate(size)
         self._map = mmap.mmap(self._file.fileno(), size, access=mmap.ACCESS_WRITE)
         self._size = size
