@@ -75,7 +75,9 @@ def train(
         config = replace(config, total_images=total_images)
     if seed is not None:
         config = replace(config, seed=seed)
-    source = open_source(data, resolution=config.resolution if resize else None, resize=resize)
+    # A procedural set can be of any resolution; files are what they are, unless told otherwise.
+    follows = resize is not None or data.startswith("synthetic:")
+    source = open_source(data, resolution=config.resolution if follows else None, resize=resize)
     with decoding_bar() as decoded, TrainingBar(config) as report:
         last = run_training(
             source,

@@ -248,6 +248,49 @@ PRESETS: Mapping[str, ProGANConfig] = {
         gp_gamma=750.0,
         simultaneous=True,
     ),
+    # From here on for a CPU: fused convolutions, which cost a third less at 32 x 32, few channels, and
+    # phases of hundreds of steps where the original has tens of thousands. An average with 0.999
+    # would look back over 700 steps, a whole phase, so these forget faster.
+    #
+    # `make demo`: three minutes on two cores.
+    "tiny-32": ProGANConfig(
+        resolution=32,
+        latent_size=32,
+        fmap_base=512,
+        fmap_max=32,
+        fused_scale=True,
+        stabilise_images=11_000,
+        fade_images=11_000,
+        total_images=77_000,
+        learning_rate={4: 0.003},
+        ema=0.99,
+    ),
+    # About ten minutes on two cores.
+    "small-32": ProGANConfig(
+        resolution=32,
+        latent_size=64,
+        fmap_base=1024,
+        fmap_max=64,
+        fused_scale=True,
+        stabilise_images=15_000,
+        fade_images=15_000,
+        total_images=105_000,
+        learning_rate={4: 0.002},
+        ema=0.995,
+    ),
+    # About six minutes on two cores.
+    "tiny-64": ProGANConfig(
+        resolution=64,
+        latent_size=32,
+        fmap_base=512,
+        fmap_max=32,
+        fused_scale=True,
+        stabilise_images=8_000,
+        fade_images=8_000,
+        total_images=72_000,
+        learning_rate={4: 0.003},
+        ema=0.99,
+    ),
 }
 
 

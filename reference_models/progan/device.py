@@ -6,7 +6,7 @@ from pgmetrics.errors import OptionError
 
 
 def resolve(device: str) -> str:
-    """A device torch can use; `auto` takes the first accelerator there is.
+    """A device torch can use; `auto` is CUDA if there is one, else the CPU.
 
     Raises:
         OptionError: the device is unknown or not there.
@@ -14,9 +14,7 @@ def resolve(device: str) -> str:
     import torch
 
     if device == "auto":
-        if torch.cuda.is_available():
-            return "cuda"
-        return "mps" if torch.backends.mps.is_available() else "cpu"
+        return "cuda" if torch.cuda.is_available() else "cpu"
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from tqdm import tqdm
 
@@ -50,11 +50,10 @@ class TrainingBar:
         self._work = [0.0]
         for start, stop in pairwise(moments):
             self._work.append(self._work[-1] + (stop - start) * work_per_image(config, start))
-        self._bar = tqdm(
-            total=self._work[-1],
-            bar_format="{percentage:3.0f}% {bar} {elapsed}, {remaining} left{postfix}",
-        )
+        # Made with the first steps: the time before them is spent on decoding.
+        self._bar: tqdm[NoReturn] | None = None
         self._since = (time.monotonic(), 0)
+        self._rate = 0.0
 
     def __enter__(self) -> Callable[[Progress], None]:
         return self.report
@@ -65,20 +64,25 @@ class TrainingBar:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._bar.close()
+        if self._bar is not None:
+            self._bar.close()
 
     def report(self, progress: Progress) -> None:
         """Move on to where the run stands."""
-        then, shown = self._since
-        now = time.monotonic()
-        if now - then > _RATE_OVER_SECONDS or shown == 0:
-            rate = (progress.images_shown - shown) / max(now - then, 1e-9)
-            self._since = (now, progress.images_shown)
-            here = progress.stage
-            self._bar.set_postfix_str(
-                f"{here.resolution}x{here.resolution} alpha {here.alpha:.2f}, {rate:,.0f} img/s",
-                refresh=False,
+        if self._bar is None:
+            self._bar = tqdm(
+                total=self._work[-1],
+                bar_format="{percentage:3.0f}% {bar} {elapsed}, {remaining} left{postfix}",
             )
+            self._since = (time.monotonic(), progress.images_shown)
+        (then, shown), now = self._since, time.monotonic()
+        if now - then > (_RATE_OVER_SECONDS if self._rate else 0) and progress.images_shown > shown:
+            self._rate = (progress.images_shown - shown) / (now - then)
+            self._since = (now, progress.images_shown)
+        side, alpha = progress.stage.resolution, progress.stage.alpha
+        self._bar.set_postfix_str(
+            f"{side} x {side}, alpha {alpha:.2f}, {self._rate:,.0f} img/s", refresh=False
+        )
         self._bar.update(self._work_at(progress.images_shown) - self._bar.n)
 
     def _work_at(self, images_shown: int) -> float:

@@ -62,6 +62,11 @@ def path(make):
     return make()
 
 
+def pixels_of(path):
+    with Image.open(path) as image:
+        return np.asarray(image)
+
+
 def test_latents_are_keyed_by_image():
     # A generator seeded once per batch would make them depend on the batch.
     rows = latents(5, range(8), 512)
@@ -206,10 +211,10 @@ def test_grids_and_folders_keep_pixels(path, tmp_path):
     assert (grid[16:, 16:32] == images[4].transpose(1, 2, 0)).all()  # row by row
     assert (grid[16:, 32:] == 0).all()
     save_grid(tmp_path / "grid.png", images, columns=3)
-    assert (np.asarray(Image.open(tmp_path / "grid.png")) == grid).all()
+    assert (pixels_of(tmp_path / "grid.png") == grid).all()
     save_folder(tmp_path / "out", ProGANSource(path, seed=2), 5)
     names = sorted(p.name for p in (tmp_path / "out").iterdir())
     assert names == [f"{k:08d}.png" for k in range(5)]
-    assert (np.asarray(Image.open(tmp_path / "out" / names[4])).transpose(2, 0, 1) == images[4]).all()
+    assert (pixels_of(tmp_path / "out" / names[4]).transpose(2, 0, 1) == images[4]).all()
     with pytest.raises(OptionError, match="not empty"):
         save_folder(tmp_path / "out", ProGANSource(path), 5)

@@ -1,0 +1,154 @@
+"""The `progan` command, as a person meets it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from reference_models.progan import config as configs
+from reference_models.progan.checkpoint import checkpoints
+from reference_models.progan.cli import main
+from reference_models.progan.config import PRESETS, ProGANConfig
+
+CONFIG = ProGANConfig(
+    resolution=8,
+    fmap_base=32,
+    fmap_max=8,
+    latent_size=8,
+    minibatch={4: 4},
+    stabilise_images=32,
+    fade_images=32,
+    total_images=96,
+)
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory):
+    """A directory with images/, and run/ trained on them."""
+    directory = tmp_path_factory.mktemp("cli")
+    (directory / "images").mkdir()
+    for k in range(20):
+        pixels = np.random.default_rng(k).integers(0, 256, (8, 8, 3)).astype(np.uint8)
+        Image.fromarray(pixels).save(directory / "images" / f"{k}.png")
+    return directory
+
+
+@pytest.fixture(autouse=True)
+def presets(monkeypatch):
+    monkeypatch.setattr(
+        configs, "PRESETS", dict(PRESETS) | {"test-8": CONFIG, "test-16": replace(CONFIG, resolution=16)}
+    )
+
+
+def pixels_of(path):
+    with Image.open(path) as image:
+        return np.asarray(image)
+
+
+def progan(*arguments):
+    return CliRunner().invoke(main, [str(a) for a in arguments])
+
+
+def train(here, *arguments):
+    return progan("train", "--data", here / "images", "--workers", 0, "--device", "cpu", *arguments)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(here):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(configs, "PRESETS", {"test-8": CONFIG})
+        done = train(here, "--preset", "test-8", "--out", here / "run", "--licence", "CC0", "--seed", 3)
+    assert done.exit_code == 0, done.stderr
+    path = checkpoints(here / "run")[-1]
+    # The result, and nothing else, on stdout; stage, alpha and speed on stderr.
+    assert done.stdout == f"{path}\n"
+    assert "8 x 8, alpha 1.00" in done.stderr
+    assert "img/s" in done.stderr
+    return path
+
+
+def test_inspect_reads_what_train_wrote(checkpoint):
+    facts = json.loads(progan("inspect", checkpoint, "--format", "json").stdout)
+    assert (facts["images_shown"], facts["resolution"], facts["licence"]) == (96, 8, "CC0")
+    assert facts["config"] == replace(CONFIG, seed=3).to_json()
+    table = progan("inspect", checkpoint).stdout.splitlines()
+    assert any(line.split() == ["images_shown", "96"] for line in table)
+
+
+def test_samples_are_a_grid_or_a_folder(here, checkpoint):
+    grid = progan("sample", checkpoint, "--num", 5, "--seed", 1, "--out", here / "grid.png")
+    assert grid.stdout == f"{here / 'grid.png'}\n"
+    assert pixels_of(here / "grid.png").shape == (16, 24, 3)
+    folder = progan("sample", checkpoint, "--num", 5, "--seed", 1, "--out", here / "samples")
+    assert folder.exit_code == 0
+    first = pixels_of(here / "samples" / "00000000.png")
+    assert (first == pixels_of(here / "grid.png")[:8, :8]).all()
+
+
+@pytest.mark.parametrize(("option", "value"), [("--kimg", "0.008"), ("--total-images", "8")])
+def test_training_ends_where_it_is_told(here, tmp_path, option, value):
+    done = train(here, "--preset", "test-8", "--out", tmp_path / "run", option, value)
+    facts = json.loads(progan("inspect", done.stdout.strip(), "--format", "json").stdout)
+    # In whole repeats of 4 steps of 4 images.
+    assert (facts["images_shown"], facts["resolution"]) == (16, 4)
+
+
+def test_other_sizes_need_a_policy(here, tmp_path):
+    refused = train(here, "--preset", "test-16", "--out", tmp_path / "run")
+    assert refused.exit_code == 1
+    assert refused.stderr.splitlines()[-1].startswith("Error: ")
+    assert "8 x 8, smaller than the final resolution 16" in refused.stderr
+    done = train(
+        here, "--preset", "test-16", "--out", tmp_path / "run", "--total-images", 8, "--resize", "bicubic"
+    )
+    assert done.exit_code == 0, done.stderr
+
+
+def test_procedural_images_have_the_preset_s_resolution(tmp_path):
+    arguments = ("--data", "synthetic:leaves,n=8", "--preset", "test-16", "--total-images", 8, "--workers", 0)
+    done = progan("train", *arguments, "--out", tmp_path / "run", "--device", "cpu")
+    assert done.exit_code == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "fact"),
+    [
+        (("train", "--preset", "test-9", "--out", "OUT"), 1, "no preset 'test-9'; there are "),
+        (("train", "--preset", "test-8", "--out", "IMAGES"), 1, "not empty"),
+        (("train", "--preset", "test-8", "--out", "OUT", "--device", "abacus"), 1, "--device abacus"),
+        (
+            ("train", "--preset", "test-8", "--out", "OUT", "--kimg", "1", "--total-images", "5"),
+            2,
+            "say the same",
+        ),
+        (("train", "--preset", "test-8"), 2, "Missing option '--out'"),
+        (("sample", "IMAGES/0.png", "--out", "OUT"), 1, "no ProGAN checkpoint"),
+        (("sample", "missing", "--out", "OUT"), 1, "No such file"),
+        (("sample", "missing", "--out", "OUT", "--num", "0"), 2, "--num"),
+        (("inspect", "IMAGES/0.png"), 1, "no ProGAN checkpoint"),
+    ],
+)
+def test_refusals_are_one_line_and_leave_nothing(here, tmp_path, arguments, code, fact):
+    arguments = [
+        a.replace("IMAGES", str(here / "images")).replace("OUT", str(tmp_path / "out")) for a in arguments
+    ]
+    if arguments[0] == "train":
+        arguments[1:1] = ["--data", str(here / "images")]
+    refused = progan(*arguments)
+    assert refused.exit_code == code
+    assert fact in refused.stderr.splitlines()[-1]
+    assert refused.stderr.splitlines()[-1].startswith("Error: ")
+    assert refused.stdout == ""
+    assert not list((tmp_path / "out").glob("*"))
+
+
+def test_presets_are_listed():
+    out = progan("presets").stdout
+    assert all(name in out for name in configs.PRESETS)
+    as_json = json.loads(progan("presets", "--format", "json").stdout)
+    assert as_json["cifar10-32"] == PRESETS["cifar10-32"].to_json()
