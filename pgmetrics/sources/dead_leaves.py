@@ -12,6 +12,7 @@ machine makes the same images.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 from typing import NamedTuple
 
 import numpy as np
@@ -126,9 +127,9 @@ def render(seed: int, index: int, image: NDArray[np.uint8]) -> None:
         # A pixel is the mean of the samples at its corners: smooth edges at one sample per pixel.
         colours = colours[:, :-1] + colours[:, 1:]
         colours = colours[:, :, :-1] + colours[:, :, 1:]
-        if factor > 1:
-            colours = np.add.reduceat(colours, np.arange(0, last - first, factor), axis=1)
-            colours = np.add.reduceat(colours, np.arange(0, samples, factor), axis=2)
+        # One after the other, for a sum over an axis may be taken in an order of the machine's.
+        colours = reduce(np.add, [colours[:, k::factor] for k in range(factor)])
+        colours = reduce(np.add, [colours[:, :, k::factor] for k in range(factor)])
         colours *= np.float32(255 / (4 * factor * factor))
         image[:, first // factor : last // factor] = np.rint(colours, out=colours)
 
