@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 
 import click
 
@@ -43,6 +44,16 @@ class _Commands(click.Group):
             raise click.ClickException(" ".join(str(error).split())) from error
 
 
+class _OnStandardError(logging.Handler):
+    """Shows the library's warnings as lines beside, not inside, a progress bar."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        from tqdm import tqdm
+
+        with tqdm.external_write_mode():
+            click.echo(f"{record.levelname.capitalize()}: {record.getMessage()}", err=True)
+
+
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="pgmetrics")
 def main() -> None:
@@ -54,3 +65,4 @@ def main() -> None:
 
     Exit codes: 0 done, 1 refused with the reason, 2 wrong usage.
     """
+    logging.getLogger("pgmetrics").handlers = [_OnStandardError()]

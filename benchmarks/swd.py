@@ -1,0 +1,201 @@
+"""The sliced Wasserstein distance: us against the plain recipe, by phase, and the memory of both.
+
+    python -m benchmarks.swd speed --side 128 --num-images 2048
+    python -m benchmarks.swd speed --side 1024 --num-images 64
+    python -m benchmarks.swd phases --side 128 --num-images 2048
+    python -m benchmarks.swd memory --side 128 --num-images 16384
+
+`speed` times both from uint8 images in memory to the value of every level, in turns, in one process.
+`memory` scores procedural images, decoded in workers, and samples the anonymous memory of this process
+(Linux); with --max-memory it shows that the result does not depend on it.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import defaultdict
+from pathlib import Path
+
+import click
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from benchmarks import plain_recipe
+from benchmarks.timing import PeakMemory, machine, take_turns
+from pgmetrics import SlicedWasserstein, evaluate
+from pgmetrics.blocks import Block, block_length, plan
+from pgmetrics.evaluation import pick_device
+from pgmetrics.functional.pyramid import level_sizes
+from pgmetrics.loading import blocks
+from pgmetrics.seeding import Stream, generator
+from pgmetrics.sources.resolve import open_source
+
+SIDE = click.option("--side", type=click.IntRange(min=16), default=128, show_default=True)
+NUM = click.option(
+    "--num-images", type=click.IntRange(min=2), default=2048, show_default=True, help="Per side."
+)
+DEVICE = click.option("--device", default="cpu", show_default=True, help="Ours only; the recipe is NumPy.")
+
+
+@click.group()
+def main() -> None:
+    """Speed, phases and memory of the sliced Wasserstein distance."""
+
+
+def procedural(side: int, num_images: int, seed: int) -> NDArray[np.uint8]:
+    """Dead leaves, decoded before any clock runs: uint8 [N, 3, side, side]."""
+    source = open_source(f"synthetic:leaves,resolution={side},n={num_images},seed={seed}")
+    return np.concatenate([pixels for _, pixels in blocks(source, np.arange(num_images), 64)])
+
+
+def ours(real: NDArray[np.uint8], fake: NDArray[np.uint8], device: str, seed: int = 0) -> list[float]:
+    """Values of all levels, by the states that every evaluation uses."""
+    metric = SlicedWasserstein(num_images=len(real))
+    states = []
+    for side, images in (("real", real), ("fake", fake)):
+        state = metric.new_state(side, resolution=images.shape[2:], seed=seed)  # type: ignore[arg-type]
+        for start, stop in plan(len(images), block_length(images.shape[2])):
+            state.update(Block(start, torch.from_numpy(images[start:stop]).to(device)))
+        states.append(state)
+    estimates, _ = metric.compute(real=states[0], fake=states[1])
+    return [estimate.value for estimate in estimates if estimate.level is not None]
+
+
+def plain(real: NDArray[np.uint8], fake: NDArray[np.uint8], seed: int = 0) -> list[float]:
+    """Values of all levels, by the plain recipe with draws of its own."""
+    rng = generator(seed, Stream.PATCHES, 10**6)
+    centres = plain_recipe.drawn_centres(rng)
+    return plain_recipe.swd(real, fake, centres, centres, plain_recipe.drawn_directions(rng))
+
+
+@main.command()
+@SIDE
+@NUM
+@DEVICE
+@click.option("--turns", type=click.IntRange(min=1), default=3, show_default=True)
+@click.option("--plain/--no-plain", "with_plain", default=True, help="Leave the recipe out.")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Also write the table here.")
+def speed(side: int, num_images: int, device: str, turns: int, with_plain: bool, out: Path | None) -> None:
+    """End to end from bytes in memory; the median of alternating turns."""
+    real, fake = (procedural(side, num_images, seed) for seed in (0, 1))
+    device = str(pick_device(device))
+    values: dict[str, list[float]] = {}
+    peaks: dict[str, int | None] = {}
+
+    def contestant(name: str, run: object) -> object:
+        def measured() -> None:
+            with PeakMemory() as peak:
+                values[name] = run(real, fake)  # type: ignore[operator]
+            peaks[name] = max(peaks.get(name) or 0, peak.bytes or 0)
+
+        return measured
+
+    contestants = {"pgmetrics": contestant("pgmetrics", lambda a, b: ours(a, b, device))}
+    if with_plain:
+        contestants["plain recipe"] = contestant("plain recipe", plain)
+    timings = take_turns(contestants, turns=turns, warm_up=1 if turns > 1 else 0)  # type: ignore[arg-type]
+    levels = " ".join(str(height) for height, _ in level_sizes(side, side))
+    lines = [
+        f"{num_images:,} images of {side}x{side} per side, levels {levels}, 512 directions, on {device}. "
+        f"{machine()}.",
+        "",
+        "| | seconds, median (min to max) | ratio | peak anonymous memory | SWD ×10³ per level |",
+        "|:--|--:|--:|--:|:--|",
+    ]
+    slowest = timings.get("plain recipe", timings["pgmetrics"]).median
+    for name, timing in timings.items():
+        lines.append(
+            f"| {name} | {timing.median:.2f} ({timing.fastest:.2f} to {max(timing.seconds):.2f}) | "
+            f"{slowest / timing.median:.1f} | {(peaks[name] or 0) / 1e9:.2f} GB | "
+            + " ".join(f"{1e3 * value:.2f}" for value in values[name])
+            + " |"
+        )
+    _tell(lines, out)
+
+
+@main.command()
+@SIDE
+@NUM
+@DEVICE
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Also write the table here.")
+def phases(side: int, num_images: int, device: str, out: Path | None) -> None:
+    """Images per second of each phase of ours, the second of two runs."""
+    from pgmetrics.functional import patches, pyramid, sliced
+    from pgmetrics.metrics import swd
+
+    seconds: dict[str, float] = defaultdict(float)
+
+    def timed(name: str, function: object) -> object:
+        def call(*arguments: object) -> object:
+            started = time.perf_counter()
+            made = function(*arguments)  # type: ignore[operator]
+            if device != "cpu":
+                torch.cuda.synchronize()
+            seconds[name] += time.perf_counter() - started
+            return made
+
+        return call
+
+    swd.laplacian_pyramid = timed("pyramid", pyramid.laplacian_pyramid)  # type: ignore[assignment]
+    swd.gather_patches = timed("patches", patches.gather_patches)  # type: ignore[assignment]
+    swd.channel_moments = timed("statistics", patches.channel_moments)  # type: ignore[assignment]
+    swd.patch_corners = timed("random corners", swd.patch_corners)  # type: ignore[assignment]
+    swd.sliced_wasserstein = timed("distance", sliced.sliced_wasserstein)  # type: ignore[assignment]
+    device = str(pick_device(device))
+    real, fake = (procedural(side, num_images, seed) for seed in (0, 1))
+    for _ in range(2):
+        seconds.clear()
+        started = time.perf_counter()
+        ours(real, fake, device)
+        total = time.perf_counter() - started
+    seconds["the rest"] = total - sum(seconds.values())
+    lines = [f"{num_images:,} images of {side}x{side} per side on {device}. {machine()}.", ""]
+    lines += ["| phase | seconds | images/s (both sides) |", "|:--|--:|--:|"]
+    for name, spent in [*seconds.items(), ("total", total)]:
+        lines.append(f"| {name} | {spent:.2f} | {2 * num_images / spent:,.0f} |")
+    _tell(lines, out)
+
+
+@main.command()
+@SIDE
+@NUM
+@DEVICE
+@click.option(
+    "--max-memory", "bounds", type=int, multiple=True, help="Bytes; repeat to compare.  [default: 2 GiB]"
+)
+@click.option("--workers", type=click.IntRange(min=0), help="Decoding processes.")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Also write the table here.")
+def memory(
+    side: int, num_images: int, device: str, bounds: tuple[int, ...], workers: int | None, out: Path | None
+) -> None:
+    """Peak anonymous memory above the interpreter's, procedural images decoded in workers."""
+    names = [f"synthetic:leaves,resolution={side},n={num_images},seed={seed}" for seed in (0, 1)]
+    lines = [f"{num_images:,} procedural images of {side}x{side} per side on {device}. {machine()}.", ""]
+    lines += [
+        "| --max-memory | peak anonymous memory | spilled | seconds | SWD ×10³ average |",
+        "|--:|--:|--:|--:|--:|",
+    ]
+    for bound in bounds or (2 * 2**30,):
+        with PeakMemory() as peak:
+            found = evaluate(
+                *names, ["swd"], num_images=num_images, device=device, max_memory=bound, workers=workers
+            )
+        lines.append(
+            f"| {bound / 2**20:,.0f} MiB | {(peak.bytes or 0) / 1e9:.2f} GB | "
+            f"{found.provenance['spilled_bytes'] / 1e9:.2f} GB | {found.provenance['seconds']:.0f} | "
+            f"{1e3 * found.rows[-1]['value']!r} |"
+        )
+    _tell(lines, out)
+
+
+def _tell(lines: list[str], out: Path | None) -> None:
+    text = "\n".join(lines) + "\n"
+    click.echo(text, nl=False)
+    if out is not None:
+        out.write_text(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,165 @@
+"""The command line: what goes where, formats, exit codes, refusals of one line."""
+
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from pgmetrics.cli import main
+from pgmetrics.cli.options import parse_bytes
+
+QUICK = ["--patches", "8", "--directions", "8", "--workers", "0"]
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Two directories of 40 PNGs of 32 px."""
+    made = []
+    for seed in (1, 2):
+        folder = tmp_path_factory.mktemp(f"set{seed}")
+        small = np.random.default_rng(seed).integers(0, 256, (40, 8, 8, 3), dtype=np.uint8)
+        for index, image in enumerate(small.repeat(4, axis=1).repeat(4, axis=2)):
+            Image.fromarray(image).save(folder / f"{index:04d}.png")
+        made.append(str(folder))
+    return made
+
+
+def run(*arguments):
+    return CliRunner().invoke(main, [str(a) for a in arguments])
+
+
+def swd(folders, *more):
+    return run("swd", "--real", folders[0], "--fake", folders[1], *QUICK, *more)
+
+
+def test_the_table_is_alone_on_stdout_and_says_times_thousand(folders):
+    done = swd(folders, "--floor")
+    assert done.exit_code == 0
+    assert done.stdout.splitlines()[0].strip() == "SWD ×10³"
+    assert [line.split()[0] for line in done.stdout.splitlines()[2:3]] == ["fake"]
+    assert "floor is left out" in done.stderr
+    assert "floor" not in done.stdout
+
+
+def test_data_is_raw_and_the_formats_agree(folders, tmp_path):
+    table = json.loads(swd(folders, "--format", "json").stdout)
+    rows = list(csv.DictReader(io.StringIO(swd(folders, "--format", "csv").stdout)))
+    assert [float(r["value"]) for r in rows] == [r["value"] for r in table["results"]]
+    assert all(r["value"] < 5 for r in table["results"])
+    assert [r["level"] for r in table["results"]] == [32, 16, None]
+    assert table["provenance"]["sources"]["real"]["count"] == 40
+    done = swd(folders, "--out", tmp_path / "r.csv")
+    assert done.exit_code == 0
+    assert (tmp_path / "r.csv").read_text() == swd(folders, "--format", "csv").stdout
+
+
+def test_several_metrics_and_the_floor_in_one_table(folders):
+    done = run(
+        "evaluate",
+        "--real",
+        folders[0],
+        "--fake",
+        folders[1],
+        "--num-images",
+        20,
+        "--floor",
+        "--format",
+        "csv",
+        "--workers",
+        0,
+    )
+    rows = list(csv.DictReader(io.StringIO(done.stdout)))
+    assert [(r["subject"], r["metric"], r["level"]) for r in rows] == [
+        ("real", "swd", "32"), ("real", "swd", "16"), ("real", "swd", ""), ("real", "ms-ssim", ""),
+        ("fake", "swd", "32"), ("fake", "swd", "16"), ("fake", "swd", ""), ("fake", "ms-ssim", ""),
+    ]  # fmt: skip
+
+
+def test_ms_ssim_scores_one_side_alone(folders):
+    done = run("ms-ssim", "--fake", folders[1], "--format", "csv", "--workers", 0)
+    assert done.exit_code == 0
+    (row,) = csv.DictReader(io.StringIO(done.stdout))
+    assert (row["subject"], row["n_real"], row["n_fake"]) == ("fake", "", "40")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "facts"),
+    [
+        (["swd", "--real", "{a}"], 2, ["--fake"]),
+        (["swd", "--real", "{a}", "--fake", "{b}", "--num-images", "1"], 2, ["num-images"]),
+        (["swd", "--real", "{a}", "--fake", "{b}", "--max-memory", "lots"], 2, ["'lots'", "512MB"]),
+        (["swd", "--real", "{a}", "--fake", "{b}", "--what"], 2, ["--what"]),
+        (["ms-ssim"], 2, ["--fake, --real or both"]),
+        (["frechet"], 2, ["frechet"]),
+        (
+            ["swd", "--real", "{a}", "--fake", "{b}", "--num-images", "50"],
+            1,
+            ["holds 40 images", "asks for 50"],
+        ),
+        (["swd", "--real", "nowhere", "--fake", "{b}"], 1, ["nowhere"]),
+        (
+            ["swd", "--real", "{a}", "--fake", "synthetic:leaves,resolution=64"],
+            1,
+            ["32x32", "64x64", "--resize"],
+        ),
+        (["swd", "--real", "{a}", "--fake", "{b}", "--out", "r.xlsx"], 1, [".csv"]),
+        (["swd", "--real", "{a}", "--fake", "{b}", "--out", "/nowhere/r.csv"], 1, ["/nowhere"]),
+        (["evaluate", "--real", "{a}", "--fake", "{b}", "--metrics", "swd,fud"], 1, ["'fud'", "ms-ssim"]),
+        (["swd", "--real", "{a}", "--fake", "{b}", "--device", "cuda:7"], 1, ["cuda:7"]),
+    ],
+)
+def test_refusals_are_one_line_with_the_right_code_and_nothing_on_stdout(folders, arguments, code, facts):
+    done = run(*(a.format(a=folders[0], b=folders[1]) for a in arguments))
+    assert done.exit_code == code
+    assert done.stdout == ""
+    for fact in facts:
+        assert fact in done.stderr
+    if code == 1:
+        errors = [line for line in done.stderr.splitlines() if line.startswith("Error:")]
+        assert len(errors) == 1
+    assert "Traceback" not in done.stderr
+
+
+def test_check_says_what_is_wrong_and_exits_with_it(folders, tmp_path):
+    assert run("check", folders[0]).exit_code == 0
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG nothing")
+    Image.new("RGB", (8, 8)).save(tmp_path / "fine.png")
+    done = run("check", tmp_path, "--format", "json")
+    assert done.exit_code == 1
+    assert "broken.png" in json.dumps(json.loads(done.stdout))
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("512MB", 512 * 10**6), ("2GiB", 2**31), ("1.5g", 1_500_000_000), ("0", 0), ("77", 77)],
+)
+def test_amounts_of_memory(text, value):
+    assert parse_bytes(None, None, text) == value
+
+
+def test_progress_and_logs_of_a_real_process_stay_off_stdout(folders):
+    command = [
+        sys.executable,
+        "-m",
+        "pgmetrics",
+        "swd",
+        "--real",
+        folders[0],
+        "--fake",
+        folders[1],
+        *QUICK,
+        "--format",
+        "json",
+    ]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=True, env={**os.environ, "PYTHONWARNINGS": "error"}
+    )
+    assert json.loads(done.stdout)["results"]
+    assert "real images" in done.stderr
