@@ -209,7 +209,7 @@ def _python(text: str, module: str, name: str, options: dict[str, str]) -> Image
             found = getattr(found, part)
     except AttributeError as error:
         raise SourceError(f"{text}: {module} has no {name}") from error
-    if callable(found) and not isinstance(found, ImageSource) and _takes_nothing(found):
+    if _takes_nothing(found):
         found = found()
     source = from_object(found, name=text, n=n)
     if n is not None and not isinstance(source, FunctionSource):
@@ -230,11 +230,14 @@ def _import(module: str) -> object:
 
 
 def _takes_nothing(function: Any) -> bool:
+    """Whether this is a maker of images, to be called once, rather than a function of indices."""
+    if not (inspect.isroutine(function) or inspect.isclass(function)):
+        return False  # a network, say, whose signature accepts anything
     try:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):
         return False
-    return all(p.default is not p.empty or p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in parameters)
+    return all(p.default is not p.empty or p.kind is p.VAR_KEYWORD for p in parameters)
 
 
 def _split_options(text: str) -> tuple[str, dict[str, str]]:

@@ -1,0 +1,243 @@
+"""What a text means, and what is said when it means nothing."""
+
+import importlib.metadata
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pgmetrics import sources
+from pgmetrics.errors import OptionError, PgmetricsError, SourceError
+from pgmetrics.sources import open_source
+from tests.sources.files import encoded, pixels, write, write_zip
+
+IMAGE = encoded(pixels(1)[0])
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path, {f"photos/{i}.png": encoded(image) for i, image in enumerate(pixels(6))})
+    return tmp_path
+
+
+@pytest.fixture
+def plugin(monkeypatch):
+    """A plug-in `fake:` that recognises files beginning with FAKE and records what it is asked."""
+    asked = []
+
+    def open_fake(path, options):
+        asked.append((path, options))
+        return sources.synthetic(8, 4, 0)
+
+    module = types.ModuleType("fake_plugin")
+    module.recognises = lambda path: path.read_bytes().startswith(b"FAKE")
+    module.open_source = open_fake
+    monkeypatch.setitem(sys.modules, "fake_plugin", module)
+    point = importlib.metadata.EntryPoint("fake", "fake_plugin", "pgmetrics.sources")
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: [point])
+    return asked
+
+
+def test_paths_may_be_texts_or_paths(here):
+    assert len(open_source("photos")) == len(open_source(Path("photos"))) == 6
+    assert len(open_source("photos/")) == 6
+
+
+@pytest.mark.parametrize(
+    "name", ["a@0:2", "synthetic:leaves", "C:photos", "x,seed=3", "fake:a,b=c", "os:getcwd", "a,b@1:2"]
+)
+def test_what_exists_wins_over_the_grammar(here, plugin, name):
+    # Catches a folder that cannot be opened because of the signs in its name.
+    (here / "photos").rename(here / name)
+    assert open_source(name).names[0] == "0.png"
+    assert len(open_source(f"{name}@0:2")) == 2
+
+
+def test_synthetic_takes_its_options():
+    source = open_source("synthetic:leaves,resolution=16,n=7,seed=3")
+    assert (len(source), source.resolution) == (7, (16, 16))
+    np.testing.assert_array_equal(source.batch([5]), sources.synthetic(16, 7, 3).batch([5]))
+    assert open_source("synthetic:leaves").resolution == (32, 32)
+    assert len(open_source("synthetic:leaves")) == 50_000
+    assert open_source("synthetic:leaves", resolution=64).resolution == (64, 64)
+
+
+@pytest.mark.parametrize(
+    ("text", "fact"),
+    [
+        ("synthetic:trees", "there is synthetic:leaves"),
+        ("synthetic:leaves,size=3", "no option size; it has resolution, n, seed"),
+        ("synthetic:leaves,seed=x", "seed is a whole number, not 'x'"),
+        ("synthetic:leaves,seed=-1", "not '-1'"),
+        ("synthetic:leaves,resolution=33", "not 33"),
+        ("synthetic:leaves,n=4@2:9", "has 4"),
+        ("synthetic:leaves,n=4@3:3", "3:3"),
+    ],
+)
+def test_synthetic_refuses_what_it_does_not_know(text, fact):
+    with pytest.raises(SourceError, match=fact):
+        open_source(text)
+
+
+def test_an_option_given_twice_is_refused():
+    with pytest.raises(OptionError, match="seed is given twice"):
+        open_source("synthetic:leaves,seed=1,seed=2")
+
+
+def test_plugins_open_their_scheme_and_their_files(here, plugin):
+    write(here, {"a.fake": b"FAKE", "with,comma=1.fake": b"FAKE"})
+    open_source("fake:a.fake,seed=3,n=10")
+    open_source("a.fake")
+    open_source("fake:with,comma=1.fake,seed=3")
+    assert plugin == [
+        ("a.fake", {"seed": "3", "n": "10"}),
+        ("a.fake", {}),
+        ("with,comma=1.fake", {"seed": "3"}),
+    ]
+
+
+def test_a_plugin_that_cannot_be_loaded_is_named(here, monkeypatch):
+    point = importlib.metadata.EntryPoint("fake", "no_such_module", "pgmetrics.sources")
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: [point])
+    with pytest.raises(SourceError, match=r"plug-in fake: \(no_such_module\) cannot be loaded"):
+        open_source("fake:a")
+
+
+@pytest.mark.parametrize(
+    ("text", "fact"),
+    [
+        ("photoz", "photoz does not exist; there is photos"),
+        ("nowhere/photos", "nowhere/photos does not exist; neither does nowhere"),
+        ("", "names no images"),
+        ("prgan:photos", "neither a file nor a directory.*fake:, synthetic:"),
+        ("photos,seed=3", r"options go with a scheme, such as progan:photos"),
+        ("C:\\photos", "does not exist"),
+        ("photos@0:9", "asks for images 0 to 8; photos has 6"),
+        ("photos/0.png", "is a single image"),
+        ("text.txt", "no directory, zip, npz or npy of images, nor a checkpoint of fake"),
+        ("empty.bin", "the file is empty"),
+        ("set.pgstats", "holds statistics of images, not images"),
+        ("model.pt", "pickled torch file.*sources.generator"),
+        ("archive.zip", "holds no png"),
+    ],
+)
+def test_what_cannot_be_opened_says_what_was_found(here, plugin, text, fact):
+    write(here, {"text.txt": b"hello", "empty.bin": b"", "set.pgstats/a.npy": b""})
+    torch.save({"a": torch.zeros(2)}, here / "model.pt")
+    write_zip(here / "archive.zip", {"notes.txt": b""})
+    with pytest.raises(PgmetricsError, match=fact) as refusal:
+        open_source(text)
+    assert "\n" not in str(refusal.value)
+
+
+MODULE = """
+import numpy as np
+images = np.arange(5 * 4 * 4 * 3, dtype=np.uint8).reshape(5, 4, 4, 3)
+def make(indices):
+    return np.stack([images[i % 5].transpose(2, 0, 1) for i in indices])
+def factory():
+    return make
+def array_factory(folder="x"):
+    return images
+class holder:
+    inner = images
+number = 3
+import torch
+network = torch.nn.Linear(3, 4)
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "length"),
+    [
+        ("user_images:images", 5),
+        ("user_images:make", 50_000),
+        ("user_images:make,n=9", 9),
+        ("user_images:factory,n=9", 9),
+        ("user_images:array_factory", 5),
+        ("user_images:holder.inner", 5),
+        ("user_images:images@1:3", 2),
+    ],
+)
+def test_python_names_may_be_images_functions_or_factories(here, text, length):
+    (here / "user_images.py").write_text(MODULE)
+    try:
+        path = list(sys.path)
+        source = open_source(text)
+        assert len(source) == length
+        assert source.batch([0]).shape == (1, 3, 4, 4)
+        assert sys.path == path
+    finally:
+        sys.modules.pop("user_images", None)
+
+
+@pytest.mark.parametrize(
+    ("text", "fact"),
+    [
+        ("user_images:nothing", "user_images has no nothing"),
+        ("user_images:number", "int holds no images"),
+        ("user_images:images,n=3", "has its own length"),
+        ("user_images:make,seed=3", "has the option n only, not seed"),
+        ("user_images:network", r"is a network: pgmetrics\.sources\.generator"),
+        ("broken_images:make", "importing broken_images failed: ZeroDivisionError"),
+        ("user_image:make", "neither a Python module"),
+    ],
+)
+def test_python_names_that_are_no_images(here, text, fact):
+    (here / "user_images.py").write_text(MODULE)
+    (here / "broken_images.py").write_text("1 / 0")
+    try:
+        with pytest.raises(SourceError, match=fact):
+            open_source(text)
+    finally:
+        sys.modules.pop("user_images", None)
+
+
+def test_objects_become_sources():
+    source = sources.synthetic(8, 4, 0)
+    assert open_source(source) is source
+    nhwc = pixels(3)
+    nchw = nhwc.transpose(0, 3, 1, 2)
+    for images in (nhwc, nchw, torch.from_numpy(nchw.copy()), list(nhwc), lambda i: nchw[i]):
+        if callable(images):
+            images = sources.function(images, 3)
+        np.testing.assert_array_equal(open_source(images).batch(range(3)), nchw)
+    with pytest.raises(SourceError, match="float holds no images"):
+        open_source(3.0)
+
+
+def test_another_resolution_needs_a_policy():
+    source = sources.synthetic(16, 4, 0)
+    assert open_source(source, resolution=16) is source
+    with pytest.raises(SourceError, match="images of 16 × 16, and 8 × 8 was asked for; --resize box"):
+        open_source(source, resolution=8)
+    small = open_source(source, resolution=8, resize="box")
+    assert small.resolution == (8, 8)
+    assert small.fingerprint != source.fingerprint
+    assert open_source(source, resolution=16, resize="box") is source
+    with pytest.raises(OptionError, match="needs a resolution"):
+        open_source(source, resize="box")
+
+
+def test_resizing_comes_before_slicing(here):
+    whole = open_source("photos", resolution=4, resize="box")
+    part = open_source("photos@0:3", resolution=4, resize="box")
+    assert part.resolution == (4, 4)
+    assert part.fingerprint == f"{whole.fingerprint}@0:3"
+
+
+def test_importing_sources_loads_no_torch():
+    # Every decoding process would wait for it.
+    code = (
+        "import sys, pgmetrics.loading, pgmetrics.sources as s\n"
+        "[getattr(s, name) for name in s.__all__]\n"
+        "s.open_source('synthetic:leaves').batch([0])\n"
+        "print('torch' in sys.modules, 'pandas' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "False"]
