@@ -142,8 +142,6 @@ class Trainer:
         self._discriminator_adam = self._adam(self.discriminator)
 
     def _adam(self, network: nn.Module) -> torch.optim.Adam:
-        # Layers that left the graph at the last change must not be moved by old gradients.
-        network.zero_grad(set_to_none=True)
         c = self.config
         return torch.optim.Adam(
             network.parameters(), betas=(c.adam_beta1, c.adam_beta2), eps=c.adam_epsilon, fused=True
@@ -228,7 +226,7 @@ class Trainer:
             adam.step()
         else:
             self.skipped += 1
-        adam.zero_grad(set_to_none=True)
+        adam.zero_grad()
 
 
 @contextmanager

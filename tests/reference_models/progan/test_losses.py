@@ -56,9 +56,10 @@ def test_loss_of_a_linear_critic(gamma, resolution):
 
 
 def test_drift_is_of_reals_alone():
-    # All scores are 3: 0.001 * 9, and half of it if fakes had their share.
-    result = loss(Linear(0.0, 3.0, gp_lambda=1e-30))
-    assert float(result.total) == pytest.approx(0.009, abs=1e-12)
+    # Reals score 3 and fakes 5; with its half on the fakes, drift would be 0.0005 * (9 + 25).
+    flat = torch.full((8, 3, 4, 4), 1 / 48, dtype=torch.float64)
+    result = loss(Linear(1.0, gp_lambda=1e-30), real=3 * flat, fake=5 * flat)
+    assert float(result.total) == pytest.approx(2 + 0.009, abs=1e-12)
 
 
 def test_every_mixture_lies_between_its_own_pair():
