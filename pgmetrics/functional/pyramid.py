@@ -6,14 +6,12 @@ which agree with OpenCV's pyrDown and pyrUp.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from pgmetrics.errors import SampleError
+from pgmetrics.functional.precision import exact_float32
 
 SMALLEST_LEVEL = 16
 """Pixels of the coarsest level's smaller side; below it SWD is undefined."""
@@ -132,20 +130,6 @@ def pyr_up(images: Tensor) -> Tensor:
             kernel = _kernel(c, (rows,), columns, images)
             enlarged[:, :, parity] = F.conv2d(padded.permute(0, 3, 1, 2), kernel).permute(0, 2, 3, 1)
     return enlarged.view(n, 2 * h, 2 * w, c).permute(0, 3, 1, 2)
-
-
-@contextmanager
-def exact_float32() -> Iterator[None]:
-    """Keep TF32 and bfloat16 products out of float32 arithmetic, whatever the caller has set."""
-    matmul_precision = torch.get_float32_matmul_precision()
-    allow_tf32 = torch.backends.cudnn.allow_tf32
-    try:
-        torch.set_float32_matmul_precision("highest")
-        torch.backends.cudnn.allow_tf32 = False
-        yield
-    finally:
-        torch.backends.cudnn.allow_tf32 = allow_tf32
-        torch.set_float32_matmul_precision(matmul_precision)
 
 
 def _as_float(images: Tensor) -> Tensor:

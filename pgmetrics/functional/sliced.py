@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pgmetrics.errors import SampleError
 from pgmetrics.functional.patches import ChannelStatistics
-from pgmetrics.functional.pyramid import exact_float32
+from pgmetrics.functional.precision import exact_float32
 
 _WORKSPACE = 2**28
 """Bytes of projections held per side: fixed, so that memory does not grow with the sets."""

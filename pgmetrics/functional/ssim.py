@@ -21,10 +21,6 @@ fused multiply-add may be used in the middle of an array and not at its end.
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from functools import lru_cache
 from itertools import pairwise
 
@@ -32,6 +28,8 @@ import torch
 from torch import Tensor
 
 from pgmetrics.errors import SampleError
+from pgmetrics.functional.precision import exact_float32
+from pgmetrics.threads import share_out
 
 SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 """Exponents of the scales, finest first; their sum is 1.0001, as published."""
@@ -44,7 +42,6 @@ _C2 = (0.03 * _RANGE) ** 2
 
 _TILE = 42  # outputs along a side of a tile, measured
 _CHUNK_PIXELS = 128 * 128  # of pairs that are worked on at a time: the maps stay in the cache
-_thread_setting = threading.Lock()
 _POWER_BLOCK = 64  # a multiple of every vector length: powers at an array's end are another routine's
 
 
@@ -124,32 +121,11 @@ def ms_ssim_terms(first: Tensor, second: Tensor) -> Tensor:
         return _group_terms(first[part].to(dtype), second[part].to(dtype), group)
 
     empty = torch.empty(0, len(SCALE_WEIGHTS), dtype=dtype, device=first.device)
-    if first.device.type != "cpu":
-        return torch.cat([empty, *map(part_terms, parts)])
-    with _one_thread_per_operation() as threads:
-        # Smaller images are bound by the interpreter, which threads only disturb.
-        workers = min(threads, len(parts)) if pixels >= _CHUNK_PIXELS else 1
-        if workers <= 1:
+    with exact_float32():
+        if first.device.type != "cpu":
             return torch.cat([empty, *map(part_terms, parts)])
-        with ThreadPoolExecutor(workers) as pool:
-            return torch.cat([empty, *pool.map(part_terms, parts)])
-
-
-@contextmanager
-def _one_thread_per_operation() -> Iterator[int]:
-    """Let torch run each operation in one thread; gives the number of threads it had before.
-
-    The operations here are so short that two threads on one of them wait for each other more than
-    they work: on busy cores that was ten times slower than one thread. Whole groups of pairs in
-    Python threads do not wait. The setting is the process's, so calls take turns and it is put back.
-    """
-    with _thread_setting:
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
-            yield threads
-        finally:
-            torch.set_num_threads(threads)
+        # Smaller images are bound by the interpreter, which threads only disturb.
+        return torch.cat([empty, *share_out(part_terms, parts, threads=pixels >= _CHUNK_PIXELS)])
 
 
 @torch.no_grad()

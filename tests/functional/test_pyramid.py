@@ -64,9 +64,3 @@ def test_levels_stop_where_a_side_is_odd_or_below_sixteen(size, expected):
 def test_below_sixteen_pixels_is_refused():
     with pytest.raises(SampleError, match="undefined below 16 pixels; the images are 8x8"):
         level_sizes(8, 8)
-
-
-def test_callers_precision_settings_are_given_back():
-    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
-    pyr_up(torch.zeros(1, 3, 4, 4))
-    assert (torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32) == before

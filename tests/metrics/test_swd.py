@@ -109,11 +109,37 @@ def test_level_sixteen_has_the_same_patches_at_every_resolution():
     assert torch.equal(a, b)
 
 
+def test_statistics_are_reduced_in_index_order_to_the_last_bit():
+    # Sums in order of arrival differ in the last place, and a shard that comes first would show.
+    rng = np.random.default_rng(0)
+    pixels = torch.from_numpy(rng.integers(0, 256, (200, 3, 16, 16), dtype=np.uint8))
+    found = []
+    for order in (range(0, 200, 2), reversed(range(0, 200, 2)), rng.permutation(100) * 2):
+        state = SMALL.new_state("real", resolution=(16, 16))
+        for start in map(int, order):
+            state.update(Block(start, pixels[start : start + 2]))
+        found.append(torch.stack((state.statistics(16).mean, state.statistics(16).std)))
+    assert torch.equal(found[0], found[1])
+    assert torch.equal(found[0], found[2])
+
+
 def test_directions_are_unit_and_fresh_per_level_and_repeat():
     a, b, c = (unit_directions(0, *key, 128) for key in ((32, 0), (16, 0), (32, 1)))
     assert torch.allclose(a.norm(dim=1), torch.ones(128, dtype=torch.float64))
     assert (a @ b.T).abs().max() < 0.6
     assert (a @ c.T).abs().max() < 0.6
+
+
+def test_every_level_and_repeat_is_compared_along_directions_of_its_own(monkeypatch):
+    asked = []
+
+    def spy(seed, *key):
+        asked.append((seed, *key))
+        return unit_directions(seed, *key)
+
+    monkeypatch.setattr("pgmetrics.metrics.swd.unit_directions", spy)
+    levels(images(1, 8, 64), images(2, 8, 64), seed=5)
+    assert asked == [(5, side, repeat, 16) for side in (64, 32, 16) for repeat in (0, 1)]
 
 
 def test_spilling_changes_no_bit(tmp_path, monkeypatch):
