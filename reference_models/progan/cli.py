@@ -131,8 +131,8 @@ def inspect(checkpoint: Path, form: str) -> None:
         click.echo(json.dumps(facts, indent=2))
         return
     config = facts.pop("config")
-    for name, value in [*facts.items(), *config.items()]:
-        click.echo(f"{name:20} {_readable(value)}")
+    for name, value in [*facts.items(), *((f"config.{name}", value) for name, value in config.items())]:
+        click.echo(f"{name:25} {_readable(value)}")
 
 
 @main.command()

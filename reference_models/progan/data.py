@@ -101,7 +101,7 @@ class TrainingImages:
         if (height, width) != (final, final):
             raise SourceError(
                 f"{name} has images of {width} x {height}; this training needs {final} x {final}. "
-                "--resize box (or lanczos, bicubic) makes them so"
+                "--resize crop-box (or box, lanczos, bicubic …) makes them so"
             )
         needed = max(self._config.minibatch_at(r) for r in self._config.resolutions)
         if len(self._source) < needed:

@@ -80,9 +80,8 @@ class TrainingBar:
             self._rate = (progress.images_shown - shown) / (now - then)
             self._since = (now, progress.images_shown)
         side, alpha = progress.stage.resolution, progress.stage.alpha
-        self._bar.set_postfix_str(
-            f"{side} x {side}, alpha {alpha:.2f}, {self._rate:,.0f} img/s", refresh=False
-        )
+        speed = f", {self._rate:,.0f} img/s" if self._rate else ""
+        self._bar.set_postfix_str(f"{side} x {side}, alpha {alpha:.2f}{speed}", refresh=False)
         self._bar.update(self._work_at(progress.images_shown) - self._bar.n)
 
     def _work_at(self, images_shown: int) -> float:

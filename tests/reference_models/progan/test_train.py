@@ -111,11 +111,12 @@ def test_a_step_of_one_network_leaves_the_other_alone():
     t._step_discriminator(stage(0, CONFIG))
     assert same(g, weights(t.generator))
     assert not same(d, weights(t.discriminator))
+    # A gradient left in the generator would be added to that of its own step, with the other sign.
+    assert all(p.grad is None for n in (t.generator, t.discriminator) for p in n.parameters())
     d = weights(t.discriminator)
     t._step_generator(stage(0, CONFIG))
     assert not same(g, weights(t.generator))
     assert same(d, weights(t.discriminator))
-    # and leaves no gradient behind that the other's next step would add to
     assert all(p.grad is None for n in (t.generator, t.discriminator) for p in n.parameters())
     assert all(p.requires_grad for p in t.discriminator.parameters())
 
@@ -147,6 +148,8 @@ def test_simultaneous_updates_see_the_same_fakes_and_weights():
     twin = trainer(t.config)
     t.run(stage(0, t.config))
     assert len(latents) == 1
+    # What is averaged is the generator before the step, as with steps in turns.
+    assert same(weights(t.average), weights(twin.generator))
     # The generator's gradient is taken at the discriminator as it was before the step.
     now = stage(0, t.config)
     fake = twin._fakes(now, 0)
