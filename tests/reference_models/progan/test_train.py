@@ -306,3 +306,10 @@ def test_the_untrained_network_is_the_run_s_own_beginning(tmp_path):
     facts, generator = load(tmp_path / "u.safetensors")
     assert (facts.resolution, facts.images_shown) == (16, 0)
     assert same(weights(generator), weights(trainer().generator))
+
+
+def test_the_two_networks_begin_differently():
+    # Their layers have the same names and shapes, so one key for both would make them twins.
+    t = trainer()
+    assert t.generator.block8.conv0.weight.shape == t.discriminator.block8.conv0.weight.shape
+    assert not torch.equal(t.generator.block8.conv0.weight, t.discriminator.block8.conv0.weight)
