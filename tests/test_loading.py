@@ -300,6 +300,23 @@ def test_ctrl_c_ends_everything_at_once(tmp_path, group):
 
 
 @posix
+def test_a_terminals_ctrl_c_is_the_parents_to_answer(tmp_path):
+    # Workers that answered it themselves would print a traceback each, or be reported as dead.
+    main = """
+from mine import Interrupted
+from pgmetrics.loading import blocks
+print(sum(len(pixels) for _, pixels in blocks(Interrupted(), range(100), 10, 2)))
+"""
+    code = """
+class Interrupted(Mine):
+    def look(self, indices):
+        os.kill(os.getpid(), signal.SIGINT)
+"""
+    out, err = run_source(tmp_path, code, main).communicate(timeout=30)
+    assert (out.strip(), err) == ("100", "")
+
+
+@posix
 def test_workers_end_when_their_parent_is_killed(tmp_path):
     code = SLEEPY.replace("time.sleep(60)", "time.sleep(0.2)")
     process = run_source(tmp_path, code, SLEEPY_MAIN.replace("pass", "import time; time.sleep(60)"))

@@ -110,6 +110,9 @@ class MetricContract:
         victim.write_bytes(victim.read_bytes()[:-3])
         with pytest.raises(StateError, match=f"damaged: {victim.name}"):
             load_state(tmp_path / "s", self.state(()))
+        np.save(victim, np.zeros((3, 5), np.int8))
+        with pytest.raises(StateError, match=rf"damaged: {victim.name} is \|i1 \[3, 5\]"):
+            load_state(tmp_path / "s", self.state(()))
         victim.unlink()
         with pytest.raises(StateError, match=victim.name):
             load_state(tmp_path / "s", self.state(()))
