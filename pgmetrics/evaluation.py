@@ -86,7 +86,7 @@ def evaluate(
     """
     started = time.time()
     chosen = [_with_budget(find_metric(one), num_images) for one in metrics]
-    _check_choice(chosen, real, fake)
+    _check_choice(chosen, real, fake, run)
     torch_device = pick_device(device)
     how_to_read: dict[str, Any] = {"resolution": resolution, "resize": resize, "alpha": alpha, "bits": bits}
     sides: dict[Side, ImageSource] = {}
@@ -244,7 +244,11 @@ def _with_budget(one: Metric, num_images: int | None) -> Metric:
     return one if num_images is None else one.with_num_images(num_images)
 
 
-def _check_choice(chosen: Sequence[Metric], real: object | None, fake: object | None) -> None:
+def _check_choice(
+    chosen: Sequence[Metric], real: object | None, fake: object | None, run: str | None
+) -> None:
+    if run is not None and not (run and run.isprintable()):
+        raise OptionError(f"a run's label is a line of text, not {run!r}")
     if not chosen:
         raise OptionError("no metric was asked for")
     names = [one.name for one in chosen]

@@ -77,15 +77,13 @@ def test_a_metric_beside_changes_no_bit_of_another():
 
 
 def test_the_floor_uses_two_disjoint_halves_and_is_independent_of_the_fakes():
-    real = Counting(80)
-    one, other = (pgmetrics.evaluate(real, Counting(40, seed=s), [FAST], floor=True) for s in (1, 2))
+    real = Counting(600)  # two blocks each half, the second one short
+    one, other = (pgmetrics.evaluate(real, Counting(300, seed=s), [FAST], floor=True) for s in (1, 2))
     assert rows(one, subject="real")[0]["value"] == rows(other, subject="real")[0]["value"]
-    by_hand = pgmetrics.evaluate(Counting(80), None, ["ms-ssim"])
-    assert by_hand.rows
-    first, second = real.pixels[:40], real.pixels[40:]
+    first, second = real.pixels[:300], real.pixels[300:]
     swapped = pgmetrics.evaluate(
-        pgmetrics.sources.function(lambda i: first[list(i)], n=40, name="first"),
-        pgmetrics.sources.function(lambda i: second[list(i)], n=40, name="second"),
+        pgmetrics.sources.function(lambda i: first[list(i)], n=300, name="first"),
+        pgmetrics.sources.function(lambda i: second[list(i)], n=300, name="second"),
         [FAST],
     )
     assert [r["value"] for r in rows(one, subject="real")] == [r["value"] for r in swapped.rows]
@@ -140,6 +138,12 @@ def test_impossible_requests_are_refused_before_any_image_is_opened(arguments, f
         pgmetrics.evaluate(*arguments)
 
 
+def test_a_label_that_no_row_could_hold_is_refused_before_the_work():
+    for label in ("", "two\nlines"):
+        with pytest.raises(OptionError, match="line of text"):
+            pgmetrics.swd("nowhere", "nowhere", run=label)
+
+
 @pytest.mark.parametrize("device", ["cuda:99", "tpu", "gpu"])
 def test_a_device_that_is_not_here_is_refused(device):
     with pytest.raises(OptionError, match=device):
@@ -155,7 +159,10 @@ def test_mirroring_flips_some_reals_and_no_fakes():
         rows(plain, metric="ms-ssim", subject="fake")[0]["value"]
         == rows(mirrored, metric="ms-ssim", subject="fake")[0]["value"]
     )
-    assert rows(plain, subject="real") != rows(mirrored, subject="real")
+    for metric in ("swd", "ms-ssim"):
+        subject = "fake" if metric == "swd" else "real"
+        before, after = (rows(r, metric=metric, subject=subject)[0]["value"] for r in (plain, mirrored))
+        assert before != after
     assert mirrored.rows == again.rows
 
 

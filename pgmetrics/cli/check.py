@@ -6,7 +6,7 @@ import json
 
 import click
 
-from pgmetrics.cli.options import progress_bar, reading
+from pgmetrics.cli.options import progress_bar, reading, say
 
 
 @click.command()
@@ -34,5 +34,5 @@ def check(
     decoding = Decoding(resolution=resolution, resize=resize, alpha=alpha, bits=bits)
     with progress_bar() as progress:
         found = audit(source, decoding, lambda done, total: progress("checking", done, total))
-    click.echo(json.dumps(found.to_dict(), indent=1) if format_ == "json" else str(found))
+    say(json.dumps(found.to_dict(), indent=1) if format_ == "json" else str(found))
     ctx.exit(found.exit_code)

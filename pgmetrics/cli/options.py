@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -9,6 +10,8 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import click
+
+from pgmetrics.errors import PgmetricsError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -105,6 +108,22 @@ def writing(command: Command) -> Command:
     ):
         command = option(command)
     return command
+
+
+def say(text: str) -> None:
+    """Write a result to standard output, whole or with an error.
+
+    Raises:
+        PgmetricsError: it cannot be written, as on a full disk.
+    """
+    try:
+        click.echo(text, nl=not text.endswith("\n"))
+    except BrokenPipeError:
+        raise  # whoever read it has gone, such as `head`; click ends quietly
+    except OSError as error:
+        # What is still buffered would fail once more when the interpreter ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        raise PgmetricsError(f"standard output cannot be written: {error.strerror}") from error
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pgmetrics.cli.options import progress_bar, reading, running, writing
+from pgmetrics.cli.options import progress_bar, reading, running, say, writing
 
 if TYPE_CHECKING:
     from pgmetrics.metrics.base import Metric
@@ -102,4 +102,4 @@ def _score(metrics: Sequence[str | Metric], format_: str, out: str | None, **opt
         found = evaluate(metrics=metrics, progress=progress, **options)
     if out is not None:
         found.save(out)
-    click.echo(found.to_text(format_), nl=False)
+    say(found.to_text(format_))

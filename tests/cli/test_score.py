@@ -144,6 +144,17 @@ def test_amounts_of_memory(text, value):
     assert parse_bytes(None, None, text) == value
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_a_full_disk_behind_stdout_is_one_line():
+    command = [sys.executable, "-m", "pgmetrics", "check", "synthetic:leaves,resolution=4,n=8"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    assert "Error: standard output cannot be written: No space left on device" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr
+
+
 def test_progress_and_logs_of_a_real_process_stay_off_stdout(folders):
     command = [
         sys.executable,
