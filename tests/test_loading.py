@@ -195,7 +195,9 @@ class Curious(Mine):
 """
     out, err = run_source(tmp_path, code, main).communicate(timeout=60)
     assert out.split() == ["started", "100"]
-    assert set(err.splitlines()) == {"a print in a worker"}
+    # Two processes may write a line and its end in turns.
+    assert err.count("a print in a worker") == 10
+    assert not err.replace("a print in a worker", "").strip()
 
 
 def test_a_source_of_the_script_itself_is_read_in_its_process(tmp_path):
