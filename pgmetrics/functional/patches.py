@@ -15,12 +15,13 @@ FLAT = 1e-5
 """Grey levels; a channel that varies less over a whole set is standardised to zeros."""
 
 
-def gather_patches(level: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+def gather_patches(level: Tensor, rows: Tensor, columns: Tensor, out: Tensor | None = None) -> Tensor:
     """The 7 x 7 neighbourhoods whose top left corners are given.
 
     Args:
         level: float [N, C, H, W]; fastest in channels-last memory, where a patch is seven runs.
         rows, columns: int64 [N, P], corners in 0 ... H - 7 and 0 ... W - 7.
+        out: where to write the result; contiguous, of its shape and dtype.
 
     Returns:
         [N * P, 49 C], image by image; components ordered row, column, channel. The published code
@@ -33,6 +34,9 @@ def gather_patches(level: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     run = (corner[..., None] + w * torch.arange(PATCH, device=level.device)).reshape(-1)
     # Row i of this view is the PATCH pixels from pixel i on; views overlap, so nothing is copied yet.
     runs = pixels.as_strided((n * h * w - PATCH + 1, PATCH * c), (c, 1))
+    if out is not None:
+        torch.index_select(runs, 0, run, out=out.view(-1, PATCH * c))
+        return out
     return runs.index_select(0, run).view(-1, PATCH * PATCH * c)
 
 
@@ -63,14 +67,21 @@ def channel_moments(descriptors: Tensor, channels: int, num_images: int) -> Tens
         float64 [num_images, 2, C] on the CPU: means, then population variances, over the image's
         descriptors.
     """
-    values = descriptors.view(num_images, -1, channels)
+    n, d = num_images, descriptors.shape[1]
+    values = descriptors.view(n, -1, d)
     # Around one of its own values a constant channel gives exact zeros and no channel cancels, so
     # that float32 suffices within an image: sums of squares around zero would lose a small
     # deviation beside a large mean.
-    pivot = values[:, :1]
-    shifted = values - pivot
-    mean = shifted.mean(1).to("cpu", torch.float64)
-    variance = shifted.square_().mean(1).to("cpu", torch.float64) - mean.square()
+    pivot = values[:, :1, :channels]
+    shifted = values - pivot.repeat(1, 1, d // channels)
+
+    def means() -> Tensor:
+        # Over the patches first: sums of whole descriptors, which are contiguous.
+        return shifted.mean(1).view(n, -1, channels).mean(1).to("cpu", torch.float64)
+
+    mean = means()
+    shifted.square_()
+    variance = means() - mean.square()
     return torch.stack((mean + pivot[:, 0].to("cpu", torch.float64), variance.clamp_min_(0)), dim=1)
 
 

@@ -23,7 +23,7 @@ from pgmetrics.functional.patches import (
     gather_patches,
 )
 from pgmetrics.functional.pyramid import laplacian_pyramid, level_sizes
-from pgmetrics.functional.sliced import sliced_wasserstein
+from pgmetrics.functional.sliced import Workspace, sliced_wasserstein
 from pgmetrics.metrics.base import Estimate, Metric, Side, State, StateKey, check_comparable
 from pgmetrics.seeding import Stream
 from pgmetrics.storage import Storage
@@ -107,6 +107,7 @@ class SlicedWasserstein(Metric):
         notes: list[str] = []
         for side in (real, fake):
             notes += side.flat_channel_notes()
+        workspace = Workspace()
         for height in real.heights:
             # Sides share their directions; levels and repeats have their own.
             directions = torch.cat(
@@ -120,6 +121,7 @@ class SlicedWasserstein(Metric):
                 fake.descriptors(height),
                 directions,
                 (real.statistics(height), fake.statistics(height)),
+                workspace,
             )
         n = len(real.seen)
         estimates = [
@@ -190,9 +192,12 @@ class SlicedWassersteinState(State):
             pyramid = laplacian_pyramid(block.pixels[images], len(self._sizes))
             moments = []
             for level, (rows, columns), place in zip(pyramid, corners, kept, strict=True):
-                patches = gather_patches(level, rows[images], columns[images])
+                target = torch.from_numpy(place[first * num : (first + len(level)) * num])
+                on_cpu = level.device.type == "cpu"
+                patches = gather_patches(level, rows[images], columns[images], target if on_cpu else None)
+                if not on_cpu:
+                    target.copy_(patches)
                 moments.append(channel_moments(patches, CHANNELS, len(level)))
-                place[first * num : first * num + len(patches)] = patches.cpu().numpy()
             return moments
 
         # The step depends on the size alone, so that the arithmetic does too.
