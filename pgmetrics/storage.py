@@ -5,6 +5,7 @@ The file is unlinked as soon as it is made, so that nothing is left of it whatev
 
 from __future__ import annotations
 
+import math
 import mmap
 import shutil
 import tempfile
@@ -12,13 +13,14 @@ import weakref
 from typing import IO, Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from pgmetrics.errors import PgmetricsError
 
 DEFAULT_MAX_MEMORY = 2 * 2**30
 """Bytes of descriptors kept in memory when nothing else is said."""
 
+_SLAB = 2**26
 _SEGMENT = 2**28
 
 
@@ -32,19 +34,33 @@ class Storage:
         """A store that holds at most `max_memory` bytes in anonymous memory."""
         self.max_memory = max_memory
         self.in_memory = 0
+        self._slab: NDArray[np.uint8] = np.empty(0, np.uint8)
         self._segments: list[_Segment] = []
 
+    def room(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+        """An array of whatever values, to be filled and then given to `keep`.
+
+        Within the bound it is cut from a slab: the system backs large allocations by large pages,
+        which are there many times sooner than the small ones of an array for each block.
+        """
+        nbytes = math.prod(shape) * np.dtype(dtype).itemsize
+        if self.in_memory + nbytes > self.max_memory:
+            return np.empty(shape, dtype)
+        if self._slab.nbytes < nbytes:
+            self._slab = np.empty(max(_SLAB, nbytes), np.uint8)
+        cut, self._slab = self._slab[:nbytes], self._slab[_aligned(nbytes) :]
+        self.in_memory += nbytes
+        return cut.view(dtype).reshape(shape)
+
     def keep(self, array: NDArray[Any]) -> NDArray[Any]:
-        """The same values: the array itself, or a view of the spill file.
+        """The same values: the array itself if it was cut from memory, or a view of the spill file.
 
         Neither may be written afterwards; states share what they keep.
 
         Raises:
             PgmetricsError: the disk that holds temporary files is full.
         """
-        array = np.ascontiguousarray(array)
-        if self.in_memory + array.nbytes <= self.max_memory:
-            self.in_memory += array.nbytes
+        if array.base is not None:
             return array
         if not self._segments or not self._segments[-1].has_room(array.nbytes):
             self._segments.append(_Segment(max(_SEGMENT, array.nbytes)))
@@ -86,6 +102,10 @@ class _Segment:
                 "--max-memory, or score fewer images"
             ) from error
         kept = np.frombuffer(self._map, array.dtype, array.size, offset=self.used).reshape(array.shape)
-        # The next array starts on a cache line of its own, as one in memory would.
-        self.used += -(-array.nbytes // 64) * 64
+        self.used += _aligned(array.nbytes)
         return kept
+
+
+def _aligned(nbytes: int) -> int:
+    """So many bytes that the next array starts on a cache line of its own, as one in memory would."""
+    return -(-nbytes // 64) * 64

@@ -185,7 +185,7 @@ class SlicedWassersteinState(State):
             patch_corners(self.key, size, block.start, block.stop, num, block.pixels.device)
             for size in self._sizes
         ]
-        kept = [np.empty((len(block.pixels) * num, COMPONENTS), np.float32) for _ in self._sizes]
+        kept = [self.storage.room((len(block.pixels) * num, COMPONENTS), np.float32) for _ in self._sizes]
 
         def describe(first: int) -> list[Tensor]:
             images = slice(first, first + step)

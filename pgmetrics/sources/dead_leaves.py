@@ -149,16 +149,19 @@ def _draw(seed: int, index: int, samples: int) -> tuple[_Outlines, _Surfaces]:
     a, b = uniform[0], uniform[1]
 
     # What holds for a whole image differs from image to image as it does between photographs.
-    mean = np.stack([0.2 + 0.6 * a[0], 0.24 * (a[1] + a[2] - 1), 0.1 * (a[3] + a[4] - 1)])
-    spread = np.stack([0.1 + 0.4 * a[5], 0.03 + 0.25 * a[6] * a[7], 0.02 + 0.1 * a[8]])
-    light = np.float32(0.6) * (a[9:11] - np.float32(0.5))
-    round_share, star_share = 0.2 + 0.6 * a[11], 0.15 * a[12]
-    contrast = np.float32(0.6) * a[13]  # of stripes
-    crowd, thinning = 0.5 + 0.5 * b[0], 0.55 + 0.35 * b[1]  # shapes, and their share from octave to octave
+    # NumPy 1 makes float64 of a Python number and a float32 scalar, so constants are float32 here.
+    f = np.float32
+    mean = np.stack([f(0.2) + f(0.6) * a[0], f(0.24) * (a[1] + a[2] - f(1)), f(0.1) * (a[3] + a[4] - f(1))])
+    spread = np.stack([f(0.1) + f(0.4) * a[5], f(0.03) + f(0.25) * a[6] * a[7], f(0.02) + f(0.1) * a[8]])
+    light = f(0.6) * (a[9:11] - f(0.5))
+    round_share, star_share = f(0.2) + f(0.6) * a[11], f(0.15) * a[12]
+    contrast = f(0.6) * a[13]  # of stripes
+    crowd = f(0.5) + f(0.5) * b[0]  # of shapes
+    thinning = f(0.55) + f(0.35) * b[1]  # their share from octave to octave
 
     rows, start = [], _HEAD
     for band, most in zip(bands, _MOST, strict=False):
-        rows.append(np.arange(start, start + int(most * crowd * thinning ** (band - 1))))
+        rows.append(np.arange(start, start + int(f(most) * crowd * thinning ** f(band - 1))))
         start += most
     shape = uniform[np.concatenate(rows)]
     octave = np.repeat(np.float32(0.5) ** np.array(bands, np.float32), [len(r) for r in rows])
@@ -168,7 +171,7 @@ def _draw(seed: int, index: int, samples: int) -> tuple[_Outlines, _Surfaces]:
     radius = octave / np.sqrt(4 - 3 * shape[:, 2])
 
     centre = shape[:, :2] * (1 + 2 * radius[:, None]) - radius[:, None]
-    corner = np.where(shape[:, 6] < round_share, 1, np.where(shape[:, 6] > 1 - star_share, 4, 0))
+    corner = np.where(shape[:, 6] < round_share, 1, np.where(shape[:, 6] > f(1) - star_share, 4, 0))
     corner = corner.astype(np.float32)
     long = radius * np.sqrt((1 + np.minimum(corner, 1)) / 2)
     short = long * (np.float32(0.3) + np.float32(0.7) * shape[:, 5])
