@@ -9,6 +9,7 @@ neighbour and compared with the real images there. Writes into --out: `run/` wit
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -59,6 +60,8 @@ def main(
         raise click.ClickException(str(error)) from error
     click.echo(found.to_table())
     click.echo(summary(found))
+    for note in remarks(found):
+        click.echo(f"Note: {note}", err=True)
     click.echo(f"Numbers: {out / 'stages.csv'}   Samples: {out / 'samples.png'}")
 
 
@@ -91,6 +94,8 @@ def score(source: str, run: Path, num_images: int, seed: int) -> Results:
     from pgmetrics.results import Results
 
     parts = []
+    # The remarks are the same for every stage; `main` tells them once.
+    logging.getLogger("pgmetrics").setLevel(logging.ERROR)
     for label, path in checkpoints(run):
         with progress_bar() as progress:
             found = evaluate(
@@ -130,6 +135,12 @@ def summary(found: Results) -> str:
     )
 
 
+def remarks(found: Results) -> list[str]:
+    """What the evaluations noted, each once."""
+    notes = [note for run in found.provenance["runs"].values() for note in run["notes"]]
+    return list(dict.fromkeys(notes))
+
+
 def draw(source: str, run: Path, target: Path, seed: int, columns: int = 16, rows: int = 2) -> None:
     """One PNG: real images, then samples of every stage from the same latents, enlarged alike."""
     import numpy as np
@@ -149,7 +160,7 @@ def draw(source: str, run: Path, target: Path, seed: int, columns: int = 16, row
         *((label, first(open_source(f"progan:{path},at=final"))) for label, path in checkpoints(run)),
     ]
     side = panels[0][1].shape[2]
-    scale = max(1, 48 // side)
+    scale = max(1, 64 // side)
     margin = 80
     grids = [image_grid(nearest_upscale(pixels, scale), columns) for _, pixels in panels]
     gap = 8

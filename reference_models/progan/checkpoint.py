@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pgmetrics.errors import OptionError, SourceError
+from pgmetrics.errors import OptionError, PgmetricsError, SourceError
 from reference_models.progan.config import ProGANConfig
 
 if TYPE_CHECKING:
@@ -133,15 +133,37 @@ def save(path: Path, checkpoint: Checkpoint, generator: Generator) -> None:
 
 @contextmanager
 def written_atomically(path: Path) -> Iterator[Path]:
-    """A path to write to, which becomes `path` once it is complete and on the disk."""
+    """A path to write to, which becomes `path` once it is complete and on the disk.
+
+    Raises:
+        PgmetricsError: it cannot be written, as on a full disk; nothing half-written is left.
+    """
     aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    with refusing_unwritable(path):
+        try:
+            yield aside
+            with aside.open("rb") as file:
+                os.fsync(file.fileno())
+            os.replace(aside, path)
+        finally:
+            aside.unlink(missing_ok=True)
+
+
+@contextmanager
+def refusing_unwritable(path: Path) -> Iterator[None]:
+    """Tell in one line that a file cannot be written, and why.
+
+    Raises:
+        PgmetricsError: in place of what the system or safetensors raised.
+    """
+    from safetensors import SafetensorError
+
     try:
-        yield aside
-        with aside.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
+        yield
+    except OSError as error:
+        raise PgmetricsError(f"{path} cannot be written: {error.strerror or error}") from error
+    except SafetensorError as error:
+        raise PgmetricsError(f"{path} cannot be written: {error}") from error
 
 
 def inspect(path: Path) -> Checkpoint:

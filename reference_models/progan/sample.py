@@ -22,7 +22,7 @@ from pgmetrics.errors import OptionError, SourceError
 from pgmetrics.seeding import Stream
 from pgmetrics.sources.base import ImageSource
 from reference_models.progan import checkpoint as checkpoints
-from reference_models.progan.checkpoint import Checkpoint, written_atomically
+from reference_models.progan.checkpoint import Checkpoint, refusing_unwritable, written_atomically
 
 if TYPE_CHECKING:
     from reference_models.progan.networks import Generator
@@ -230,8 +230,10 @@ def save_folder(directory: Path, source: ImageSource, num_images: int) -> None:
         raise OptionError(
             f"{directory} is there already and not empty; samples need a directory of their own"
         )
-    directory.mkdir(parents=True, exist_ok=True)
+    with refusing_unwritable(directory):
+        directory.mkdir(parents=True, exist_ok=True)
     for start in range(0, num_images, _LARGEST_BATCH):
         indices = range(start, min(start + _LARGEST_BATCH, num_images))
         for index, pixels in zip(indices, source.batch(indices), strict=True):
-            Image.fromarray(pixels.transpose(1, 2, 0)).save(directory / f"{index:08d}.png")
+            with written_atomically(directory / f"{index:08d}.png") as aside:
+                Image.fromarray(pixels.transpose(1, 2, 0)).save(aside, format="png")

@@ -17,7 +17,12 @@ from pgmetrics import seeding
 from pgmetrics.errors import OptionError
 from pgmetrics.seeding import Stream
 from pgmetrics.sources.base import ImageSource
-from reference_models.progan.checkpoint import Checkpoint, save, written_atomically
+from reference_models.progan.checkpoint import (
+    Checkpoint,
+    refusing_unwritable,
+    save,
+    written_atomically,
+)
 from reference_models.progan.config import ProGANConfig
 from reference_models.progan.data import TrainingImages
 from reference_models.progan.layers import initialize
@@ -290,7 +295,7 @@ class _RunDirectory:
             return
         now = time.monotonic()
         row = asdict(progress) | {"images_per_second": shown / (now - self._time)}
-        with self._stats.open("a") as file:
+        with refusing_unwritable(self._stats), self._stats.open("a") as file:
             file.write(json.dumps(row) + "\n")
         self._logged, self._time = progress.images_shown, now
 

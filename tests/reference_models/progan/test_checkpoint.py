@@ -8,10 +8,10 @@ from dataclasses import replace
 
 import pytest
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from pgmetrics.errors import SourceError
+from pgmetrics.errors import PgmetricsError, SourceError
 from reference_models.progan.checkpoint import (
     Checkpoint,
     inspect,
@@ -19,6 +19,7 @@ from reference_models.progan.checkpoint import (
     recognises,
     save,
     stage_checkpoints,
+    written_atomically,
 )
 from reference_models.progan.config import ProGANConfig
 from reference_models.progan.layers import initialize
@@ -148,7 +149,7 @@ def test_an_interrupted_write_leaves_the_old_file(written, monkeypatch):
         raise OSError("no space left")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="no space"):
+    with pytest.raises(PgmetricsError, match="cannot be written: no space"):
         save(path, replace(FACTS, images_shown=99), generator)
     assert path.read_bytes() == before
     assert list(path.parent.iterdir()) == [path]
@@ -161,3 +162,18 @@ def test_stages_are_represented_by_their_last_checkpoint(tmp_path):
         path = tmp_path / "checkpoints" / f"images{images:010d}-res{resolution:04d}.safetensors"
         save(path, replace(FACTS, images_shown=images, resolution=resolution), generator)
     assert [inspect(path).images_shown for path in stage_checkpoints(tmp_path)] == [100, 300, 1000]
+
+
+def test_what_cannot_be_written_is_one_line_and_leaves_nothing(tmp_path):
+    # Once with the system's error, once with the one safetensors raises in its place.
+    def write(path, error=None):
+        with written_atomically(path) as aside:
+            aside.write_bytes(b"half")
+            if error is not None:
+                raise error
+
+    with pytest.raises(PgmetricsError, match=r"nowhere/x\.png cannot be written: No such file"):
+        write(tmp_path / "nowhere" / "x.png")
+    with pytest.raises(PgmetricsError, match=r"c\.safetensors cannot be written: No space left"):
+        write(tmp_path / "c.safetensors", SafetensorError("No space left on device"))
+    assert list(tmp_path.iterdir()) == []
