@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -52,7 +53,8 @@ def main(
             config = replace(config, total_images=total_images)
         source = data or f"synthetic:leaves,resolution={config.resolution},n={max(8192, 2 * num_images)}"
         _train(source, out / "run", config)
-        found = score(source, out / "run", num_images, seed)
+        with _quiet():  # the remarks are the same for every stage; they are told once, below
+            found = score(source, out / "run", num_images, seed)
         for name in ("stages.csv", "stages.json", "stages.md"):
             found.save(out / name)
         draw(source, out / "run", out / "samples.png", seed)
@@ -63,6 +65,18 @@ def main(
     for note in remarks(found):
         click.echo(f"Note: {note}", err=True)
     click.echo(f"Numbers: {out / 'stages.csv'}   Samples: {out / 'samples.png'}")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the library's warnings on standard error."""
+    logger = logging.getLogger("pgmetrics")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def _train(source: str, run: Path, config: ProGANConfig) -> None:
@@ -94,8 +108,6 @@ def score(source: str, run: Path, num_images: int, seed: int) -> Results:
     from pgmetrics.results import Results
 
     parts = []
-    # The remarks are the same for every stage; `main` tells them once.
-    logging.getLogger("pgmetrics").setLevel(logging.ERROR)
     for label, path in checkpoints(run):
         with progress_bar() as progress:
             found = evaluate(
