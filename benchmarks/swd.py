@@ -28,7 +28,7 @@ from benchmarks import plain_recipe
 from benchmarks.timing import PeakMemory, machine, take_turns
 from pgmetrics import SlicedWasserstein, evaluate
 from pgmetrics.blocks import Block, block_length, plan
-from pgmetrics.evaluation import pick_device
+from pgmetrics.devices import pick_device
 from pgmetrics.functional.pyramid import level_sizes
 from pgmetrics.loading import blocks
 from pgmetrics.seeding import Stream, generator

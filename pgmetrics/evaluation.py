@@ -16,6 +16,7 @@ import torch
 
 from pgmetrics import __version__, loading, results
 from pgmetrics.blocks import Block, block_length
+from pgmetrics.devices import pick_device
 from pgmetrics.errors import OptionError, PgmetricsError, SampleError
 from pgmetrics.metrics.base import Estimate, Metric, Side, State
 from pgmetrics.metrics.registry import metric as find_metric
@@ -176,31 +177,6 @@ def swd(real: object, fake: object, **options: Any) -> Results:
 def ms_ssim(fake: object, real: object | None = None, **options: Any) -> Results:
     """MS-SSIM among generated images, and among the reals if given; options as in `evaluate`."""
     return evaluate(real, fake, ["ms-ssim"], **options)
-
-
-def pick_device(name: str) -> torch.device:
-    """The device of that name; "auto" is CUDA if there is one, else the CPU.
-
-    Raises:
-        OptionError: there is no such device here.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise OptionError(f"device {name!r} is none of auto, cpu, cuda, cuda:N, mps") from error
-    here = {
-        "cpu": device.index in (None, 0),
-        "cuda": torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count(),
-        "mps": torch.backends.mps.is_available(),
-    }
-    if not here.get(device.type, False):
-        raise OptionError(
-            f"device {name!r} is not available here (CUDA devices: {torch.cuda.device_count()}); "
-            "device=auto takes what there is"
-        )
-    return device
 
 
 @dataclass(frozen=True)

@@ -166,6 +166,17 @@ def test_mirroring_flips_some_reals_and_no_fakes():
     assert mirrored.rows == again.rows
 
 
+def test_mirroring_leaves_the_memory_of_the_source_alone():
+    class Lending(Counting):
+        def _read(self, indices):
+            return self.pixels[indices[0] : indices[-1] + 1]
+
+    source = Lending(40)
+    before = source.pixels.copy()
+    pgmetrics.evaluate(source, None, ["ms-ssim"], mirror=True)
+    assert np.array_equal(source.pixels, before)
+
+
 def test_one_liners_equal_evaluate():
     real, fake = Counting(8), Counting(8, seed=1)
     assert pgmetrics.swd(real, fake).rows == pgmetrics.evaluate(real, fake, ["swd"]).rows

@@ -91,60 +91,15 @@ def sequence(source: ImageSource, seed: int) -> NDArray[np.int64]:
     return seeding.generator(seed, Stream.ORDER, *key).permutation(len(source))
 
 
-class Subset(ImageSource):
-    """Images start ... stop of a source, over a fixed shuffled order.
+class Wrapped(ImageSource):
+    """A source in front of another one: the same images until a subclass changes something."""
 
-    The order depends on the source alone, never on a run's seed, so that `set.zip@0:25000` and
-    `set.zip@25000:50000` are disjoint halves for everybody. A generator's order is its own.
-    """
-
-    def __init__(self, source: ImageSource, start: int, stop: int) -> None:
-        super().__init__()
-        if not 0 <= start < stop <= len(source):
-            raise SourceError(
-                f"{source.name}@{start}:{stop} asks for images {start} to {stop - 1}; "
-                f"{source.name} has {len(source):,}"
-            )
-        self._source = source
-        self.name = f"{source.name}@{start}:{stop}"
-        self.fingerprint = f"{source.fingerprint}@{start}:{stop}"
-        self.in_workers = source.in_workers
-        if source.order_key is None:
-            self.order_key = None
-            self._indices = np.arange(start, stop)
-        else:
-            self.order_key = f"{source.order_key}@{start}:{stop}"
-            key = seeding.text_key(source.order_key)
-            shuffled = seeding.generator(0, Stream.SLICES, *key).permutation(len(source))
-            self._indices = shuffled[start:stop]
-
-    def __len__(self) -> int:
-        return len(self._indices)
-
-    @property
-    def resolution(self) -> tuple[int, int]:
-        """Height and width in pixels of every image."""
-        return self._source.resolution
-
-    def to(self, device: str) -> None:
-        """Compute there from now on."""
-        self._source.to(device)
-
-    def _read(self, indices: Sequence[int]) -> NDArray[np.uint8]:
-        images = self._source.batch([int(self._indices[i]) for i in indices])
-        self.notes += self._source.take_notes()
-        return images
-
-
-class Mirrored(ImageSource):
-    """A source whose images are flipped left to right by the toss of a coin keyed by (seed, index)."""
-
-    def __init__(self, source: ImageSource, seed: int) -> None:
+    def __init__(self, source: ImageSource, change: str) -> None:
+        """Stand before `source`; `change` tells it apart in the fingerprint."""
         super().__init__()
         self._source = source
-        self._seed = seed
         self.name = source.name
-        self.fingerprint = f"{source.fingerprint}+mirror,seed={seed}"
+        self.fingerprint = f"{source.fingerprint}{change}"
         self.order_key = source.order_key
         self.in_workers = source.in_workers
 
@@ -163,6 +118,50 @@ class Mirrored(ImageSource):
     def _read(self, indices: Sequence[int]) -> NDArray[np.uint8]:
         images = self._source.batch(indices)
         self.notes += self._source.take_notes()
+        return images
+
+
+class Subset(Wrapped):
+    """Images start ... stop of a source, over a fixed shuffled order.
+
+    The order depends on the source alone, never on a run's seed, so that `set.zip@0:25000` and
+    `set.zip@25000:50000` are disjoint halves for everybody. A generator's order is its own.
+    """
+
+    def __init__(self, source: ImageSource, start: int, stop: int) -> None:
+        if not 0 <= start < stop <= len(source):
+            raise SourceError(
+                f"{source.name}@{start}:{stop} asks for images {start} to {stop - 1}; "
+                f"{source.name} has {len(source):,}"
+            )
+        part = f"@{start}:{stop}"
+        super().__init__(source, part)
+        self.name += part
+        if source.order_key is None:
+            self._indices = np.arange(start, stop)
+        else:
+            self.order_key = f"{source.order_key}{part}"
+            key = seeding.text_key(source.order_key)
+            shuffled = seeding.generator(0, Stream.SLICES, *key).permutation(len(source))
+            self._indices = shuffled[start:stop]
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def _read(self, indices: Sequence[int]) -> NDArray[np.uint8]:
+        return super()._read([int(self._indices[i]) for i in indices])
+
+
+class Mirrored(Wrapped):
+    """A source whose images are flipped left to right by the toss of a coin keyed by (seed, index)."""
+
+    def __init__(self, source: ImageSource, seed: int) -> None:
+        super().__init__(source, f"+mirror,seed={seed}")
+        self._seed = seed
+
+    def _read(self, indices: Sequence[int]) -> NDArray[np.uint8]:
+        # A source may hand out its own memory.
+        images: NDArray[np.uint8] = super()._read(indices).copy()
         for image, index in zip(images, indices, strict=True):
             word = seeding.words(self._seed, Stream.MIRROR, start=index, stop=index + 1, width=4)
             if word[0, 0] >> np.uint64(63):

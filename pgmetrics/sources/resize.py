@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pgmetrics.errors import OptionError
-from pgmetrics.sources.base import ImageSource
+from pgmetrics.sources.base import ImageSource, Wrapped
 
 _FILTERS = {
     "box": Image.Resampling.BOX,
@@ -53,35 +53,22 @@ def resize_image(image: Image.Image, resize: str, resolution: int) -> Image.Imag
     return image.resize((resolution, resolution), _FILTERS[resize.removeprefix("crop-")])
 
 
-class Resized(ImageSource):
+class Resized(Wrapped):
     """A source whose images are resized by the filters that files are resized with."""
 
     def __init__(self, source: ImageSource, resize: str, resolution: int) -> None:
-        super().__init__()
         check_policy(resize, resolution)
-        self._source = source
+        super().__init__(source, f"+resize={resize},resolution={resolution}")
         self._resize = resize
         self._side = resolution
-        self.name = source.name
-        self.fingerprint = f"{source.fingerprint}+resize={resize},resolution={resolution}"
-        self.order_key = source.order_key
-        self.in_workers = source.in_workers
-
-    def __len__(self) -> int:
-        return len(self._source)
 
     @property
     def resolution(self) -> tuple[int, int]:
         """Height and width in pixels of every image."""
         return self._side, self._side
 
-    def to(self, device: str) -> None:
-        """Compute there from now on."""
-        self._source.to(device)
-
     def _read(self, indices: Sequence[int]) -> NDArray[np.uint8]:
-        images = self._source.batch(indices)
-        self.notes += self._source.take_notes()
+        images = super()._read(indices)
         resized = np.empty((len(images), 3, self._side, self._side), np.uint8)
         for image, place in zip(images, resized, strict=True):
             small = resize_image(Image.fromarray(image.transpose(1, 2, 0)), self._resize, self._side)

@@ -60,9 +60,9 @@ def train(
 
     --kimg and --total-images end training there; the schedule of the stages stays the preset's.
     """
+    from pgmetrics.devices import pick_device
     from pgmetrics.sources.resolve import open_source
     from reference_models.progan import config as configs
-    from reference_models.progan.device import resolve
     from reference_models.progan.progress import TrainingBar, decoding_bar
     from reference_models.progan.train import train as run_training
 
@@ -83,7 +83,7 @@ def train(
             source,
             out,
             config,
-            device=resolve(device),
+            device=str(pick_device(device)),
             workers=workers,
             licence=licence,
             decoded=decoded,
@@ -107,11 +107,11 @@ def train(
 @_DEVICE
 def sample(checkpoint: Path, num_images: int, seed: int, at: str, out: Path, device: str) -> None:
     """Write images of CHECKPOINT as files in a directory, or as one grid if --out ends in .png."""
-    from reference_models.progan.device import resolve
+    from pgmetrics.devices import pick_device
     from reference_models.progan.sample import ProGANSource, save_folder, save_grid
 
     source = ProGANSource(checkpoint, seed=seed, n=num_images, at="final" if at == "final" else "stage")
-    source.to(resolve(device))
+    source.to(str(pick_device(device)))
     if out.suffix.lower() == ".png":
         save_grid(out, source.batch(range(num_images)))
     else:

@@ -120,7 +120,7 @@ def test_procedural_images_have_the_preset_s_resolution(tmp_path):
     [
         (("train", "--preset", "test-9", "--out", "OUT"), 1, "no preset 'test-9'; there are "),
         (("train", "--preset", "test-8", "--out", "IMAGES"), 1, "not empty"),
-        (("train", "--preset", "test-8", "--out", "OUT", "--device", "abacus"), 1, "--device abacus"),
+        (("train", "--preset", "test-8", "--out", "OUT", "--device", "abacus"), 1, "device 'abacus'"),
         (
             ("train", "--preset", "test-8", "--out", "OUT", "--kimg", "1", "--total-images", "5"),
             2,

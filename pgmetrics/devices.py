@@ -1,0 +1,32 @@
+"""Which device a name means."""
+
+from __future__ import annotations
+
+import torch
+
+from pgmetrics.errors import OptionError
+
+
+def pick_device(name: str) -> torch.device:
+    """The device of that name; "auto" is CUDA if there is one, else the CPU.
+
+    Raises:
+        OptionError: there is no such device here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise OptionError(f"device {name!r} is none of auto, cpu, cuda, cuda:N, mps") from error
+    here = {
+        "cpu": device.index in (None, 0),
+        "cuda": torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if not here.get(device.type, False):
+        raise OptionError(
+            f"device {name!r} is not available here (CUDA devices: {torch.cuda.device_count()}); "
+            "device=auto takes what there is"
+        )
+    return device
