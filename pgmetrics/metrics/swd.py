@@ -117,8 +117,8 @@ class SlicedWasserstein(Metric):
                 ]
             )
             per_level[height] = sliced_wasserstein(
-                real.descriptors(height),
-                fake.descriptors(height),
+                real.descriptors(height, fake.device),
+                fake.descriptors(height, fake.device),
                 directions,
                 (real.statistics(height), fake.statistics(height)),
                 workspace,
@@ -148,6 +148,7 @@ class SlicedWassersteinState(State):
 
     def __init__(self, key: StateKey, storage: Storage | None = None) -> None:
         super().__init__(key, storage)
+        self.device = torch.device("cpu")  # where the last block came from; descriptors wait on the CPU
         self._sizes = level_sizes(key.height, key.width)
         self._levels = {height: _Level() for height, _ in self._sizes}
 
@@ -156,10 +157,10 @@ class SlicedWassersteinState(State):
         """The levels' heights in pixels, finest first."""
         return [height for height, _ in self._sizes]
 
-    def descriptors(self, height: int) -> list[Tensor]:
+    def descriptors(self, height: int, device: torch.device) -> list[Tensor]:
         """A level's descriptors in index order: pieces float32 [n_i * patches, 147]."""
         chunks = self._levels[height].descriptors
-        return [torch.from_numpy(chunks[start]) for start in sorted(chunks)]
+        return [torch.from_numpy(chunks[start]).to(device) for start in sorted(chunks)]
 
     def statistics(self, height: int) -> ChannelStatistics:
         """Mean and deviation of a level's channels over the whole set."""
@@ -181,6 +182,7 @@ class SlicedWassersteinState(State):
 
     def _update(self, block: Block) -> None:
         num = self.key.parameters["patches_per_image"]
+        self.device = block.pixels.device
         corners = [
             patch_corners(self.key, size, block.start, block.stop, num, block.pixels.device)
             for size in self._sizes
@@ -216,6 +218,8 @@ class SlicedWassersteinState(State):
         return copy
 
     def _absorb(self, other: SlicedWassersteinState) -> None:
+        if len(other.seen):
+            self.device = other.device
         for height, level in other._levels.items():
             self._levels[height].descriptors.update(level.descriptors)
             self._levels[height].moments.update(level.moments)

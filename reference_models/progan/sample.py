@@ -195,18 +195,16 @@ def image_grid(pixels: NDArray[np.uint8], columns: int | None = None) -> NDArray
 
     Args:
         pixels: uint8 [N, 3, H, W].
-        columns: images in a row; about a square if None. Places left over are black.
+        columns: images in a row, at most; about a square if None. Places left over are black.
 
     Returns:
         uint8 [rows * H, columns * W, 3], as image libraries take it.
     """
-    n, c, h, w = pixels.shape
-    columns = columns or ceil(sqrt(n))
-    rows = ceil(n / columns)
-    filled = np.zeros((rows * columns, c, h, w), np.uint8)
-    filled[:n] = pixels
-    grid = filled.reshape(rows, columns, c, h, w).transpose(0, 3, 1, 4, 2)
-    image: NDArray[np.uint8] = grid.reshape(rows * h, columns * w, c)
+    import torch
+    from torchvision.utils import make_grid
+
+    grid = make_grid(torch.from_numpy(pixels), nrow=columns or ceil(sqrt(len(pixels))), padding=0)
+    image: NDArray[np.uint8] = grid.permute(1, 2, 0).numpy()
     return image
 
 
