@@ -33,6 +33,7 @@ from pgmetrics.functional.pyramid import level_sizes
 from pgmetrics.loading import blocks
 from pgmetrics.seeding import Stream, generator
 from pgmetrics.sources.resolve import open_source
+from pgmetrics.storage import DEFAULT_MAX_MEMORY
 
 SIDE = click.option("--side", type=click.IntRange(min=16), default=128, show_default=True)
 NUM = click.option(
@@ -165,7 +166,7 @@ def phases(side: int, num_images: int, device: str, out: Path | None) -> None:
 @NUM
 @DEVICE
 @click.option(
-    "--max-memory", "bounds", type=int, multiple=True, help="Bytes; repeat to compare.  [default: 2 GiB]"
+    "--max-memory", "bounds", type=int, multiple=True, help="Bytes; repeat to compare.  [default: 3 GiB]"
 )
 @click.option("--workers", type=click.IntRange(min=0), help="Decoding processes.")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Also write the table here.")
@@ -179,7 +180,7 @@ def memory(
         "| --max-memory | peak anonymous memory | spilled | seconds | SWD ×10³ average |",
         "|--:|--:|--:|--:|--:|",
     ]
-    for bound in bounds or (2 * 2**30,):
+    for bound in bounds or (DEFAULT_MAX_MEMORY,):
         with PeakMemory() as peak:
             found = evaluate(
                 *names, ["swd"], num_images=num_images, device=device, max_memory=bound, workers=workers

@@ -24,7 +24,7 @@ from pgmetrics.metrics.swd import SlicedWasserstein
 from pgmetrics.results import Results
 from pgmetrics.sources.base import ImageSource, Mirrored, sequence
 from pgmetrics.sources.resolve import open_source
-from pgmetrics.storage import DEFAULT_MAX_MEMORY, Storage
+from pgmetrics.storage import DEFAULT_MAX_MEMORY, WORKING_MEMORY, Storage
 
 Progress = Callable[[str, int, int], None]  # what is being done, how much of it, of how much
 
@@ -72,7 +72,8 @@ def evaluate(
         resolution, resize: bring both sides to this many pixels by a named policy.
         alpha, bits: what to do with transparency and 16-bit files.
         mirror: flip each real image by a keyed coin, as training with mirroring does.
-        max_memory: bytes of descriptors kept in memory; beyond it they go to a temporary file.
+        max_memory: bytes of memory on top of the interpreter's and libraries'; what descriptors are
+            more than it has room for go to a temporary file. Below 1 GiB, all of them do.
         protocol: how the images were made comparable, copied into every row.
         run: label of the rows; by default a digest of everything that determines them.
         progress: called with (what, done, total).
@@ -106,7 +107,7 @@ def evaluate(
                     f"{source.name} holds {len(source):,} images; num_images asks for {num_images:,}."
                 )
 
-    storage = Storage(max_memory)
+    storage = Storage(max(0, max_memory - WORKING_MEMORY))
     jobs, notes = _plan(chosen, sides, size, floor, seed, storage)
     for side, source in sides.items():
         source.to(str(torch_device))

@@ -17,8 +17,11 @@ from numpy.typing import DTypeLike, NDArray
 
 from pgmetrics.errors import PgmetricsError
 
-DEFAULT_MAX_MEMORY = 2 * 2**30
-"""Bytes of descriptors kept in memory when nothing else is said."""
+DEFAULT_MAX_MEMORY = 3 * 2**30
+"""Bytes of memory that an evaluation may take when nothing else is said."""
+
+WORKING_MEMORY = 900 * 2**20
+"""Bytes of it that are set aside for projections, pyramids and blocks under way; measured."""
 
 _SLAB = 2**26
 _SEGMENT = 2**28

@@ -9,6 +9,7 @@ import pgmetrics
 from pgmetrics import SlicedWasserstein
 from pgmetrics.errors import OptionError, SampleError
 from pgmetrics.sources.base import ImageSource, sequence
+from pgmetrics.storage import WORKING_MEMORY
 
 FAST = SlicedWasserstein(patches_per_image=16, directions=8, repeats=2)
 
@@ -175,6 +176,17 @@ def test_mirroring_leaves_the_memory_of_the_source_alone():
     before = source.pixels.copy()
     pgmetrics.evaluate(source, None, ["ms-ssim"], mirror=True)
     assert np.array_equal(source.pixels, before)
+
+
+def test_the_bound_on_memory_leaves_room_for_the_work():
+    # 40 images of 32 px have 12 MB of descriptors a side. All are spilled where only the work has room.
+    reals, fakes = Counting(40), Counting(40, seed=1)
+    tight, roomy = (
+        pgmetrics.swd(reals, fakes, max_memory=bound).provenance["spilled_bytes"]
+        for bound in (WORKING_MEMORY, WORKING_MEMORY + 2**30)
+    )
+    assert tight == 2 * 2 * 40 * 128 * 147 * 4
+    assert roomy == 0
 
 
 def test_one_liners_equal_evaluate():

@@ -81,9 +81,9 @@ def running(command: Command) -> Command:
             click.option(
                 "--max-memory",
                 callback=parse_bytes,
-                default="2GiB",
+                default="3GiB",
                 show_default=True,
-                help="Descriptors kept in memory; more go to a temporary file (see TMPDIR).",
+                help="To take, from 1GiB up; descriptors beyond it go to a temporary file (see TMPDIR).",
             ),
         )
     ):

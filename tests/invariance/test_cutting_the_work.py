@@ -33,7 +33,7 @@ def table(folders, **how):
 
 def test_workers_and_memory_change_no_bit(folders):
     expected = table(folders, workers=0)
-    for workers, memory in itertools.product((1, 2), (2**31, 0)):
+    for workers, memory in itertools.product((1, 2), (2**32, 0)):
         assert table(folders, workers=workers, max_memory=memory) == expected
 
 
