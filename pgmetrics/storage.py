@@ -21,7 +21,7 @@ DEFAULT_MAX_MEMORY = 3 * 2**30
 """Bytes of memory that an evaluation may take when nothing else is said."""
 
 WORKING_MEMORY = 2**30
-"""Bytes of it that are set aside for projections, pyramids and blocks under way: more than was measured (benchmarks)."""
+"""Bytes of it that are set aside for projections, pyramids and blocks under way; less was measured."""
 
 _SLAB = 2**26
 _SEGMENT = 2**28
