@@ -14,7 +14,9 @@ INSTALLED := .venv/installed
 help:
 	@sed -n 's/^#   //p' Makefile
 
+# Its own results of an earlier or interrupted run make way; `python -m benchmarks.stages` never removes any.
 demo: $(INSTALLED)
+	rm -rf runs/demo
 	$(BIN)/python -m benchmarks.stages --out runs/demo
 
 test: $(INSTALLED)

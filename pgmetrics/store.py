@@ -13,7 +13,7 @@ import numpy as np
 
 from pgmetrics.blocks import IndexSet
 from pgmetrics.errors import StateError
-from pgmetrics.metrics.base import Metric, State
+from pgmetrics.metrics.base import State
 
 FORMAT = 1
 _MANIFEST = "manifest.json"
@@ -100,15 +100,6 @@ def load_state(path: str | os.PathLike[str], like: State) -> State:
     return like
 
 
-def stored_key(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """What a stored state was made with: the fields of `StateKey` as plain values.
-
-    Raises:
-        StateError: the directory holds no readable state.
-    """
-    return dict(_manifest(Path(path))["key"])
-
-
 def _manifest(directory: Path) -> dict[str, Any]:
     try:
         manifest = json.loads((directory / _MANIFEST).read_text())
@@ -125,12 +116,3 @@ def _manifest(directory: Path) -> dict[str, Any]:
             raise
         raise StateError(f"{directory} is damaged: its {_MANIFEST} cannot be read ({error})") from error
     return dict(manifest)
-
-
-def new_state_like(metric: Metric, path: str | os.PathLike[str]) -> State:
-    """Read a state with whatever side, seed, size and source it was stored."""
-    key = stored_key(path)
-    fresh = metric.new_state(
-        key["side"], resolution=(key["height"], key["width"]), seed=key["seed"], source=key["source"]
-    )
-    return load_state(path, fresh)

@@ -114,6 +114,18 @@ def test_more_directions_than_one_pass_holds_give_the_same(monkeypatch):
     assert torch.allclose(sliced_wasserstein([a], [b], directions), expected, rtol=1e-13)
 
 
+def test_numpy_stands_in_where_torch_has_no_product_of_that_name(monkeypatch):
+    # float32, as the metric has it: the other tests that compare directions are in float64.
+    a, b = (normal(seed, 300, 147).float() for seed in (1, 2))
+    directions = unit_directions(147, 9)
+    expected = sliced_wasserstein([a.double()], [b.double()], directions)
+    usual = sliced_wasserstein([a[:100], a[100:]], [b], directions)
+    monkeypatch.setattr(torch.ops, "mkldnn", None)
+    fallback = sliced_wasserstein([a[:100], a[100:]], [b], directions)
+    assert torch.allclose(usual, expected, rtol=1e-5)
+    assert torch.allclose(fallback, expected, rtol=1e-5)
+
+
 def test_inputs_are_not_changed_by_sorting():
     a, b = normal(1, 50, 4).float(), normal(2, 50, 4).float()
     copy = a.clone()
