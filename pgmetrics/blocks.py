@@ -30,6 +30,24 @@ class Block:
         return self.start + len(self.pixels)
 
 
+@dataclass(frozen=True)
+class FeatureBlock:
+    """What a network made of images start, start + 1, ... of one side's sequence.
+
+    Attributes:
+        start: place of the first image in the sequence that is evaluated.
+        features: float [N, D] on the device of the computation, every value finite.
+    """
+
+    start: int
+    features: Tensor
+
+    @property
+    def stop(self) -> int:
+        """One past the place of the last image."""
+        return self.start + len(self.features)
+
+
 def block_length(side: int) -> int:
     """Images in a block: clip(8192 // side, 4, 256), the published evaluation's minibatch.
 

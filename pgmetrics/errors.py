@@ -21,3 +21,7 @@ class StateError(PgmetricsError, ValueError):
 
 class OptionError(PgmetricsError, ValueError):
     """A parameter has a value outside what its meaning allows."""
+
+
+class WeightsError(PgmetricsError, ValueError):
+    """A network's weights are missing, damaged or another network's."""

@@ -270,7 +270,7 @@ def _plan(
         return _Consumer(reads, state, first, first + count)
 
     for one in chosen:
-        counts = {side: _usable(one, source) for side, source in sides.items()}
+        counts = {side: _usable(one, source, side) for side, source in sides.items()}
         if not one.two_sided:
             states = {side: consumer(one, side, count) for side, count in counts.items()}
             jobs.append(_Job(one, "fake", states.get("real"), states.get("fake")))
@@ -294,9 +294,9 @@ def _plan(
     return jobs, notes
 
 
-def _usable(one: Metric, source: ImageSource) -> int:
+def _usable(one: Metric, source: ImageSource, side: Side) -> int:
     try:
-        return one.usable(len(source))
+        return one.usable(len(source), side)
     except SampleError as error:
         raise SampleError(f"{source.name}: {error}") from error
 
@@ -336,7 +336,7 @@ def _row(run: str, job: _Job, estimate: Estimate, seed: int, protocol: str) -> d
     return {
         "run": run,
         "subject": subject,
-        "metric": job.metric.name,
+        "metric": estimate.metric,
         "level": estimate.level,
         "value": estimate.value,
         "stderr": estimate.stderr,

@@ -37,6 +37,10 @@ class Stream(IntEnum):
     TRAINING_ORDER = 12
     TRAINING_MIRROR = 13
     GRADIENT_PENALTY = 14
+    SPLITS = 15
+    SUBSETS = 16
+    EXTRAPOLATION = 17
+    CELLS = 18
 
 
 def generator(seed: int, stream: Stream, *key: int) -> np.random.Generator:

@@ -9,11 +9,12 @@ from typing import Any, ClassVar, Literal, TypeVar
 
 from numpy.typing import NDArray
 
-from pgmetrics.blocks import Block, IndexSet
+from pgmetrics.blocks import Block, FeatureBlock, IndexSet
 from pgmetrics.errors import SampleError, StateError
 from pgmetrics.storage import Storage
 
-Side = Literal["real", "fake"]
+Side = Literal["real", "fake", "held-out"]
+"""Whose images: the reals (those trained on), the generated ones, reals that training never saw."""
 
 
 @dataclass(frozen=True)
@@ -21,14 +22,16 @@ class Estimate:
     """One number of one metric.
 
     Attributes:
+        metric: the number's name in data; a metric may give several, as prdc gives four.
         level: height in pixels of the pyramid level, or None for the mean and for whole-set metrics.
         value: in the metric's raw units.
         stderr: standard error, or None where there is no sound one.
-        stderr_kind: what varied: "directions", "pairs", ...
+        stderr_kind: what varied: "directions", "pairs", ...; a standard deviation says so.
         subject: "fake", or "real" for a number about the reals themselves.
         n_real, n_fake: images used of each side, None where a side takes no part.
     """
 
+    metric: str
     level: int | None
     value: float
     stderr: float | None
@@ -39,6 +42,19 @@ class Estimate:
 
 
 @dataclass(frozen=True)
+class Tap:
+    """Where a metric listens in: a network and what of its outputs.
+
+    Attributes:
+        network: "inception", "vgg16" or "own".
+        layer: "features", or "logits" of a classifier without their bias.
+    """
+
+    network: str
+    layer: str
+
+
+@dataclass(frozen=True)
 class StateKey:
     """Everything that must agree before two states may meet.
 
@@ -46,21 +62,23 @@ class StateKey:
     when their keys are equal but for side and source.
 
     Attributes:
-        metric: its name in data.
-        parameters: the metric's fields.
+        kind: what the state remembers: "swd", "ms-ssim", "moments" or "rows" of features.
+        parameters: that decide what is remembered.
         side: part of the random key where a metric draws per side.
         seed: of every random number.
         height, width: of the images, in pixels.
         source: the fingerprint of the images.
+        network: the fingerprint of the network whose features were taken; empty where none was.
     """
 
-    metric: str
+    kind: str
     parameters: Mapping[str, Any]
     side: Side
     seed: int
     height: int
     width: int
     source: str
+    network: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """As plain values for a file."""
@@ -82,20 +100,16 @@ class State(ABC):
         self.seen = IndexSet()
         self.storage = storage or Storage()
 
-    def update(self, block: Block) -> None:
-        """Take in the images of a block.
+    def update(self, block: Block | FeatureBlock) -> None:
+        """Take in the images of a block, or what a network made of them.
 
         Raises:
-            StateError: an image of the block was already counted.
-            SampleError: the images are of another size than the state's.
+            StateError: an image of the block was already counted, or it is not the kind of block
+                that the state reads.
+            SampleError: the images are of another size than the state's, or the features are.
         """
-        height, width = block.pixels.shape[2:]
-        if (height, width) != (self.key.height, self.key.width):
-            raise SampleError(
-                f"{self.key.metric} was begun with images of {self.key.height}x{self.key.width}; "
-                f"this block has {height}x{width}"
-            )
         seen = self.seen.union(IndexSet([(block.start, block.stop)]))
+        self._check(block)
         self._update(block)
         self.seen = seen
 
@@ -118,8 +132,19 @@ class State(ABC):
         merged._absorb(other)
         return merged
 
+    def _check(self, block: Block | FeatureBlock) -> None:
+        """Refuse what `_update` cannot take; a state of features has its own conditions."""
+        if not isinstance(block, Block):
+            raise StateError(f"{self.key.kind} reads images, not features")
+        height, width = block.pixels.shape[2:]
+        if (height, width) != (self.key.height, self.key.width):
+            raise SampleError(
+                f"{self.key.kind} was begun with images of {self.key.height}x{self.key.width}; "
+                f"this block has {height}x{width}"
+            )
+
     @abstractmethod
-    def _update(self, block: Block) -> None: ...
+    def _update(self, block: Any) -> None: ...
 
     @abstractmethod
     def _copy(self: S) -> S: ...
@@ -146,18 +171,25 @@ class Metric(ABC):
     Attributes:
         name: in data and on the command line.
         two_sided: whether it compares real and fake; otherwise it scores each side by itself.
+        equal_counts: whether a two-sided metric needs as many reals as fakes.
     """
 
     name: ClassVar[str]
     two_sided: ClassVar[bool]
+    equal_counts: ClassVar[bool] = False
+
+    @property
+    def tap(self) -> Tap | None:
+        """The network output it reads, or None for pixels."""
+        return None
 
     @abstractmethod
     def with_num_images(self, num_images: int) -> Metric:
         """The same metric, taking that many images of each side."""
 
     @abstractmethod
-    def usable(self, available: int) -> int:
-        """How many of `available` images can be used.
+    def usable(self, available: int, side: Side) -> int:
+        """How many of `available` images of a side can be used.
 
         Raises:
             SampleError: they are too few to give a number.
@@ -180,8 +212,11 @@ class Metric(ABC):
         seed: int = 0,
         source: str = "",
         storage: Storage | None = None,
+        network: str = "",
     ) -> State:
         """An empty state for one side.
+
+        Metrics that remember the same of the same images make states of equal keys, and may share one.
 
         Args:
             side: "real" or "fake".
@@ -189,6 +224,7 @@ class Metric(ABC):
             seed: of the random numbers, if the metric draws any.
             source: fingerprint of the images, to refuse a merge of unlike ones.
             storage: where large arrays are kept.
+            network: fingerprint of the network, for a metric that reads features.
         """
 
     @abstractmethod

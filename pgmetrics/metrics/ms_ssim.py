@@ -46,7 +46,7 @@ class MultiScaleSSIM(Metric):
     def with_num_images(self, num_images: int) -> MultiScaleSSIM:
         return replace(self, num_pairs=num_images // 2)
 
-    def usable(self, available: int) -> int:
+    def usable(self, available: int, side: Side) -> int:
         if available < 4:
             raise SampleError(f"ms-ssim needs at least 2 pairs, so 4 images; there are {available}")
         return min(available - available % 2, 2 * self.num_pairs)
@@ -62,6 +62,7 @@ class MultiScaleSSIM(Metric):
         seed: int = 0,
         source: str = "",
         storage: Storage | None = None,
+        network: str = "",
     ) -> MultiScaleSSIMState:
         return MultiScaleSSIMState(self._key(side, resolution, seed, source), storage)
 
@@ -71,7 +72,7 @@ class MultiScaleSSIM(Metric):
             if state is None:
                 continue
             if not isinstance(state, MultiScaleSSIMState):
-                raise StateError(f"ms-ssim cannot read a state of {state.key.metric}")
+                raise StateError(f"ms-ssim cannot read a state of {state.key.kind}")
             scores = state.scores()
             if len(scores) < 2:
                 raise SampleError(
@@ -80,7 +81,7 @@ class MultiScaleSSIM(Metric):
             side, n = state.key.side, 2 * len(scores)
             stderr = float(scores.std(ddof=1)) / sqrt(len(scores))
             counts = (n, None) if side == "real" else (None, n)
-            estimates.append(Estimate(None, float(scores.mean()), stderr, "pairs", side, *counts))
+            estimates.append(Estimate(self.name, None, float(scores.mean()), stderr, "pairs", side, *counts))
             clipped = int((scores == 0).sum())
             if clipped > DEGENERATE * len(scores):
                 notes.append(

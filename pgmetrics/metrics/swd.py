@@ -32,7 +32,7 @@ from pgmetrics.threads import share_out
 CHANNELS = 3
 COMPONENTS = PATCH * PATCH * CHANNELS
 
-_SIDES: dict[Side, int] = {"real": 0, "fake": 1}
+_SIDES: dict[Side, int] = {"real": 0, "fake": 1, "held-out": 2}
 
 _PYRAMID_VALUES = 2**20
 """Values of the finest level worked on at once: 4 MB, which stay in the cache and in the allocator's
@@ -58,6 +58,7 @@ class SlicedWasserstein(Metric):
 
     name: ClassVar[str] = "swd"
     two_sided: ClassVar[bool] = True
+    equal_counts: ClassVar[bool] = True
 
     num_images: int = 16_384
     patches_per_image: int = 128
@@ -74,7 +75,7 @@ class SlicedWasserstein(Metric):
     def with_num_images(self, num_images: int) -> SlicedWasserstein:
         return replace(self, num_images=num_images)
 
-    def usable(self, available: int) -> int:
+    def usable(self, available: int, side: Side) -> int:
         if available < 2:
             raise SampleError(f"swd needs at least 2 images of each side; there are {available}")
         return min(available, self.num_images)
@@ -90,6 +91,7 @@ class SlicedWasserstein(Metric):
         seed: int = 0,
         source: str = "",
         storage: Storage | None = None,
+        network: str = "",
     ) -> SlicedWassersteinState:
         return SlicedWassersteinState(self._key(side, resolution, seed, source), storage)
 
@@ -125,14 +127,14 @@ class SlicedWasserstein(Metric):
             )
         n = len(real.seen)
         estimates = [
-            Estimate(height, values.mean().item(), _stderr(values), "directions", "fake", n, n)
+            Estimate(self.name, height, values.mean().item(), _stderr(values), "directions", "fake", n, n)
             for height, values in per_level.items()
         ]
         mean = float(np.mean([estimate.value for estimate in estimates]))
         errors = [estimate.stderr or 0.0 for estimate in estimates]
         # Levels have independent directions, so the variances of their means add.
         stderr = sqrt(sum(error**2 for error in errors)) / len(errors)
-        return [*estimates, Estimate(None, mean, stderr, "directions", "fake", n, n)], notes
+        return [*estimates, Estimate(self.name, None, mean, stderr, "directions", "fake", n, n)], notes
 
 
 @dataclass
