@@ -105,6 +105,11 @@ def text_key(text: str) -> tuple[int, int, int, int]:
     return a, b, c, d
 
 
+def legacy_permutation(seed: int, n: int) -> NDArray[np.int64]:
+    """0 ... n - 1 in the order of NumPy's legacy RandomState(seed), for scores of tools that draw so."""
+    return np.random.RandomState(seed).permutation(n)
+
+
 def _sequence(seed: int, stream: Stream, key: tuple[int, ...]) -> np.random.SeedSequence:
     if seed < 0:
         raise OptionError(f"a seed is a whole number from 0 upwards, not {seed}")

@@ -1,0 +1,109 @@
+"""The inception score of one set: sure of each image, many classes in all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pgmetrics import seeding
+from pgmetrics.errors import OptionError, SampleError, StateError
+from pgmetrics.functional.inception_score import chunk_cut, even_cut, inception_score
+from pgmetrics.metrics.base import Estimate, State
+from pgmetrics.metrics.rows import FeatureMetric, FeatureRowsState
+from pgmetrics.seeding import Stream
+
+TORCH_FIDELITY_SEED = 2020
+"""Of the permutation that torch-fidelity shuffles with by default."""
+
+_CUTS = {"even": even_cut, "chunks": chunk_cut}
+
+
+@dataclass(frozen=True)
+class InceptionScore(FeatureMetric):
+    """exp of the mean KL divergence between an image's classes and the set's; high is good.
+
+    It scores a set by itself and knows nothing of the reals: a single perfect image per class is
+    the best there is. Each split scores itself, and a split of n images cannot score above n, so
+    compare at equal counts and splits.
+
+    Attributes:
+        splits: parts of the set; the value is the mean over them.
+        shuffle: the order that is cut: "keyed" by the seed, "torch-fidelity" for that tool's
+            permutation, "none" for the order of the images.
+        cut: "even" into parts whose lengths differ by one at most, or "chunks" as `torch.chunk`
+            cuts, which may make fewer parts.
+        ddof: of the standard deviation over the splits: 0, as published, or 1.
+
+    Source: Salimans et al. 2016, section 4: 50,000 images in 10 splits, logits without their bias.
+    """
+
+    name: ClassVar[str] = "is"
+    two_sided: ClassVar[bool] = False
+    layer: ClassVar[str] = "logits"
+
+    splits: int = 10
+    shuffle: Literal["keyed", "torch-fidelity", "none"] = "keyed"
+    cut: Literal["even", "chunks"] = "even"
+    ddof: int = 0
+
+    def __post_init__(self) -> None:
+        if self.splits < 1:
+            raise OptionError(f"is needs splits of at least 1, not {self.splits}")
+        if self.shuffle not in ("keyed", "torch-fidelity", "none"):
+            raise OptionError(f"is shuffles keyed, torch-fidelity or none, not {self.shuffle}")
+        if self.cut not in _CUTS:
+            raise OptionError(f"is cuts even or chunks, not {self.cut}")
+        if self.ddof not in (0, 1):
+            raise OptionError(f"is divides by splits - ddof with ddof 0 or 1, not {self.ddof}")
+
+    @property
+    def least(self) -> int:
+        return max(self.splits, 2)
+
+    def compute(self, *, real: State | None, fake: State | None) -> tuple[list[Estimate], list[str]]:
+        states = [state for state in (real, fake) if state is not None]
+        if not states:
+            raise StateError("is was given no state")
+        estimates, notes = [], []
+        for state in states:
+            if not isinstance(state, FeatureRowsState):
+                raise StateError(f"is cannot read a state of {state.key.kind}")
+            scores = self._scores(state)
+            side, n = state.key.side, len(state.seen)
+            # One split does not vary, which is not the same as a deviation of 0.
+            deviation = float(scores.std(ddof=self.ddof)) if len(scores) > 1 else None
+            kind = None if deviation is None else "splits (sd)"
+            counts = (n, None) if side == "real" else (None, n)
+            estimates.append(Estimate(self.name, None, float(scores.mean()), deviation, kind, side, *counts))
+            if len(scores) < self.splits:
+                notes.append(
+                    f"is cut {n:,} {side} images into {len(scores)} chunks, not {self.splits}, as "
+                    f"torch.chunk does; a multiple of {self.splits} images gives all of them"
+                )
+        return estimates, notes
+
+    def _scores(self, state: FeatureRowsState) -> NDArray[np.float64]:
+        n = len(state.seen)
+        if n < self.least:
+            raise SampleError(
+                f"is in {self.splits} splits needs at least {self.least} images; the {state.key.side} side "
+                f"has {n}. Give more images, or ask for fewer splits"
+            )
+        logits, order = state.rows(), self._order(n, state.key.seed)
+        return np.array(
+            [
+                inception_score(torch.from_numpy(logits[order[start:stop]]).to(state.device))
+                for start, stop in _CUTS[self.cut](n, self.splits)
+            ]
+        )
+
+    def _order(self, n: int, seed: int) -> NDArray[np.int64]:
+        if self.shuffle == "keyed":
+            return seeding.generator(seed, Stream.SPLITS).permutation(n)
+        if self.shuffle == "torch-fidelity":
+            return seeding.legacy_permutation(TORCH_FIDELITY_SEED, n)
+        return np.arange(n)
