@@ -1,0 +1,469 @@
+"""One's own network as a feature extractor: a TorchScript or torch.export file, `module:name`, an object.
+
+A network file is a program: its graph can call what torch can call. Pickles inside a file, the
+usual way to smuggle code in, are refused; otherwise open only files you would run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import inspect
+import io
+import json
+import logging
+import os
+import re
+import sys
+import warnings
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import isfinite
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from pgmetrics.errors import OptionError, WeightsError
+from pgmetrics.features.base import FeatureExtractor
+from pgmetrics.features.resize import RESIZERS
+
+_LENGTH = 32  # images in a forward, unless the file was exported for another number
+_NEIGHBOURS = 1e-3  # of the largest feature: far above rounding, far below what a batch norm does
+_PYTHON_NAME = re.compile(
+    r"(?P<module>[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):(?P<name>[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)"
+)
+
+
+_EXPORT_MARKS = ("/archive_format", "serialized_exported_program.json")
+_SAVE = "save a network with torch.export.save or torch.jit.save, or name it as module:name"
+
+
+@dataclass
+class _Network:
+    """A network as it was found.
+
+    Attributes:
+        call: float32 [N, 3, H, W] to whatever it returns.
+        move: brings it to a device and gives what to call there.
+        identity: what stands for its weights.
+        length: the number of images it was exported for, None where any will do.
+    """
+
+    call: Callable[[Tensor], Any]
+    move: Callable[[str], Callable[[Tensor], Any]]
+    identity: str
+    length: int | None = None
+
+
+class OwnNetwork(FeatureExtractor):
+    """A network that is not one of ours; made by `own_network`."""
+
+    name = "own"
+
+    def __init__(
+        self,
+        network: _Network,
+        shown: str,
+        resize: Callable[[Tensor], Tensor],
+        resize_name: str,
+        value_range: tuple[float, float],
+        resolution: tuple[int, int],
+        length: int,
+    ) -> None:
+        self._network, self._shown, self._resize, self._range = network, shown, resize, value_range
+        self.length = length
+        low, high = value_range
+        self.protocol = {
+            "network": network.identity,
+            "resizer": resize_name,
+            "value_range": [low, high],
+            "precision": "float32",
+        }
+        self.fingerprint = f"own:{network.identity},{resize_name},{low:g}..{high:g}"
+        self.layers = self._try_out(resolution)
+
+    def to(self, device: str) -> None:
+        self._network.call = self._network.move(device)
+
+    def _forward(self, pixels: Tensor, layers: Sequence[str]) -> Mapping[str, Tensor]:
+        outputs = self._outputs(pixels)
+        return {layer: outputs[layer] for layer in layers}
+
+    def _outputs(self, pixels: Tensor) -> dict[str, Tensor]:
+        """Every output of the network, checked: float32 [N, D] per layer."""
+        low, high = self._range
+        images = self._resize(pixels) * ((high - low) / 255) + low
+        try:
+            with full_precision():
+                returned = self._network.call(images)
+        except Exception as error:  # whatever a stranger's network raises
+            raise WeightsError(
+                f"{self._shown} fails on float32 {list(images.shape)}: {_first_line(error)}"
+            ) from error
+        return {
+            layer: self._checked(output, layer, len(images))
+            for layer, output in self._named(returned).items()
+        }
+
+    def _named(self, returned: Any) -> dict[str, Any]:
+        """What the network returned, as features and perhaps logits."""
+        if isinstance(returned, Mapping):
+            if "features" not in returned:
+                raise WeightsError(
+                    f"{self._shown} returns a dict of {', '.join(map(str, returned)) or 'nothing'}; "
+                    "its features are needed under the key features, its logits under logits"
+                )
+            return {layer: returned[layer] for layer in ("features", "logits") if layer in returned}
+        if isinstance(returned, (tuple, list)):
+            if len(returned) not in (1, 2):
+                raise WeightsError(
+                    f"{self._shown} returns {len(returned)} outputs; features alone or (features, logits) "
+                    "are needed"
+                )
+            return dict(zip(("features", "logits"), returned, strict=False))
+        return {"features": returned}
+
+    def _checked(self, output: Any, layer: str, count: int) -> Tensor:
+        if not isinstance(output, Tensor):
+            raise WeightsError(
+                f"{self._shown} returns {type(output).__name__} as {layer}; a tensor is needed"
+            )
+        shape = list(output.shape)
+        if output.ndim == 4 and shape[2:] == [1, 1]:
+            raise WeightsError(
+                f"{self._shown} returns {layer} of shape {shape}; [N, D] is needed: "
+                "flatten(1) them in the network"
+            )
+        if output.ndim != 2 or not shape[-1]:
+            raise WeightsError(
+                f"{self._shown} returns {layer} of shape {shape}; [N, D] is needed: "
+                "average or flatten in the network what lies over places or tokens"
+            )
+        if shape[0] != count:
+            raise WeightsError(
+                f"{self._shown} was given {count} images and returns {shape[0]} rows of {layer}"
+            )
+        if not output.is_floating_point():
+            raise WeightsError(f"{self._shown} returns {layer} of {output.dtype}; a float type is needed")
+        return output.float()
+
+    def _try_out(self, resolution: tuple[int, int]) -> tuple[str, ...]:
+        """Which layers there are.
+
+        Raises:
+            WeightsError: the outputs are not rows of features, or those of an image depend on the
+                images beside it or on chance.
+        """
+        places = torch.arange(self.length * 3 * resolution[0] * resolution[1])
+        images = (places * places % 251).to(torch.uint8).reshape(self.length, 3, *resolution)
+        with torch.inference_mode():
+            alone = self._outputs(images)
+            beside = self._outputs(torch.cat([images[:1], 255 - images[1:]]))
+        for layer, rows in alone.items():
+            off = (rows[0] - beside[layer][0]).abs().max()
+            if off > _NEIGHBOURS * rows[0].abs().max():
+                raise WeightsError(
+                    f"{self._shown} gives an image other {layer} when other images are beside it, or by "
+                    "chance: was it saved in training mode? network.eval() before saving"
+                )
+        return tuple(alone)
+
+
+def own_network(
+    spec: object,
+    *,
+    resize: str | None,
+    value_range: tuple[float, float] | None,
+    resolution: tuple[int, int] | None = None,
+    length: int | None = None,
+    device: str = "cpu",
+) -> OwnNetwork:
+    """One's own network; nothing about its input is guessed.
+
+    It is put into eval mode, called with float32 [N, 3, H, W] without gradients and with TF32 off,
+    and must return float [N, D]; or (features, logits), or a dict with these keys, the logits of a
+    classifier for the Inception Score. It is tried out once, so that most faults show here.
+
+    Args:
+        spec: a path of a TorchScript or torch.export file; `module:name` of a Module, of a function of
+            such a tensor or of something to call once without arguments that gives one of them; or one
+            of these as an object.
+        resize: "none" or "NAME:SIZE", NAME a resizer of `features.resize` and SIZE in pixels, such as
+            "pil-bicubic:224".
+        value_range: what the pixel values 0 and 255 become, such as (-1, 1).
+        resolution: height and width of the images in pixels; needed with resize="none" only.
+        length: images in one forward; None takes what a file was exported for, or 32.
+        device: where it computes.
+
+    Raises:
+        OptionError: resize, value_range or resolution is missing or is none.
+        WeightsError: there is no such network, or it does not do as above; the message says what it does.
+    """
+    low, high = _declared_range(value_range)
+    resizer, name, size = _declared_resizer(resize, resolution)
+    shown, network = _open(spec)
+    if length is not None and network.length not in (None, length):
+        raise OptionError(f"{shown} was exported for {network.length} images at a time, not {length}")
+    extractor = OwnNetwork(
+        network, shown, resizer, name, (low, high), size, length or network.length or _LENGTH
+    )
+    if torch.device(device).type != "cpu":
+        extractor.to(device)
+    return extractor
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """Multiply float32 numbers as such: without TF32, which CUDA uses for convolutions by default."""
+    products, convolutions = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = products
+        torch.backends.cudnn.allow_tf32 = convolutions
+
+
+def _declared_range(value_range: tuple[float, float] | None) -> tuple[float, float]:
+    if value_range is None:
+        raise OptionError(
+            "one's own network needs its value range declared: what 0 and 255 become, such as -1,1 or 0,1"
+        )
+    try:
+        low, high = map(float, value_range)
+    except (TypeError, ValueError):
+        raise OptionError(f"a value range is two numbers, such as -1,1; not {value_range!r}") from None
+    if not low < high or not all(map(isfinite, (low, high))):
+        raise OptionError(f"a value range rises from a number to another, such as -1,1; not {low:g},{high:g}")
+    return low, high
+
+
+def _declared_resizer(
+    resize: str | None, resolution: tuple[int, int] | None
+) -> tuple[Callable[[Tensor], Tensor], str, tuple[int, int]]:
+    """The resizer, its name, and the size of what it makes.
+
+    Raises:
+        OptionError: it is none.
+    """
+    known = ", ".join(sorted(RESIZERS))
+    if resize is None:
+        raise OptionError(
+            f"one's own network needs its resizer declared: none, or NAME:SIZE with NAME one of {known}"
+        )
+    if resize == "none":
+        if resolution is None:
+            raise OptionError("resize=none needs to be told the resolution of the images")
+        return torch.Tensor.float, resize, resolution
+    name, _, size = resize.partition(":")
+    if name not in RESIZERS or not (size.isascii() and size.isdigit() and int(size)):
+        raise OptionError(f"{resize!r} is neither none nor NAME:SIZE in pixels with NAME one of {known}")
+    side = int(size)
+    resizer = RESIZERS[name]
+    return lambda pixels: resizer(pixels, side), f"{name}:{side}", (side, side)
+
+
+def _open(spec: object) -> tuple[str, _Network]:
+    """What people call it, and the network."""
+    if not isinstance(spec, (str, os.PathLike)):
+        shown = type(spec).__name__ if isinstance(spec, nn.Module) else _name(spec)
+        return shown, _from_object(spec, shown)
+    text = os.fsdecode(os.fspath(spec))
+    # What exists is meant, whatever signs its name contains.
+    if not os.path.lexists(text) and (match := _PYTHON_NAME.fullmatch(text)):
+        return text, _from_object(_imported(text, match["module"], match["name"]), text)
+    return text, _from_file(text)
+
+
+def _from_file(text: str) -> _Network:
+    try:
+        with zipfile.ZipFile(text) as archive:
+            names = archive.namelist()
+    except OSError as error:
+        raise WeightsError(f"the network {text} cannot be opened: {error.strerror or error}") from error
+    except zipfile.BadZipFile as error:
+        raise WeightsError(
+            f"{text} is no TorchScript or torch.export file, or it is truncated; {_SAVE}"
+        ) from error
+    if any(name.endswith(_EXPORT_MARKS) for name in names):
+        return _exported(text, names)
+    if any("/code/" in name for name in names):
+        return _scripted(text)
+    if any(name.endswith("data.pkl") for name in names):
+        raise WeightsError(
+            f"{text} is a pickled torch file, which is not opened since it could run any code; {_SAVE}"
+        )
+    raise WeightsError(f"{text} is no TorchScript or torch.export file; {_SAVE}")
+
+
+def _scripted(path: str) -> _Network:
+    with warnings.catch_warnings():
+        # torch would rather have torch.export; the published files are TorchScript all the same.
+        warnings.filterwarnings("ignore", message=".*torch.jit.load.*", category=FutureWarning)
+        warnings.filterwarnings("ignore", message=".*torch.jit.load.*", category=DeprecationWarning)
+        try:
+            module = torch.jit.load(path, map_location="cpu")  # type: ignore[no-untyped-call]
+        except RuntimeError as error:
+            raise WeightsError(f"{path} cannot be opened as TorchScript: {_first_line(error)}") from error
+    return _from_module(module, f"torchscript sha256={_file_digest(path)}")
+
+
+def _exported(path: str, names: list[str]) -> _Network:
+    # Only here, as it brings SymPy along.
+    from torch.export import load
+    from torch.export.passes import move_to_device_pass
+
+    _refuse_code(path, names)
+    log = logging.getLogger("torch.export")
+    level = log.level
+    log.setLevel(logging.CRITICAL)  # it prints a traceback, and then raises as well
+    try:
+        program = load(path)
+    except Exception as error:  # of many kinds, as the reader trusts what it reads
+        raise WeightsError(
+            f"{path} cannot be opened by torch.export of torch {torch.__version__}: {_first_line(error)}"
+        ) from error
+    finally:
+        log.setLevel(level)
+    inputs = program.graph_signature.user_inputs
+    images = [n for n in program.graph.nodes if n.op == "placeholder" and n.name in inputs]
+    if len(images) != 1:
+        raise WeightsError(f"{path} takes {len(images)} inputs; a network of one batch of images is needed")
+    count = images[0].meta["val"].shape[0]
+
+    def moved(device: str) -> Callable[[Tensor], Any]:
+        return cast(Callable[[Tensor], Any], move_to_device_pass(program, device).module())
+
+    # What was exported cannot be put into another mode; trying it out tells.
+    return _Network(
+        cast(Callable[[Tensor], Any], program.module()),
+        moved,
+        f"torch.export sha256={_file_digest(path)}",
+        count if isinstance(count, int) else None,
+    )
+
+
+def _refuse_code(path: str, names: list[str]) -> None:
+    """Refuse an exported file with pickles that torch.export would load unguarded, or compiled code.
+
+    torch.export.load falls back to unpickling anything, and has no option against it.
+
+    Raises:
+        WeightsError: naming the member.
+    """
+    with zipfile.ZipFile(path) as archive:
+        for name in names:
+            if "/aotinductor/" in name:
+                raise WeightsError(f"{path} holds compiled code ({name}), which is not run; {_SAVE}")
+            try:
+                if name.endswith("_config.json"):
+                    safe = not _mentions_pickle(json.loads(archive.read(name)))
+                elif name.endswith((".pt", ".pkl")):
+                    torch.load(io.BytesIO(archive.read(name)), map_location="cpu", weights_only=True)
+                    safe = True
+                else:
+                    safe = True
+            except Exception:  # damaged or harmful: it is not opened
+                safe = False
+            if not safe:
+                raise WeightsError(
+                    f"{path} holds a pickle ({name}) that could run any code, and is not opened; "
+                    "export the network with plain tensors as weights and example inputs"
+                )
+
+
+def _mentions_pickle(config: Any) -> bool:
+    if isinstance(config, dict):
+        return config.get("use_pickle") is True or any(map(_mentions_pickle, config.values()))
+    return isinstance(config, list) and any(map(_mentions_pickle, config))
+
+
+def _imported(text: str, module: str, name: str) -> Any:
+    """What `module:name` names."""
+    # A console script does not look into the current directory, where a user's module mostly is.
+    here = os.getcwd()
+    sys.path.insert(0, here)
+    try:
+        found: Any = importlib.import_module(module)
+    except Exception as error:
+        raise WeightsError(
+            f"{text} is no file, and importing {module} failed: {type(error).__name__}: {_first_line(error)}"
+        ) from error
+    finally:
+        sys.path.remove(here)
+    for part in name.split("."):
+        if not hasattr(found, part):
+            raise WeightsError(f"{text}: {module} has no {name}")
+        found = getattr(found, part)
+    return found
+
+
+def _from_object(found: Any, shown: str) -> _Network:
+    if not isinstance(found, nn.Module) and _takes_nothing(found):
+        try:
+            found = found()
+        except Exception as error:
+            raise WeightsError(f"{shown}: calling it failed: {_first_line(error)}") from error
+    if isinstance(found, nn.Module):
+        return _from_module(found, f"{shown} state={_state_digest(found)}")
+    if not callable(found):
+        raise WeightsError(
+            f"{shown} is {type(found).__name__}; a Module, a function of a float tensor or a maker of one "
+            "of these is needed"
+        )
+    # Its code and whatever it refers to cannot be seen, and it goes to a device by itself.
+    return _Network(found, lambda device: cast(Callable[[Tensor], Any], found), f"{shown} unseen")
+
+
+def _from_module(module: nn.Module, identity: str) -> _Network:
+    module.eval()
+
+    def moved(device: str) -> Callable[[Tensor], Any]:
+        return module.to(device)
+
+    return _Network(module, moved, identity)
+
+
+def _takes_nothing(found: Any) -> bool:
+    """Whether this is a maker of a network, to be called once, rather than a function of images."""
+    if inspect.isclass(found):
+        return True
+    if not inspect.isroutine(found):
+        return False
+    try:
+        parameters = inspect.signature(found).parameters.values()
+    except (TypeError, ValueError):
+        return False
+    # A function of (*args) may be one of images.
+    return all(p.default is not p.empty or p.kind is p.VAR_KEYWORD for p in parameters)
+
+
+def _name(found: object) -> str:
+    return str(getattr(found, "__qualname__", type(found).__name__))
+
+
+def _file_digest(path: str) -> str:
+    with open(path, "rb") as file:
+        digest = hashlib.sha256()
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def _state_digest(module: nn.Module) -> str:
+    """SHA-256 of the parameters and buffers, with their names and types."""
+    digest = hashlib.sha256(type(module).__qualname__.encode())
+    for name, tensor in sorted(module.state_dict().items()):
+        if isinstance(tensor, Tensor):
+            raw = tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
+            digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+            digest.update(raw.tobytes())
+    return digest.hexdigest()
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
