@@ -48,14 +48,21 @@ class _Network:
     Attributes:
         call: float32 [N, 3, H, W] to whatever it returns.
         move: brings it to a device and gives what to call there.
-        identity: what stands for its weights.
+        kind: what it is: "torchscript", "torch.export", or its name in Python.
+        digest: of its weights, in hexadecimal; empty where they cannot be seen.
         length: the number of images it was exported for, None where any will do.
     """
 
     call: Callable[[Tensor], Any]
     move: Callable[[str], Callable[[Tensor], Any]]
-    identity: str
+    kind: str
+    digest: str = ""
     length: int | None = None
+
+    @property
+    def identity(self) -> str:
+        """What stands for it in keys."""
+        return f"{self.kind} sha256={self.digest}" if self.digest else f"{self.kind} unseen"
 
 
 class OwnNetwork(FeatureExtractor):
@@ -70,7 +77,7 @@ class OwnNetwork(FeatureExtractor):
         resize: Callable[[Tensor], Tensor],
         resize_name: str,
         value_range: tuple[float, float],
-        resolution: tuple[int, int],
+        resolution: tuple[int, int] | None,
         length: int,
     ) -> None:
         self._network, self._shown, self._resize, self._range = network, shown, resize, value_range
@@ -83,12 +90,27 @@ class OwnNetwork(FeatureExtractor):
             "precision": "float32",
         }
         self.fingerprint = f"own:{network.identity},{resize_name},{low:g}..{high:g}"
-        self.layers = self._try_out(resolution)
+        of = f" {network.digest[:8]}" if network.digest else ""
+        self.label = f"{os.path.basename(shown)}{of} {resize_name}"
+        # Where the size of the images decides, the first of them are awaited.
+        self.layers = ("features", "logits")
+        self._tried = resolution is not None
+        if resolution is not None:
+            self.layers = self._try_out(*resolution)
 
     def to(self, device: str) -> None:
         self._network.call = self._network.move(device)
 
     def _forward(self, pixels: Tensor, layers: Sequence[str]) -> Mapping[str, Tensor]:
+        if not self._tried:
+            height, width = pixels.shape[2:]
+            self.layers = self._try_out(height, width, pixels.device)
+            self._tried = True
+        missing = [layer for layer in layers if layer not in self.layers]
+        if missing:
+            raise WeightsError(
+                f"{self._shown} returns no {' and no '.join(missing)}; (features, logits) gives both"
+            )
         outputs = self._outputs(pixels)
         return {layer: outputs[layer] for layer in layers}
 
@@ -150,15 +172,15 @@ class OwnNetwork(FeatureExtractor):
             raise WeightsError(f"{self._shown} returns {layer} of {output.dtype}; a float type is needed")
         return output.float()
 
-    def _try_out(self, resolution: tuple[int, int]) -> tuple[str, ...]:
+    def _try_out(self, height: int, width: int, device: torch.device | str = "cpu") -> tuple[str, ...]:
         """Which layers there are.
 
         Raises:
             WeightsError: the outputs are not rows of features, or those of an image depend on the
                 images beside it or on chance.
         """
-        places = torch.arange(self.length * 3 * resolution[0] * resolution[1])
-        images = (places * places % 251).to(torch.uint8).reshape(self.length, 3, *resolution)
+        places = torch.arange(self.length * 3 * height * width, device=device)
+        images = (places * places % 251).to(torch.uint8).reshape(self.length, 3, height, width)
         with torch.inference_mode():
             alone = self._outputs(images)
             beside = self._outputs(torch.cat([images[:1], 255 - images[1:]]))
@@ -185,7 +207,8 @@ def own_network(
 
     It is put into eval mode, called with float32 [N, 3, H, W] without gradients and with TF32 off,
     and must return float [N, D]; or (features, logits), or a dict with these keys, the logits of a
-    classifier for the Inception Score. It is tried out once, so that most faults show here.
+    classifier for the Inception Score. It is tried out once, here if the size of its input is known,
+    otherwise on the first images.
 
     Args:
         spec: a path of a TorchScript or torch.export file; `module:name` of a Module, of a function of
@@ -194,12 +217,13 @@ def own_network(
         resize: "none" or "NAME:SIZE", NAME a resizer of `features.resize` and SIZE in pixels, such as
             "pil-bicubic:224".
         value_range: what the pixel values 0 and 255 become, such as (-1, 1).
-        resolution: height and width of the images in pixels; needed with resize="none" only.
+        resolution: height and width of the images in pixels, where they are known; matters with
+            resize="none" only.
         length: images in one forward; None takes what a file was exported for, or 32.
         device: where it computes.
 
     Raises:
-        OptionError: resize, value_range or resolution is missing or is none.
+        OptionError: resize or value_range is missing or is none.
         WeightsError: there is no such network, or it does not do as above; the message says what it does.
     """
     low, high = _declared_range(value_range)
@@ -243,8 +267,8 @@ def _declared_range(value_range: tuple[float, float] | None) -> tuple[float, flo
 
 def _declared_resizer(
     resize: str | None, resolution: tuple[int, int] | None
-) -> tuple[Callable[[Tensor], Tensor], str, tuple[int, int]]:
-    """The resizer, its name, and the size of what it makes.
+) -> tuple[Callable[[Tensor], Tensor], str, tuple[int, int] | None]:
+    """The resizer, its name, and the size of what it makes, where that is known.
 
     Raises:
         OptionError: it is none.
@@ -255,8 +279,6 @@ def _declared_resizer(
             f"one's own network needs its resizer declared: none, or NAME:SIZE with NAME one of {known}"
         )
     if resize == "none":
-        if resolution is None:
-            raise OptionError("resize=none needs to be told the resolution of the images")
         return torch.Tensor.float, resize, resolution
     name, _, size = resize.partition(":")
     if name not in RESIZERS or not (size.isascii() and size.isdigit() and int(size)):
@@ -308,7 +330,7 @@ def _scripted(path: str) -> _Network:
             module = torch.jit.load(path, map_location="cpu")  # type: ignore[no-untyped-call]
         except RuntimeError as error:
             raise WeightsError(f"{path} cannot be opened as TorchScript: {_first_line(error)}") from error
-    return _from_module(module, f"torchscript sha256={_file_digest(path)}")
+    return _from_module(module, "torchscript", _file_digest(path))
 
 
 def _exported(path: str, names: list[str]) -> _Network:
@@ -341,7 +363,8 @@ def _exported(path: str, names: list[str]) -> _Network:
     return _Network(
         cast(Callable[[Tensor], Any], program.module()),
         moved,
-        f"torch.export sha256={_file_digest(path)}",
+        "torch.export",
+        _file_digest(path),
         count if isinstance(count, int) else None,
     )
 
@@ -408,23 +431,23 @@ def _from_object(found: Any, shown: str) -> _Network:
         except Exception as error:
             raise WeightsError(f"{shown}: calling it failed: {_first_line(error)}") from error
     if isinstance(found, nn.Module):
-        return _from_module(found, f"{shown} state={_state_digest(found)}")
+        return _from_module(found, shown, _state_digest(found))
     if not callable(found):
         raise WeightsError(
             f"{shown} is {type(found).__name__}; a Module, a function of a float tensor or a maker of one "
             "of these is needed"
         )
     # Its code and whatever it refers to cannot be seen, and it goes to a device by itself.
-    return _Network(found, lambda device: cast(Callable[[Tensor], Any], found), f"{shown} unseen")
+    return _Network(found, lambda device: cast(Callable[[Tensor], Any], found), shown)
 
 
-def _from_module(module: nn.Module, identity: str) -> _Network:
+def _from_module(module: nn.Module, kind: str, digest: str) -> _Network:
     module.eval()
 
     def moved(device: str) -> Callable[[Tensor], Any]:
         return module.to(device)
 
-    return _Network(module, moved, identity)
+    return _Network(module, moved, kind, digest)
 
 
 def _takes_nothing(found: Any) -> bool:

@@ -1,5 +1,6 @@
 """One's own network: every form it may have, what is declared, and every refusal."""
 
+import hashlib
 import io
 import pickle
 import sys
@@ -165,6 +166,19 @@ def test_a_classifier_gives_logits_too(tmp_path, form):
     assert opened(Tiny()).layers == ("features",)
 
 
+def test_without_a_size_it_is_tried_out_on_the_first_images():
+    extractor = opened(WithLogits(), resolution=None)
+    rows = extractor.extract(pixels(3, 40, 31), ["logits"])["logits"]
+    torch.testing.assert_close(rows, 2 * expected(Tiny(), pixels(3, 40, 31))[:, :5], rtol=1e-5, atol=1e-6)
+    extractor = opened(Tiny(), resolution=None)
+    with pytest.raises(WeightsError, match=r"Tiny returns no logits; \(features, logits\) gives both"):
+        extractor.extract(pixels(), ["logits"])
+    assert extractor.layers == ("features",)
+    extractor = opened(spatial, resolution=None)
+    with pytest.raises(WeightsError, match=r"shape \[4, 3, 2, 2\]"):
+        extractor.extract(pixels(), ["features"])
+
+
 def test_a_module_is_put_into_eval_mode():
     # In training mode a row would follow its batch, and the batch norm would follow the images.
     network = Tiny().train()
@@ -217,10 +231,14 @@ def test_the_fingerprint_holds_all_that_was_declared(tmp_path, monkeypatch):
 
 
 def test_the_protocol_is_plain_values(tmp_path):
-    protocol = opened(scripted(Tiny().eval(), tmp_path / "net.pt")).protocol
+    network = opened(scripted(Tiny().eval(), tmp_path / "net.pt"))
+    protocol = network.protocol
     assert protocol["resizer"] == "none"
     assert protocol["value_range"] == [-1, 1]
-    assert "torchscript sha256=" in protocol["network"]
+    kind, digest = protocol["network"].split("=")
+    assert kind == "torchscript sha256"
+    assert digest == hashlib.sha256((tmp_path / "net.pt").read_bytes()).hexdigest()
+    assert network.label == f"net.pt {digest[:8]} none"
 
 
 @pytest.mark.parametrize(
@@ -228,7 +246,6 @@ def test_the_protocol_is_plain_values(tmp_path):
     [
         ({"resize": None}, "needs its resizer declared"),
         ({"value_range": None}, "needs its value range declared"),
-        ({"resolution": None}, "resize=none needs to be told the resolution"),
         ({"resize": "pil-bicubic"}, "'pil-bicubic' is neither none nor NAME:SIZE"),
         ({"resize": "bicubicle:224"}, "'bicubicle:224' is neither none nor NAME:SIZE"),
         ({"resize": "pil-bicubic:0"}, "neither none nor NAME:SIZE"),
