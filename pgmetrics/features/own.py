@@ -17,8 +17,7 @@ import re
 import sys
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any, cast
@@ -29,6 +28,7 @@ from torch import Tensor, nn
 from pgmetrics.errors import OptionError, WeightsError
 from pgmetrics.features.base import FeatureExtractor
 from pgmetrics.features.resize import RESIZERS
+from pgmetrics.functional.precision import exact_float32
 
 _LENGTH = 32  # images in a forward, unless the file was exported for another number
 _NEIGHBOURS = 1e-3  # of the largest feature: far above rounding, far below what a batch norm does
@@ -119,7 +119,7 @@ class OwnNetwork(FeatureExtractor):
         low, high = self._range
         images = self._resize(pixels) * ((high - low) / 255) + low
         try:
-            with full_precision():
+            with exact_float32():
                 returned = self._network.call(images)
         except Exception as error:  # whatever a stranger's network raises
             raise WeightsError(
@@ -237,18 +237,6 @@ def own_network(
     if torch.device(device).type != "cpu":
         extractor.to(device)
     return extractor
-
-
-@contextmanager
-def full_precision() -> Iterator[None]:
-    """Multiply float32 numbers as such: without TF32, which CUDA uses for convolutions by default."""
-    products, convolutions = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-    try:
-        yield
-    finally:
-        torch.backends.cuda.matmul.allow_tf32 = products
-        torch.backends.cudnn.allow_tf32 = convolutions
 
 
 def _declared_range(value_range: tuple[float, float] | None) -> tuple[float, float]:
