@@ -1,0 +1,208 @@
+"""The Inception network that FID, IS and KID are defined with, in torch-fidelity's port."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Collection, Mapping, Sequence
+from os import PathLike
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pgmetrics.errors import OptionError
+from pgmetrics.features import weights as weights_files
+from pgmetrics.features.base import FeatureExtractor
+from pgmetrics.features.resize import RESIZERS, VALUE_MAPS
+from pgmetrics.functional.precision import exact_float32
+from pgmetrics.threads import share_out
+
+SIDE = 299
+"""Pixels a side that the network sees."""
+
+FORMS = ("fast", "plain", "compiled")
+PRECISIONS = ("float32", "bfloat16")
+
+_ON_CPU = 8  # images that one thread takes through the network: more would leave its caches
+_ON_DEVICE = 64
+
+
+class Inception(FeatureExtractor):
+    """Inception v3 of 2015-12-05: "features" are the 2048 of pool3, "logits" the 1008 without their bias.
+
+    It is always in evaluation mode, and float32 is float32: no TF32. On the CPU a row is the same bits
+    whatever images are beside it and however many threads there are.
+
+    Args:
+        weights: the file; looked for as `features.weights` says where it is None.
+        allow_unverified: take a file with another digest than the published one's.
+        resizer: to 299 pixels, one of `resize.RESIZERS`.
+        values: what is fed, one of `resize.VALUE_MAPS`.
+        form: "fast" has its batch norms folded into the convolutions and images channels-last; "plain"
+            is the module as torch-fidelity runs it; "compiled" is the fast form through torch.compile.
+            They differ in rounding only.
+        precision: of weights and activations: "float32", or "bfloat16" for an approximation.
+
+    Raises:
+        OptionError: an option has no such value.
+        WeightsError: as `weights.find` and `weights.load` do.
+    """
+
+    name = "inception"
+    layers = ("features", "logits")
+
+    def __init__(
+        self,
+        weights: str | PathLike[str] | None = None,
+        *,
+        allow_unverified: bool = False,
+        resizer: str = "tf1-bilinear",
+        values: str = "(x-128)/128",
+        form: str = "fast",
+        precision: str = "float32",
+    ) -> None:
+        _check("resizer", resizer, RESIZERS)
+        _check("value map", values, VALUE_MAPS)
+        _check("form", form, FORMS)
+        _check("precision", precision, PRECISIONS)
+        if form == "plain" and precision != "float32":
+            raise OptionError(f"the plain form computes in float32; {precision} needs form='fast'")
+        file = weights_files.find("inception", weights, allow_unverified=allow_unverified)
+        self._network, self._head = _load(file)
+        self._plain, self._compiled = form == "plain", form == "compiled"
+        self._resize = RESIZERS[resizer]
+        if form == "plain" and resizer == "tf1-bilinear":
+            self._resize = torch_fidelity_bilinear
+        self._values = VALUE_MAPS[values]
+        self._dtype = getattr(torch, precision)
+        if not self._plain:
+            self._network = _folded(self._network).to(self._dtype).to(memory_format=torch.channels_last)
+        self._run: Callable[[Tensor], Tensor] = self._network
+        if self._compiled:
+            self._run = torch.compile(self._network, dynamic=False)
+        self.length = _ON_CPU
+        self.protocol: dict[str, Any] = {
+            "network": "inception",
+            "weights": file.digest,
+            "weights_verified": file.verified,
+            "resizer": resizer,
+            "rounding": "none",
+            "values": values,
+            "form": form,
+            "precision": precision,
+            "tf32": False,
+        }
+        marks = ["inception", "" if file.verified else file.digest[:8], resizer]
+        marks += [mark for mark in (values, precision) if mark not in ("(x-128)/128", "float32")]
+        self.label = " ".join(filter(None, marks))
+        self.fingerprint = (
+            f"inception {file.digest}, {resizer} to {SIDE} unrounded, {values}, {form}, {precision}, no TF32"
+        )
+
+    def to(self, device: str) -> None:
+        self._network.to(device)
+        self._head = self._head.to(device)
+        self.length = _ON_CPU if torch.device(device).type == "cpu" else _ON_DEVICE
+
+    def extract(self, pixels: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
+        if self._compiled:
+            with exact_float32():
+                return super().extract(pixels, layers)
+        return extract_in_pieces(super().extract, pixels, layers, self.length)
+
+    def _forward(self, pixels: Tensor, layers: Sequence[str]) -> Mapping[str, Tensor]:
+        images = self._values(self._resize(pixels, SIDE)).to(self._dtype)
+        if not self._plain:
+            images = images.contiguous(memory_format=torch.channels_last)
+        features = self._run(images).float()
+        outputs = {"features": features}
+        if "logits" in layers:
+            outputs["logits"] = features.mm(self._head.T)
+        return {layer: outputs[layer] for layer in layers}
+
+
+def extract_in_pieces(
+    extract: Callable[[Tensor, Sequence[str]], dict[str, Tensor]],
+    pixels: Tensor,
+    layers: Sequence[str],
+    length: int,
+) -> dict[str, Tensor]:
+    """What `extract` makes of all pixels, on the CPU with a thread for each piece of `length` images."""
+    pieces = torch.split(pixels, length)
+    with exact_float32():
+        made = share_out(lambda piece: extract(piece, layers), pieces, threads=pixels.device.type == "cpu")
+    return {layer: torch.cat([rows[layer] for rows in made]) for layer in layers}
+
+
+def torch_fidelity_bilinear(pixels: Tensor, side: int) -> Tensor:
+    """torch-fidelity's own "tf1-bilinear", for its bits; ours is the same map to 5e-5 of a grey level."""
+    from torch_fidelity import interpolate_compat_tensorflow as compat  # type: ignore[import-untyped]
+
+    resized: Tensor = compat.interpolate_bilinear_2d_like_tensorflow1x(
+        pixels.float(), size=(side, side), align_corners=False
+    )
+    return resized
+
+
+def _load(file: weights_files.WeightsFile) -> tuple[nn.Sequential, Tensor]:
+    """The layers up to the pooled features, and the weights of the classifier on top of them."""
+    from torch_fidelity.feature_extractor_inceptionv3 import (  # type: ignore[import-untyped]
+        FeatureExtractorInceptionV3,
+    )
+
+    class Unloaded(FeatureExtractorInceptionV3):  # type: ignore[misc]
+        """The architecture alone: the constructor's unpickling is given nothing to load."""
+
+        def load_state_dict(self, *_: Any, **__: Any) -> None: ...
+
+    empty = io.BytesIO()
+    torch.save({}, empty)
+    empty.seek(0)
+    with torch.device("meta"):  # draws no initial values, which would be the caller's random numbers
+        network = Unloaded("inception", ["2048"], empty)
+    state = weights_files.load(file, network.state_dict())
+    nn.Module.load_state_dict(network, state, assign=True)
+    # Its own forward is these layers one after the other, with taps between them.
+    layers = [layer for name, layer in network.named_children() if name != "fc"]
+    return Evaluating(*layers, nn.Flatten()).requires_grad_(False), state["fc.weight"]
+
+
+class Evaluating(nn.Sequential):
+    """Layers in a row, in evaluation mode whatever is asked."""
+
+    def __init__(self, *layers: nn.Module) -> None:
+        super().__init__(*layers)
+        self.train(False)
+
+    def train(self, mode: bool = True) -> Evaluating:
+        del mode
+        return super().train(False)
+
+
+def _folded(network: nn.Sequential) -> nn.Sequential:
+    """The same function with each batch norm inside the convolution before it.
+
+    In float64, so that only the product is rounded.
+    """
+    for block in list(network.modules()):
+        if isinstance(getattr(block, "bn", None), nn.BatchNorm2d):
+            _absorb(block.conv, block.bn)  # type: ignore[arg-type]
+            block.bn = nn.Identity()
+    return network
+
+
+def _absorb(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
+    assert norm.running_var is not None
+    assert norm.running_mean is not None
+    gain = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
+    conv.weight = _frozen(conv.weight.double() * gain[:, None, None, None])
+    conv.bias = _frozen(norm.bias.double() - norm.running_mean.double() * gain)
+
+
+def _frozen(tensor: Tensor) -> nn.Parameter:
+    return nn.Parameter(tensor.float(), requires_grad=False)
+
+
+def _check(what: str, asked: str, known: Collection[str]) -> None:
+    if asked not in known:
+        raise OptionError(f"there is no {what} {asked!r} of Inception; choose from {', '.join(known)}")

@@ -1,0 +1,77 @@
+"""The VGG16 that torch-fidelity's precision and recall are defined with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pgmetrics.features import weights as weights_files
+from pgmetrics.features.base import FeatureExtractor
+from pgmetrics.features.inception import Evaluating, extract_in_pieces, torch_fidelity_bilinear
+
+SIDE = 224
+"""Pixels a side that the network sees."""
+
+_MEAN = (255 * 0.485, 255 * 0.456, 255 * 0.406)
+_STD = (255 * 0.229, 255 * 0.224, 255 * 0.225)
+_ON_CPU = 8
+
+
+class VGG16(FeatureExtractor):
+    """torchvision's VGG16, trained on ImageNet: "features" are the 4096 of its second full layer, after ReLU.
+
+    Args:
+        weights: the file; looked for as `features.weights` says where it is None.
+        allow_unverified: take a file with another digest than the published one's.
+
+    Raises:
+        WeightsError: as `weights.find` and `weights.load` do.
+    """
+
+    name = "vgg16"
+    layers = ("features",)
+
+    def __init__(self, weights: str | PathLike[str] | None = None, *, allow_unverified: bool = False) -> None:
+        from torchvision.models import vgg16
+
+        file = weights_files.find("vgg16", weights, allow_unverified=allow_unverified)
+        with torch.device("meta"):  # draws no initial values, which would be the caller's random numbers
+            network = vgg16()
+        network.load_state_dict(weights_files.load(file, network.state_dict()), assign=True)
+        # Without the last layer, the classes, and the ReLU and dropout before it.
+        layers = [network.features, network.avgpool, nn.Flatten(), *network.classifier[:4]]
+        self._network = Evaluating(*layers).requires_grad_(False)
+        self.length = _ON_CPU
+        self.protocol: dict[str, Any] = {
+            "network": "vgg16",
+            "weights": file.digest,
+            "weights_verified": file.verified,
+            "resizer": "tf1-bilinear",
+            "rounding": "none",
+            "values": "ImageNet mean and deviation",
+            "form": "plain",
+            "precision": "float32",
+            "tf32": False,
+        }
+        self.label = "vgg16" if file.verified else f"vgg16 {file.digest[:8]}"
+        self.fingerprint = (
+            f"vgg16 {file.digest}, tf1-bilinear to {SIDE} unrounded, ImageNet mean and deviation, plain, "
+            "float32, no TF32"
+        )
+
+    def to(self, device: str) -> None:
+        self._network.to(device)
+
+    def extract(self, pixels: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
+        return extract_in_pieces(super().extract, pixels, layers, self.length)
+
+    def _forward(self, pixels: Tensor, layers: Sequence[str]) -> Mapping[str, Tensor]:
+        from torchvision.transforms.functional import normalize
+
+        images = normalize(torch_fidelity_bilinear(pixels, SIDE), _MEAN, _STD)
+        return {"features": F.relu(self._network(images))}
