@@ -16,6 +16,15 @@ from pgmetrics.store import load_state, save_state
 from tests.contracts.feature_contract import FeatureContract, features
 
 
+@pytest.fixture(autouse=True)
+def _one_thread():
+    # Operations this small only wait for the second thread.
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 class TestContract(FeatureContract):
     # 700 images fill all of 10 groups and leave a chunk of 60 waiting.
     metric = FrechetInceptionDistance()
@@ -230,6 +239,15 @@ def test_a_group_is_updated_once_a_chunk_whatever_the_blocks(monkeypatch):
     for start in range(0, 256, 8):
         state.update(FeatureBlock(start, features(1, 256, 3)[start : start + 8]))
     assert passes == [64] * 4
+
+
+def test_float64_features_that_wait_are_not_the_callers_memory():
+    rows = features(1, 40, 3).double()
+    state = FrechetDistance().new_state("fake", resolution=(32, 32))
+    state.update(FeatureBlock(0, rows))
+    before = state.moments().mean
+    rows.zero_()
+    assert torch.equal(state.moments().mean, before)
 
 
 def given(rows, metric=FrechetInceptionDistance(), count=None):  # noqa: B008
