@@ -12,14 +12,14 @@ from torch import Tensor, nn
 
 from pgmetrics.features import weights as weights_files
 from pgmetrics.features.base import FeatureExtractor
-from pgmetrics.features.inception import Evaluating, extract_in_pieces, torch_fidelity_bilinear
+from pgmetrics.features.inception import Evaluating, torch_fidelity_bilinear
+from pgmetrics.functional.precision import exact_float32
 
 SIDE = 224
 """Pixels a side that the network sees."""
 
 _MEAN = (255 * 0.485, 255 * 0.456, 255 * 0.406)
 _STD = (255 * 0.229, 255 * 0.224, 255 * 0.225)
-_ON_CPU = 8
 
 
 class VGG16(FeatureExtractor):
@@ -35,6 +35,7 @@ class VGG16(FeatureExtractor):
 
     name = "vgg16"
     layers = ("features",)
+    length = 16
 
     def __init__(self, weights: str | PathLike[str] | None = None, *, allow_unverified: bool = False) -> None:
         from torchvision.models import vgg16
@@ -46,7 +47,6 @@ class VGG16(FeatureExtractor):
         # Without the last layer, the classes, and the ReLU and dropout before it.
         layers = [network.features, network.avgpool, nn.Flatten(), *network.classifier[:4]]
         self._network = Evaluating(*layers).requires_grad_(False)
-        self.length = _ON_CPU
         self.protocol: dict[str, Any] = {
             "network": "vgg16",
             "weights": file.digest,
@@ -68,7 +68,8 @@ class VGG16(FeatureExtractor):
         self._network.to(device)
 
     def extract(self, pixels: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
-        return extract_in_pieces(super().extract, pixels, layers, self.length)
+        with exact_float32():
+            return super().extract(pixels, layers)
 
     def _forward(self, pixels: Tensor, layers: Sequence[str]) -> Mapping[str, Tensor]:
         from torchvision.transforms.functional import normalize
