@@ -110,6 +110,21 @@ def legacy_permutation(seed: int, n: int) -> NDArray[np.int64]:
     return np.random.RandomState(seed).permutation(n)
 
 
+def legacy_subsets(
+    seed: int, populations: tuple[int, int], size: int, num: int
+) -> list[list[NDArray[np.int64]]]:
+    """Pairs of subsets as NumPy's legacy RandomState(seed) draws them, without repeats, one after the other.
+
+    Args:
+        seed: of the generator.
+        populations: from how many the first and the second of each pair are drawn.
+        size: of each subset.
+        num: pairs.
+    """
+    state = np.random.RandomState(seed)
+    return [[state.choice(n, size, replace=False) for n in populations] for _ in range(num)]
+
+
 def _sequence(seed: int, stream: Stream, key: tuple[int, ...]) -> np.random.SeedSequence:
     if seed < 0:
         raise OptionError(f"a seed is a whole number from 0 upwards, not {seed}")
