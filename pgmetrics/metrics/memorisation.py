@@ -1,0 +1,153 @@
+"""Whether a generator repeats its training images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import sqrt
+from typing import ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pgmetrics import seeding
+from pgmetrics.errors import OptionError, SampleError, StateError
+from pgmetrics.functional.memorisation import Cells, rank_z_score
+from pgmetrics.functional.neighbours import nearest, squared_radii
+from pgmetrics.metrics.base import Estimate, State
+from pgmetrics.metrics.rows import FeatureMetric, FeatureRowsState
+from pgmetrics.seeding import Stream
+
+GIVEN_REALS = "fakes given the reals"
+NULL = "no copying (sd)"
+
+
+@dataclass(frozen=True)
+class Memorisation(FeatureMetric):
+    """Two questions to the distances from generated images to their nearest training image.
+
+    authpct: the share of the fakes, 0 to 1, that are farther from their nearest training image
+    than that image is from the nearest of the other training images. A generator that copies has 0;
+    the training distribution itself about 1/2. Named as its authors name it, who print percent.
+    Its standard error holds the training images fixed.
+
+    ct: whether fakes are nearer to the training images than held-out reals are. In each cell of
+    the training set the two sides' distances are compared by a rank test; the cells' z-scores are
+    averaged with weights as the held-out images' counts. Far below 0 means copying, far above 0
+    underfitting. In place of a standard error it has the standard deviation that it would have if
+    fakes and held-out images were alike, by which to tell what is far. Without held-out images
+    there is no ct.
+
+    Attributes:
+        cells: of k-means on the training images; 1 tests the whole set at once.
+        least_in_cell: held-out images, and fakes, below which a cell is left out.
+
+    Source: section 3 of Alaa et al. 2022 (authenticity); sections 3 and 4 of Meehan et al. 2020 (C_T).
+    """
+
+    name: ClassVar[str] = "memorisation"
+    two_sided: ClassVar[bool] = True
+
+    cells: int = 10
+    least_in_cell: int = 20
+
+    def __post_init__(self) -> None:
+        if self.cells < 1:
+            raise OptionError(f"memorisation needs cells of at least 1, not {self.cells}")
+        if self.least_in_cell < 2:
+            raise OptionError(f"memorisation needs least_in_cell of at least 2, not {self.least_in_cell}")
+
+    def compute(
+        self, *, real: State | None, fake: State | None, held_out: State | None = None
+    ) -> tuple[list[Estimate], list[str]]:
+        """The share of authentic fakes and, with held-out images, C_T; and notes.
+
+        Args:
+            real: the training images.
+            fake: the generated ones.
+            held_out: real images that training never saw.
+        """
+        reals, fakes = self._both(real, fake)
+        for state in (reals, fakes):
+            if len(state.seen) < self.least:
+                raise SampleError(
+                    f"memorisation needs at least {self.least} images of each side; "
+                    f"the {state.key.side} side has {len(state.seen)}"
+                )
+        training, device = _rows(reals), fakes.device
+        distances, place = nearest(_rows(fakes), training, device=device)
+        authentic = distances > squared_radii(training, 1, device=device)[place]
+        counts = len(reals.seen), len(fakes.seen)
+        stderr = float(authentic.std(ddof=1)) / sqrt(len(authentic))
+        share = Estimate("authpct", None, float(authentic.mean()), stderr, GIVEN_REALS, "fake", *counts)
+        if held_out is None:
+            return [share], [
+                "memorisation without held-out reals gives authpct only; with them (--held-out) it also tests "
+                "whether fakes are nearer to the training images than reals that training never saw (ct)"
+            ]
+        kept = self._held_out(held_out, reals)
+        kept_distances, _ = nearest(_rows(kept), training, device=device)
+        draws = seeding.generator(reals.key.seed, Stream.CELLS).random(self.cells)
+        if len(reals.seen) < self.cells:
+            raise SampleError(
+                f"{self.cells} cells need as many training images; there are {len(reals.seen)}. "
+                "cells=1 tests all at once"
+            )
+        cells = Cells(training, draws)
+        value, deviation, notes = self._ct(
+            distances, cells.of(_rows(fakes)), kept_distances, cells.of(_rows(kept))
+        )
+        return [share, Estimate("ct", None, value, deviation, NULL, "fake", *counts)], notes
+
+    def _held_out(self, held_out: State, reals: FeatureRowsState) -> FeatureRowsState:
+        if not isinstance(held_out, FeatureRowsState) or held_out.key.side != "held-out":
+            raise StateError(
+                f"memorisation needs held-out features, not {held_out.key.side} {held_out.key.kind}"
+            )
+        for name, value in reals.key.to_dict().items():
+            other = held_out.key.to_dict()[name]
+            if name not in ("side", "source") and value != other:
+                raise StateError(
+                    f"real and held-out were made differently: {name} is {value} for real and {other} for held-out"
+                )
+        if held_out.width is not None and reals.width != held_out.width:
+            raise StateError(f"real rows have {reals.width} features and held-out rows {held_out.width}")
+        if len(held_out.seen) < self.least_in_cell:
+            raise SampleError(
+                f"ct needs at least {self.least_in_cell} held-out images; there are {len(held_out.seen)}"
+            )
+        return held_out
+
+    def _ct(
+        self,
+        fakes: NDArray[np.float64],
+        fake_cells: NDArray[np.int64],
+        kept: NDArray[np.float64],
+        kept_cells: NDArray[np.int64],
+    ) -> tuple[float, float, list[str]]:
+        """The weighted mean of the cells' z-scores, its deviation if nothing is copied, and notes."""
+        scores, weights = [], []
+        for cell in range(self.cells):
+            ours, theirs = fakes[fake_cells == cell], kept[kept_cells == cell]
+            if min(len(ours), len(theirs)) >= self.least_in_cell:
+                scores.append(rank_z_score(ours, theirs))
+                weights.append(len(theirs))
+        if not scores:
+            raise SampleError(
+                f"none of {self.cells} cells holds {self.least_in_cell} held-out images and as many fakes; "
+                "fewer cells hold more (cells=1 tests all at once)"
+            )
+        share = np.array(weights) / sum(weights)
+        notes = []
+        if len(scores) < self.cells:
+            notes.append(
+                f"ct leaves out {self.cells - len(scores)} of {self.cells} cells with fewer than "
+                f"{self.least_in_cell} held-out images or fakes; the others hold "
+                f"{sum(weights):,} of {len(kept):,} held-out images"
+            )
+        return float(share @ np.array(scores)), float(np.linalg.norm(share)), notes
+
+
+def _rows(state: FeatureRowsState) -> list[Tensor]:
+    return [torch.from_numpy(piece) for piece in state.pieces()]
