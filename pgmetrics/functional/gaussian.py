@@ -183,8 +183,8 @@ def root(matrix: Tensor) -> Tensor:
         factor: Tensor = vectors[:, kept] * values[kept].sqrt()
         return factor
     lower, order = _pivoted_cholesky(matrix.numpy())
-    unordered = np.zeros_like(lower)
-    unordered[order] = lower
+    unordered = np.empty_like(lower)
+    unordered[order] = np.tril(lower)
     return torch.from_numpy(unordered)
 
 
@@ -222,20 +222,19 @@ def _regular_eigenvalues(cov_a: Tensor, cov_b: Tensor) -> tuple[Tensor, float] |
         return None
     logs = float(np.log(lower.diagonal()).sum() + np.log(other.diagonal()).sum())
     # Pivoting sorts the columns by size, so that small eigenvalues come out with small errors.
-    inner = np.asfortranarray(cov_b.numpy()[order][:, order])
+    inner = cov_b.numpy().take(order, 0).take(order, 1).T
     inner = blas.dtrmm(1.0, lower, inner, side=1, lower=1, overwrite_b=1)
     inner = blas.dtrmm(1.0, lower, inner, side=0, lower=1, trans_a=1, overwrite_b=1)
     return _eigenvalues(torch.from_numpy(inner)), logs
 
 
 def _pivoted_cholesky(matrix: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Lower trapezoid [D, R] in Fortran order, and the order of rows and columns that it is the factor of."""
+    """A factor [D, R], of which only the lower trapezoid counts, and the order of rows that it is in."""
     if not matrix.any():
         return np.zeros((len(matrix), 0)), np.arange(len(matrix))
-    # The transposed view of a symmetric matrix is in LAPACK's own order, which saves a copy.
+    # The transposed view of a symmetric matrix is in LAPACK's own order.
     lower, pivots, rank, _ = lapack.dpstrf(matrix.T, lower=1)
-    lower = np.asfortranarray(np.tril(lower)[:, :rank])
-    return lower, pivots.astype(np.int64) - 1
+    return lower[:, :rank], pivots.astype(np.int64) - 1
 
 
 def _eigenvalues(matrix: Tensor) -> Tensor:

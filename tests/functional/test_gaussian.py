@@ -214,6 +214,20 @@ def test_the_fast_form_serves_ordinary_features_and_no_singular_ones(power, monk
         assert taken[-1] is None
 
 
+def test_the_fast_form_is_not_used_where_determinants_contradict_it(monkeypatch):
+    # Regular covariances with standard deviations down to 256^-3 on unlike axes: the smallest
+    # eigenvalues of the product are rounding.
+    x, y = rows(1, 768, 256, 3, basis=0), rows(2, 768, 256, 3, basis=1)
+    a, b = (GaussianMoments.of(tensor(v)).covariance() for v in (x, y))
+    assert root(a).shape == root(b).shape == (256, 256)
+    assert gaussian._fast_root_trace(a, b, 0.0, float(a.trace() + b.trace())) is None
+    # Eigenvalues that are wrong in the ninth digit of the largest cannot do harm.
+    x, y = rows(1, 300, 80), rows(2, 290, 80)
+    exact = gaussian._eigenvalues
+    monkeypatch.setattr(gaussian, "_eigenvalues", lambda m: exact(m) + 1e-9 * exact(m)[-1])
+    assert distance_of(x, y) == pytest.approx(reference(x, y)[0], rel=1e-10)
+
+
 def test_regular_covariances_of_a_nearly_singular_product():
     # Both are regular, just; on axes of their own, so the product's eigenvalues span 26 decades and
     # those below 1e-16 of the largest are rounding.
