@@ -354,6 +354,17 @@ class _Style(NamedTuple):
 _STYLES = {
     "swd": _Style("SWD ×10³", 1000.0, ".2f"),
     "ms-ssim": _Style("MS-SSIM", 1.0, ".4f"),
+    "fid": _Style("FID", 1.0, ".2f"),
+    "fid-bias": _Style("FID bias", 1.0, ".2f"),
+    "fid-infinity": _Style("FID∞", 1.0, ".2f"),
+    "is": _Style("IS", 1.0, ".2f"),
+    "kid": _Style("KID ×10³", 1000.0, ".3f"),
+    "precision": _Style("Precision", 1.0, ".4f"),
+    "recall": _Style("Recall", 1.0, ".4f"),
+    "density": _Style("Density", 1.0, ".4f"),
+    "coverage": _Style("Coverage", 1.0, ".4f"),
+    "authpct": _Style("AuthPct", 1.0, ".4f"),
+    "ct": _Style("C_T", 1.0, ".2f"),
 }
 # Scores of one set: a row about the reals is then no floor of a distance.
 _OF_ONE_SET = ("ms-ssim", "is")
@@ -440,6 +451,12 @@ def _cell(row: Mapping[str, Any]) -> str:
     return f"{value} ± {format(row['stderr'] * style.scale, style.format)}"
 
 
+def _spread(kind: str | None) -> str:
+    """What a ± is: an error of the value, or a standard deviation where its kind says so."""
+    over = (kind or "").removesuffix(" (sd)")
+    return f"standard {'error' if over == kind else 'deviation'} over {over}"
+
+
 def _captions(rows: Sequence[dict[str, Any]]) -> list[str]:
     """Per metric: how many images, and what the ± was taken over."""
     captions = []
@@ -452,7 +469,7 @@ def _captions(rows: Sequence[dict[str, Any]]) -> list[str]:
             low, high = min(counts), max(counts)
             parts.append(f"{low:,} images" if low == high else f"{low:,} to {high:,} images")
         if kinds:
-            parts.append(f"± standard error over {' or '.join(map(str, kinds))}")
+            parts.append("± " + " or ".join(map(_spread, kinds)))
         if parts:
             captions.append(f"{_style(metric).title}: {', '.join(parts)}")
     return captions

@@ -243,8 +243,8 @@ def test_the_caption_says_over_what_and_how_many():
 
 
 def test_a_metric_without_a_style_of_its_own_is_printed_raw():
-    lines = Results((row("kid", value=0.00123456, stderr=None),)).to_table().splitlines()
-    assert cells(lines[0]) == ["KID"]
+    lines = Results((row("mystery", value=0.00123456, stderr=None),)).to_table().splitlines()
+    assert cells(lines[0]) == ["MYSTERY"]
     assert cells(lines[1]) == ["fake", "0.001235"]
 
 

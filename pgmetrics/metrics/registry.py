@@ -4,12 +4,28 @@ from __future__ import annotations
 
 from pgmetrics.errors import OptionError
 from pgmetrics.metrics.base import Metric
+from pgmetrics.metrics.fid import FrechetDistance, FrechetInceptionDistance
+from pgmetrics.metrics.fid_infinity import FIDInfinity
+from pgmetrics.metrics.inception_score import InceptionScore
+from pgmetrics.metrics.kid import KernelInceptionDistance
+from pgmetrics.metrics.memorisation import Memorisation
 from pgmetrics.metrics.ms_ssim import MultiScaleSSIM
+from pgmetrics.metrics.prdc import PRDC
 from pgmetrics.metrics.swd import SlicedWasserstein
 
 METRICS: dict[str, type[Metric]] = {
-    SlicedWasserstein.name: SlicedWasserstein,
-    MultiScaleSSIM.name: MultiScaleSSIM,
+    one.name: one
+    for one in (
+        SlicedWasserstein,
+        MultiScaleSSIM,
+        FrechetInceptionDistance,
+        FIDInfinity,
+        InceptionScore,
+        KernelInceptionDistance,
+        PRDC,
+        FrechetDistance,
+        Memorisation,
+    )
 }
 
 

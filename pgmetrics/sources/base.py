@@ -69,6 +69,10 @@ class ImageSource(ABC):
             return np.empty((0, 3, *self.resolution), np.uint8)
         return self._read(indices)
 
+    def called(self, index: int) -> str:
+        """What people call an image: its file's name, or its number."""
+        return f"image {index}"
+
     def to(self, device: str) -> None:  # noqa: B027 - most sources compute nothing
         """Compute there from now on; for sources that run a network. The others need no device."""
 
@@ -111,6 +115,10 @@ class Wrapped(ImageSource):
         """Height and width in pixels of every image."""
         return self._source.resolution
 
+    def called(self, index: int) -> str:
+        """What people call an image."""
+        return self._source.called(index)
+
     def to(self, device: str) -> None:
         """Compute there from now on."""
         self._source.to(device)
@@ -147,6 +155,10 @@ class Subset(Wrapped):
 
     def __len__(self) -> int:
         return len(self._indices)
+
+    def called(self, index: int) -> str:
+        """What people call an image."""
+        return super().called(int(self._indices[index]))
 
     def _read(self, indices: Sequence[int]) -> NDArray[np.uint8]:
         return super()._read([int(self._indices[i]) for i in indices])

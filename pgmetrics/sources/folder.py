@@ -244,8 +244,12 @@ class FolderSource(ImageSource):
             f"--resize crop-box --resolution {min(height, width, *shape[1:])} brings them to one"
         )
 
+    def called(self, index: int) -> str:
+        """An image's file, relative to the directory or zip."""
+        return shown(self.names[index])
+
     def _called(self, index: int) -> str:
-        return f"{shown(self.names[index])} in {self.name}"
+        return f"{self.called(index)} in {self.name}"
 
     @cached_property
     def label_names(self) -> list[str]:

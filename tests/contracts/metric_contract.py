@@ -118,7 +118,7 @@ class MetricContract:
             load_state(tmp_path / "s", self.state(()))
 
     def test_a_torn_or_foreign_manifest_is_refused(self, tmp_path):
-        with pytest.raises(StateError, match="holds no state"):
+        with pytest.raises(StateError, match="holds no statistics"):
             load_state(tmp_path, self.state(()))
         save_state(self.state([(0, 8)]), tmp_path / "s")
         manifest = tmp_path / "s" / "manifest.json"
@@ -136,5 +136,5 @@ class MetricContract:
         assert len(load_state(tmp_path / "s", self.state(())).seen) == 24
         assert [p.name for p in tmp_path.iterdir()] == ["s"]
         (tmp_path / "precious").mkdir()
-        with pytest.raises(StateError, match="not a state"):
+        with pytest.raises(StateError, match="holds no statistics of ours"):
             save_state(self.state([(0, 8)]), tmp_path / "precious")

@@ -1,0 +1,76 @@
+"""Files of mean and covariance (`mu`, `sigma`) as pytorch-fid, clean-fid, EDM and ADM write them."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pgmetrics.errors import StateError
+
+_NAMES = ("mu", "sigma")
+
+
+def holds_moments(path: str | os.PathLike[str]) -> bool:
+    """Whether this is an npz with arrays called mu and sigma."""
+    return set(_NAMES) <= _members(path)
+
+
+def holds_moments_only(path: str | os.PathLike[str]) -> bool:
+    """Whether it is one without images, which ADM's files call arr_0, beside them."""
+    return holds_moments(path) and "arr_0" not in _members(path)
+
+
+def read_moments(path: str | os.PathLike[str]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean [D] and covariance [D, D], float64; how many images they are of is not in such a file.
+
+    Raises:
+        StateError: the file cannot be read, or holds something else.
+    """
+    try:
+        # Opened here: numpy leaves a damaged file open.
+        with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
+            mean, covariance = (np.asarray(file[name]) for name in _NAMES)
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        raise StateError(f"{os.fspath(path)} holds no mu and sigma that can be read ({error})") from error
+    if mean.ndim != 1 or covariance.shape != (mean.size, mean.size) or mean.dtype.kind != "f":
+        raise StateError(
+            f"{os.fspath(path)}: mu [D] and sigma [D, D] of floats are expected; they are "
+            f"{mean.dtype} {list(mean.shape)} and {covariance.dtype} {list(covariance.shape)}"
+        )
+    return mean.astype(np.float64), covariance.astype(np.float64)
+
+
+def write_moments(
+    path: str | os.PathLike[str], mean: NDArray[np.float64], covariance: NDArray[np.float64]
+) -> None:
+    """Write an npz of `mu` and `sigma`, complete or not at all.
+
+    Raises:
+        StateError: the disk refuses.
+    """
+    target = Path(path)
+    aside = target.with_name(f".{target.name[:100]}.{secrets.token_hex(4)}.tmp")
+    try:
+        with open(aside, "xb") as file:
+            np.savez(file, mu=mean, sigma=covariance)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(aside, target)
+    except OSError as error:
+        raise StateError(f"cannot write {target}: {error.strerror or error}") from error
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _members(path: str | os.PathLike[str]) -> set[str]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return {name.removesuffix(".npy") for name in archive.namelist()}
+    except (OSError, zipfile.BadZipFile):
+        return set()
