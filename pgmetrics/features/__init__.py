@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 from pgmetrics.errors import OptionError
 
 if TYPE_CHECKING:
-    from pgmetrics.features.base import FeatureExtractor
+    from pgmetrics.features.base import FeatureExtractor as FeatureExtractor
+    from pgmetrics.features.own import own_network as own_network
+
+_HOME = {"FeatureExtractor": "base", "own_network": "own"}
+
+__all__ = ["NETWORKS", "FeatureExtractor", "open_network", "own_network"]
 
 NETWORKS = ("inception", "vgg16")
 """Networks that have a name; one's own are `features.own`'s."""
@@ -45,3 +51,9 @@ def open_network(
             raise OptionError(f"vgg16 is computed in one way alone; it has no {', '.join(settings)}")
         return VGG16(weights, allow_unverified=allow_unverified)
     raise OptionError(f"there is no network {name!r}; choose from {', '.join(NETWORKS)}")
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module 'pgmetrics.features' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"pgmetrics.features.{_HOME[name]}"), name)

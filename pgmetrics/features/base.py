@@ -20,6 +20,7 @@ class FeatureExtractor(ABC):
             feature: the weights' digest, resizer, value range, form and precision. Rows of unlike
             fingerprints are never compared.
         protocol: the same as plain values, for the provenance.
+        label: a few words of it for tables, where numbers of unlike labels have columns of their own.
         length: images in one forward. The network always sees that many, the last ones padded, so
             that a row does not depend on its neighbours.
     """
@@ -28,6 +29,7 @@ class FeatureExtractor(ABC):
     layers: tuple[str, ...]
     fingerprint: str
     protocol: Mapping[str, Any]
+    label: str
     length: int
 
     @abstractmethod

@@ -1,0 +1,317 @@
+"""Which metric is fed which images of which side, and the pass that feeds them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pgmetrics import loading
+from pgmetrics.blocks import Block, FeatureBlock, block_length
+from pgmetrics.cache import Cache
+from pgmetrics.errors import OptionError, PgmetricsError, SampleError
+from pgmetrics.features.base import FeatureExtractor
+from pgmetrics.metrics.base import Estimate, Metric, Side, State, Tap
+from pgmetrics.metrics.memorisation import Memorisation
+from pgmetrics.metrics.rows import first_not_finite
+from pgmetrics.metrics.swd import SlicedWasserstein
+from pgmetrics.sources.base import ImageSource
+from pgmetrics.statistics import MomentsReals, StoredReals
+from pgmetrics.storage import Storage
+
+Progress = Callable[[str, int, int], None]  # what is being done, how much of it, of how much
+
+
+@dataclass(frozen=True)
+class Consumer:
+    """A state and the part of a side's sequence that it is fed: images first ... stop - 1.
+
+    Attributes:
+        reads: the side whose images it is fed.
+        name: of what it remembers, on disk and for people.
+        ready: whether it was filled from disk and needs no image.
+    """
+
+    reads: Side
+    name: str
+    state: State
+    tap: Tap | None
+    first: int
+    stop: int
+    ready: bool
+
+    def overlap(self, start: int, stop: int) -> tuple[int, int]:
+        """The part of images start ... stop - 1 that it is fed; empty if the second is not larger."""
+        return max(start, self.first), min(stop, self.stop)
+
+    def feed(self, start: int, pixels: torch.Tensor, features: Mapping[Tap, FeatureBlock]) -> None:
+        """Give it its part of a block, or of what its network made of one."""
+        a, b = self.overlap(start, start + len(pixels))
+        if a >= b:
+            return
+        if self.tap is None:
+            self.state.update(Block(a - self.first, pixels[a - start : b - start]))
+        else:
+            rows = features[self.tap]
+            part = rows.features[a - rows.start : b - rows.start]
+            self.state.update(FeatureBlock(a - self.first, part))
+
+
+@dataclass(frozen=True)
+class Job:
+    """A metric, and the states it will compute from.
+
+    Attributes:
+        subject: whom its rows are about.
+    """
+
+    metric: Metric
+    subject: Side
+    real: Consumer | None
+    fake: Consumer | None
+    held_out: Consumer | None = None
+
+    def compute(self) -> tuple[list[Estimate], list[str]]:
+        """The metric's numbers and notes; a refusal names the metric."""
+        states = {
+            "real": self.real.state if self.real else None,
+            "fake": self.fake.state if self.fake else None,
+        }
+        if self.held_out is not None:
+            states["held_out"] = self.held_out.state
+        try:
+            return self.metric.compute(**states)
+        except PgmetricsError as error:
+            raise type(error)(f"{self.metric.name}: {error}") from error
+
+
+@dataclass
+class Planner:
+    """Makes each state once, from whatever the side was given as.
+
+    Attributes:
+        sides: the image sources.
+        given: statistics in place of real images.
+        size: height and width of all images.
+        networks: by name, those that the metrics tap.
+        cache: of real sides.
+        in_listing_order: whether images are taken as they are listed, which decides what a state
+            remembers and so belongs to its key.
+    """
+
+    sides: Mapping[Side, ImageSource]
+    given: StoredReals | MomentsReals | None
+    size: tuple[int, int]
+    seed: int
+    storage: Storage
+    networks: Mapping[str, FeatureExtractor]
+    cache: Cache | None = None
+    in_listing_order: bool = False
+    consumers: dict[str, Consumer] = field(default_factory=dict)
+
+    def plan(self, chosen: Sequence[Metric], floor: bool) -> tuple[list[Job], list[str]]:
+        """A job for each metric and subject, and sentences about what could not be done."""
+        jobs: list[Job] = []
+        notes: list[str] = []
+        for one in chosen:
+            if not one.two_sided:
+                states = {side: self._whole(one, side) for side in self._scored_sides(one)}
+                jobs.append(Job(one, "fake", states.get("real"), states.get("fake")))
+                continue
+            real, fake = self._pair(one)
+            if floor and isinstance(one, SlicedWasserstein):
+                jobs += self._floor(one, real, notes)
+            held_out = None
+            if isinstance(one, Memorisation) and "held-out" in self.sides:
+                held_out = self._whole(one, "held-out")
+            jobs.append(Job(one, "fake", real, fake, held_out))
+        if floor and not any(isinstance(one, SlicedWasserstein) for one in chosen):
+            notes.append("the floor is a property of swd, which was not asked for")
+        return jobs, notes
+
+    def remember(self, chosen: Sequence[Metric]) -> dict[str, State]:
+        """Empty states of the real side, by name, that `run` will fill."""
+        consumers = [self._whole(one, "real") for one in chosen]
+        return {consumer.name: consumer.state for consumer in consumers}
+
+    def new_state(self, one: Metric, side: Side, source: str, storage: Storage | None = None) -> State:
+        """A fresh state of a metric for a side."""
+        network = self.networks[one.tap.network].fingerprint if one.tap else ""
+        return one.new_state(
+            side, resolution=self.size, seed=self.seed, source=source, storage=storage, network=network
+        )
+
+    def _scored_sides(self, one: Metric) -> list[Side]:
+        """The sides that a metric of one set scores; statistics that do not hold it are passed over."""
+        scored: list[Side] = [side for side in self.sides if side != "held-out"]
+        if self.given and self.given.holds(self._name(one)):
+            scored.insert(0, "real")
+        return scored
+
+    def _name(self, one: Metric) -> str:
+        return state_name(self.new_state(one, "real", ""), one.tap)
+
+    def _whole(self, one: Metric, side: Side) -> Consumer:
+        if side == "real" and self.given:
+            return self._stored(one)
+        return self._consumer(one, side, self._usable(one, side))
+
+    def _pair(self, one: Metric) -> tuple[Consumer, Consumer]:
+        if not one.equal_counts:
+            return self._whole(one, "real"), self._whole(one, "fake")
+        if self.given:
+            real = self._stored(one)
+            n, available = len(real.state.seen), self._usable(one, "fake")
+            if available < n:
+                raise SampleError(
+                    f"{one.name} needs equally many images; {self.given.name} holds {n:,} and "
+                    f"{self.sides['fake'].name} gives {available:,}: make the statistics with "
+                    f"--num-images {available}"
+                )
+            return real, self._consumer(one, "fake", n)
+        n = min(self._usable(one, "real"), self._usable(one, "fake"))
+        return self._consumer(one, "real", n), self._consumer(one, "fake", n)
+
+    def _floor(self, one: Metric, real: Consumer, notes: list[str]) -> list[Job]:
+        n = real.stop
+        if self.given:
+            notes.append(
+                f"the floor is left out: it needs real images, and {self.given.name} holds statistics"
+            )
+            return []
+        # From an even place on, so that no MS-SSIM pair is torn by the cut.
+        second = n + n % 2
+        held = len(self.sides["real"])
+        if second + n > held:
+            notes.append(
+                f"the floor is left out: it compares two sets of {n:,} real images and "
+                f"{self.sides['real'].name} holds {held:,}; num_images={held // 2} makes room for it"
+            )
+            return []
+        return [Job(one, "real", real, self._consumer(one, "real", n, second, plays="fake"))]
+
+    def _stored(self, one: Metric) -> Consumer:
+        assert self.given is not None
+        name = self._name(one)
+        if name not in self.consumers:
+            fresh = self.new_state(one, "real", self.given.source(name))
+            state = self.given.fill(name, fresh, one.name)
+            self.consumers[name] = Consumer("real", name, state, one.tap, 0, len(state.seen), ready=True)
+        return self.consumers[name]
+
+    def _consumer(
+        self, one: Metric, reads: Side, count: int, first: int = 0, plays: Side | None = None
+    ) -> Consumer:
+        """A state for images first ... first + count - 1 of a side; metrics that remember alike share it."""
+        images = self.sides[reads].fingerprint + (",in listing order" if self.in_listing_order else "")
+        state = self.new_state(one, plays or reads, images, self.storage)
+        name, part = state_name(state, one.tap), (first, first + count)
+        identity = json.dumps([name, reads, part, state.key.to_dict()], sort_keys=True)
+        if identity not in self.consumers:
+            cached = reads == "real" and self.cache is not None and self.cache.fetch(name, state, part)
+            self.consumers[identity] = Consumer(reads, name, state, one.tap, *part, ready=cached)
+        return self.consumers[identity]
+
+    def _usable(self, one: Metric, side: Side) -> int:
+        source = self.sides[side]
+        try:
+            return one.usable(len(source), side)
+        except SampleError as error:
+            raise SampleError(f"{source.name}: {error}") from error
+
+    def run(
+        self,
+        side: Side,
+        order: NDArray[np.int64],
+        device: torch.device,
+        workers: int | None,
+        progress: Progress | None,
+    ) -> None:
+        """Read the images that are needed of one side, each once, and hand them round.
+
+        Args:
+            order: the source's images in the order in which they are evaluated.
+            device: of the computation.
+            workers: processes that decode ahead.
+            progress: called with (what, done, total).
+        """
+        source = self.sides[side]
+        hungry = [c for c in self.consumers.values() if c.reads == side and not c.ready]
+        total = max((consumer.stop for consumer in hungry), default=0)
+        if not total:
+            return
+        source.to(str(device))
+        for network in {c.tap.network for c in hungry if c.tap}:
+            self.networks[network].to(str(device))
+        length = block_length(source.resolution[0])
+        # Blocks begin anew where a consumer begins, so that each is cut as if it were alone.
+        cuts = sorted({consumer.first for consumer in hungry} | {total})
+        if progress is not None:
+            progress(f"{side} images", 0, total)
+        for begin, end in pairwise(cuts):
+            for start, pixels in loading.blocks(source, order[begin:end], length, workers):
+                place, on_device = begin + start, torch.from_numpy(pixels).to(device)
+                features = self._features(hungry, place, on_device, source, order)
+                for consumer in hungry:
+                    consumer.feed(place, on_device, features)
+                if progress is not None:
+                    progress(f"{side} images", place + len(pixels), total)
+        if side == "real" and self.cache is not None:
+            for consumer in hungry:
+                self.cache.keep(consumer.name, consumer.state, (consumer.first, consumer.stop))
+
+    def _features(
+        self,
+        consumers: Sequence[Consumer],
+        start: int,
+        pixels: torch.Tensor,
+        source: ImageSource,
+        order: NDArray[np.int64],
+    ) -> dict[Tap, FeatureBlock]:
+        """One forward of each network that anybody taps, over the images that somebody needs."""
+        wanted: dict[str, set[Tap]] = {}
+        spans: dict[str, list[tuple[int, int]]] = {}
+        for consumer in consumers:
+            a, b = consumer.overlap(start, start + len(pixels))
+            if consumer.tap is not None and a < b:
+                wanted.setdefault(consumer.tap.network, set()).add(consumer.tap)
+                spans.setdefault(consumer.tap.network, []).append((a, b))
+        found = {}
+        for network, taps in wanted.items():
+            a, b = min(a for a, _ in spans[network]), max(b for _, b in spans[network])
+            layers = sorted(tap.layer for tap in taps)
+            rows = self.networks[network].extract(pixels[a - start : b - start], layers)
+            for tap in taps:
+                block = FeatureBlock(a, rows[tap.layer])
+                bad = first_not_finite(block)
+                if bad is not None:
+                    raise SampleError(
+                        f"{source.name}: the {network} {tap.layer} of {source.called(int(order[bad]))} "
+                        "are not finite; the network or the image is broken"
+                    )
+                found[tap] = block
+        return found
+
+
+def state_name(state: State, tap: Tap | None) -> str:
+    """What a state remembers, in a word: `swd`, `moments-inception-features`, `rows-inception-logits`."""
+    return state.key.kind if tap is None else f"{state.key.kind}-{tap.network}-{tap.layer}"
+
+
+def check_layers(chosen: Sequence[Metric], networks: Mapping[str, FeatureExtractor]) -> None:
+    """Refuse a metric that asks a network for what it does not give, before an image is read.
+
+    Raises:
+        OptionError: naming the metric, the network and what it gives.
+    """
+    for one in chosen:
+        if one.tap is not None and one.tap.layer not in networks[one.tap.network].layers:
+            raise OptionError(
+                f"{one.name} reads the {one.tap.layer} of the network {one.tap.network}, "
+                f"which gives {', '.join(networks[one.tap.network].layers)}"
+            )
