@@ -14,7 +14,19 @@ from pgmetrics.errors import PgmetricsError
 _COMMANDS = {
     "swd": ("pgmetrics.cli.score", "swd", "Sliced Wasserstein distance per pyramid level."),
     "ms-ssim": ("pgmetrics.cli.score", "ms_ssim", "MS-SSIM among pairs: how alike the images of a set are."),
+    "fid": ("pgmetrics.cli.score", "fid", "Fréchet Inception distance."),
+    "is": ("pgmetrics.cli.score", "inception_score", "Inception score."),
+    "kid": ("pgmetrics.cli.score", "kid", "Kernel Inception distance."),
+    "prdc": ("pgmetrics.cli.score", "prdc", "Precision, recall, density and coverage."),
+    "fd": ("pgmetrics.cli.score", "fd", "Fréchet distance in the features of one's own network."),
+    "memorisation": ("pgmetrics.cli.score", "memorisation", "Whether training images were copied."),
     "evaluate": ("pgmetrics.cli.score", "evaluate", "Several metrics in one pass over the images."),
+    "stats": ("pgmetrics.cli.stats", "stats", "Prepare the real side once, for many evaluations."),
+    "weights": (
+        "pgmetrics.cli.weights",
+        "weights",
+        "The networks' weights: which are here, and a bundle of them.",
+    ),
     "check": ("pgmetrics.cli.check", "check", "What is wrong with a source, before an hour is spent on it."),
 }
 
@@ -60,9 +72,12 @@ def main() -> None:
     """How good is this generative model, and is it getting better?
 
     A SOURCE is a directory, zip, npz or npy of images, a ProGAN checkpoint, synthetic:leaves, or
-    module:name of Python code; SOURCE@START:STOP is a slice of it. Results go to standard output,
-    everything else to standard error.
+    module:name of Python code; SOURCE@START:STOP is a slice of it. --real takes statistics, too: a
+    .pgstats directory, or an npz of mu and sigma. Results go to standard output, everything else to
+    standard error.
 
     Exit codes: 0 done, 1 refused with the reason, 2 wrong usage.
     """
-    logging.getLogger("pgmetrics").handlers = [_OnStandardError()]
+    logger = logging.getLogger("pgmetrics")
+    logger.handlers = [_OnStandardError()]
+    logger.setLevel(logging.INFO)

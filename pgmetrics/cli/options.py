@@ -91,6 +91,89 @@ def running(command: Command) -> Command:
     return command
 
 
+def _parse_weights(
+    ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
+) -> dict[str, str] | None:
+    """Files by network; a path alone is Inception's."""
+    files: dict[str, str] = {}
+    for value in values:
+        match = re.fullmatch(r"(inception|vgg16)=(.+)", value)
+        name, path = (match[1], match[2]) if match else ("inception", value)
+        if name in files:
+            raise click.BadParameter(f"weights for {name} are given twice", ctx, param)
+        files[name] = path
+    return files or None
+
+
+def _parse_range(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[float, float] | None:
+    """LOW,HIGH as two numbers."""
+    if value is None:
+        return None
+    try:
+        low, high = (float(part) for part in value.split(","))
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is not LOW,HIGH, such as -1,1 or 0,255", ctx, param) from None
+    return low, high
+
+
+def networking(command: Command) -> Command:
+    """Options that say which network makes the features, and where its real side is kept."""
+    for option in reversed(
+        (
+            click.option(
+                "--preset",
+                type=click.Choice(["torch-fidelity", "pytorch-fid", "clean-fid", "torchmetrics"]),
+                help="Reproduce that tool's number (docs/protocols.md).",
+            ),
+            click.option(
+                "--weights",
+                multiple=True,
+                metavar="[NETWORK=]FILE",
+                callback=_parse_weights,
+                help="Weights of inception or vgg16; inception if unnamed. See pgmetrics weights.",
+            ),
+            click.option(
+                "--allow-unverified-weights",
+                is_flag=True,
+                help="Take weights whose SHA-256 is not the published one.",
+            ),
+            click.option(
+                "--form",
+                type=click.Choice(["fast", "plain", "compiled"]),
+                help="Of Inception's arithmetic; scores agree to 1e-5.  [default: fast]",
+            ),
+            click.option(
+                "--precision",
+                type=click.Choice(["float32", "bfloat16"]),
+                help="bfloat16 is faster and moves the score; never compare the two.  [default: float32]",
+            ),
+            click.option(
+                "--features",
+                metavar="FILE|MODULE:NAME",
+                help="One's own network: TorchScript, torch.export or Python. Needs the next two.",
+            ),
+            click.option(
+                "--features-resize",
+                metavar="none|NAME:SIZE",
+                help="How images are brought to its size, such as pil-bicubic:224.",
+            ),
+            click.option(
+                "--features-range",
+                metavar="LOW,HIGH",
+                callback=_parse_range,
+                help="The values it expects for black and white, such as -1,1.",
+            ),
+            click.option(
+                "--cache",
+                metavar="DIR|off",
+                help="Where real sides are kept between runs.  [default: features, in the user's cache]",
+            ),
+        )
+    ):
+        command = option(command)
+    return command
+
+
 def writing(command: Command) -> Command:
     """Options that say where results go."""
     for option in reversed(

@@ -7,18 +7,47 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pgmetrics.cli.options import progress_bar, reading, running, say, writing
+from pgmetrics.cli.options import Command, networking, progress_bar, reading, running, say, writing
 
 if TYPE_CHECKING:
     from pgmetrics.metrics.base import Metric
 
-_REAL = "Real images: a directory, zip, npz, … (see pgmetrics --help)."
+_REAL = "Real images: a directory, zip, npz, …, or statistics of them (see pgmetrics --help)."
 _FAKE = "Generated images: the same, or a ProGAN checkpoint."
 
 
+def _two_sides(command: Command) -> Command:
+    for option in reversed(
+        (
+            click.option("--real", required=True, metavar="SOURCE", help=_REAL),
+            click.option("--fake", required=True, metavar="SOURCE", help=_FAKE),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def _each_side(command: Command) -> Command:
+    for option in reversed(
+        (
+            click.option("--fake", metavar="SOURCE", help=_FAKE),
+            click.option(
+                "--real", metavar="SOURCE", help="Real images, scored among themselves, to compare with."
+            ),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def _everything_else(command: Command) -> Command:
+    for options in (writing, reading, networking, running):
+        command = options(command)
+    return command
+
+
 @click.command()
-@click.option("--real", required=True, metavar="SOURCE", help=_REAL)
-@click.option("--fake", required=True, metavar="SOURCE", help=_FAKE)
+@_two_sides
 @click.option(
     "--floor", is_flag=True, help="Add the row real against real at the same count; needs twice the reals."
 )
@@ -54,10 +83,7 @@ def swd(patches: int, directions: int, repeats: int, **options: Any) -> None:
 
 
 @click.command("ms-ssim")
-@click.option("--fake", metavar="SOURCE", help=_FAKE)
-@click.option(
-    "--real", metavar="SOURCE", help="Real images, scored among themselves: the diversity to compare with."
-)
+@_each_side
 @running
 @reading
 @writing
@@ -66,30 +92,125 @@ def ms_ssim(**options: Any) -> None:
 
     Nothing is compared between --fake and --real: each is scored by itself.
     """
-    if not options["fake"] and not options["real"]:
-        raise click.UsageError("give --fake, --real or both")
+    _need_a_side(options)
     _score(["ms-ssim"], **options)
+
+
+@click.command()
+@_two_sides
+@_everything_else
+def fid(**options: Any) -> None:
+    """Fréchet Inception distance between --real and --fake, with its error and its bias.
+
+    Lower is better. It falls with the number of images: compare values at equal counts. The row
+    fid-bias says how much of the value comes from the number being finite.
+    """
+    _score(["fid"], **options)
+
+
+@click.command()
+@_two_sides
+@_everything_else
+def fd(**options: Any) -> None:
+    """Fréchet distance in the features of one's own network, given by --features."""
+    _score(["fd"], **options)
+
+
+@click.command("is")
+@_each_side
+@click.option(
+    "--splits", type=click.IntRange(min=1), help="Parts that the images are cut into.  [default: 10]"
+)
+@_everything_else
+def inception_score(splits: int | None, **options: Any) -> None:
+    """Inception score of --fake, and of --real if given; higher is better. ± is over the splits."""
+    _need_a_side(options)
+    _score([_adjusted("is", options, splits=splits)], **options)
+
+
+@click.command()
+@_two_sides
+@click.option(
+    "--subsets", type=click.IntRange(min=1), help="Average over so many subsets instead of using all images."
+)
+@click.option(
+    "--subset-size", type=click.IntRange(min=2), help="Images of each side in one.  [default: 1000]"
+)
+@_everything_else
+def kid(subsets: int | None, subset_size: int | None, **options: Any) -> None:
+    """Kernel Inception distance: unbiased, so that its value does not fall with the number of images.
+
+    A value below 0 is right where the sets are alike.
+    """
+    if subset_size is not None and subsets is None and options["preset"] is None:
+        raise click.UsageError("--subset-size needs --subsets")
+    _score([_adjusted("kid", options, subsets=subsets, subset_size=subset_size)], **options)
+
+
+@click.command()
+@_two_sides
+@click.option("--k", type=click.IntRange(min=1), help="Nearest neighbours that span a ball.  [default: 5]")
+@_everything_else
+def prdc(k: int | None, **options: Any) -> None:
+    """Precision, recall, density and coverage; higher is better for each."""
+    _score([_adjusted("prdc", options, k=k)], **options)
+
+
+@click.command()
+@click.option("--real", required=True, metavar="SOURCE", help="The images that the model was trained on.")
+@click.option("--fake", required=True, metavar="SOURCE", help=_FAKE)
+@click.option("--held-out", metavar="SOURCE", help="Real images that training never saw: adds C_T.")
+@_everything_else
+def memorisation(**options: Any) -> None:
+    """Whether the model copies its training images.
+
+    authpct is the share of generated images that are not suspiciously close to one of them; ct, where
+    --held-out is given, is a z-score: far below 0 means copying, far above 0 means underfitting.
+    """
+    _score(["memorisation"], **options)
 
 
 @click.command()
 @click.option("--real", metavar="SOURCE", help=_REAL)
 @click.option("--fake", metavar="SOURCE", help=_FAKE)
+@click.option("--held-out", metavar="SOURCE", help="Real images that training never saw, for memorisation.")
 @click.option(
     "--metrics",
     default="swd,ms-ssim",
     show_default=True,
     metavar="NAME,…",
-    help="Which metrics, separated by commas.",
+    help="swd, ms-ssim, fid, fid-infinity, is, kid, prdc, fd, memorisation.",
 )
 @click.option(
     "--floor", is_flag=True, help="Add SWD of real against real at the same count; needs twice the reals."
 )
-@running
-@reading
-@writing
+@_everything_else
 def evaluate(metrics: str, **options: Any) -> None:
     """Score --fake against --real with several metrics, reading or generating each image once."""
-    _score([name.strip() for name in metrics.split(",") if name.strip()], **options)
+    _score(names(metrics), **options)
+
+
+def names(text: str) -> list[str | Metric]:
+    """What stands between the commas."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _need_a_side(options: dict[str, Any]) -> None:
+    if not options["fake"] and not options["real"]:
+        raise click.UsageError("give --fake, --real or both")
+
+
+def _adjusted(name: str, options: dict[str, Any], **parameters: Any) -> str | Metric:
+    """The metric with those of the parameters that were given."""
+    given = {key: value for key, value in parameters.items() if value is not None}
+    if not given:
+        return name
+    if options["preset"]:
+        flags = ", ".join(f"--{key.replace('_', '-')}" for key in given)
+        raise click.UsageError(f"--preset {options['preset']} fixes {flags}")
+    from pgmetrics.metrics.registry import METRICS
+
+    return METRICS[name](**given)
 
 
 def _score(metrics: Sequence[str | Metric], format_: str, out: str | None, **options: Any) -> None:
@@ -98,8 +219,40 @@ def _score(metrics: Sequence[str | Metric], format_: str, out: str | None, **opt
 
     if out is not None:
         check_destination(out)
+    if "cache" in options:
+        from pgmetrics.cache import Cache
+
+        place = options["cache"]
+        options["cache"] = None if place == "off" else Cache.default() if place is None else Cache(place)
+        metrics, options = own_network_for(metrics, options)
     with progress_bar() as progress:
         found = evaluate(metrics=metrics, progress=progress, **options)
     if out is not None:
         found.save(out)
     say(found.to_text(format_))
+
+
+def own_network_for(
+    metrics: Sequence[str | Metric], options: dict[str, Any]
+) -> tuple[Sequence[str | Metric], dict[str, Any]]:
+    """The metrics, reading the network of --features if one was given, and the options without it."""
+    rest = dict(options)
+    spec, resize, value_range = (rest.pop(f"features{part}") for part in ("", "_resize", "_range"))
+    if spec is None:
+        if resize is not None or value_range is not None:
+            raise click.UsageError("--features-resize and --features-range go with --features")
+        return metrics, rest
+    if rest["preset"]:
+        raise click.UsageError(f"--preset {rest['preset']} has a network of its own; leave out --features")
+    from dataclasses import replace
+
+    from pgmetrics.features import own_network
+    from pgmetrics.metrics.registry import metric
+    from pgmetrics.metrics.rows import FeatureMetric
+
+    networks = {"own": own_network(spec, resize=resize, value_range=value_range)}
+    found = [metric(one) for one in metrics]
+    return [replace(one, network="own") if isinstance(one, FeatureMetric) else one for one in found], {
+        **rest,
+        "networks": networks,
+    }

@@ -1,0 +1,50 @@
+"""The command that prepares a real side once for many evaluations."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pgmetrics.cli.options import networking, progress_bar, reading, running, say
+from pgmetrics.cli.score import names, own_network_for
+
+
+@click.command()
+@click.argument("source")
+@click.option(
+    "--metrics", required=True, metavar="NAME,…", help="Which metrics' real side, separated by commas."
+)
+@click.option(
+    "--out",
+    required=True,
+    metavar="FILE",
+    help="NAME.pgstats for every metric, or NAME.npz: mu and sigma as pytorch-fid and others read them.",
+)
+@running
+@networking
+@reading
+def stats(source: str, metrics: str, out: str, **options: Any) -> None:
+    """Prepare the real side of metrics, to be given as --real.
+
+    An evaluation refuses statistics that were made in another way than it would make them itself:
+    other weights, resizer, resolution, seed or number of images. A .npz holds the mean and
+    covariance of fid or fd alone.
+    """
+    suffix = Path(out).suffix.lower()
+    if suffix not in (".pgstats", ".npz"):
+        raise click.UsageError(f"--out {out}: statistics are written as .pgstats or .npz")
+    if options.pop("cache") is not None:
+        raise click.UsageError("--cache has no use here: the statistics are written to --out")
+    from pgmetrics.evaluation import collect
+    from pgmetrics.metrics.registry import metric
+    from pgmetrics.statistics import check_statistics_destination, save_statistics
+
+    asked, options = own_network_for(names(metrics), options)
+    chosen = [metric(one) for one in asked]
+    check_statistics_destination(out, chosen)
+    with progress_bar() as progress:
+        states, about = collect(source, chosen, progress=progress, **options)
+    save_statistics(states, out, about)
+    say(f"{out}: {', '.join(f'{name} ({len(state.seen):,} images)' for name, state in states.items())}")
