@@ -25,6 +25,7 @@ _SLAB = {"cpu": 2048}
 _DEVICE_SLAB = 8192
 _KEPT = 2**28
 _LONGEST = 1e36
+_SMALL = 2**15
 
 Made = TypeVar("Made")
 
@@ -175,9 +176,11 @@ def for_each_tile(
 
 
 def _product(like: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
-    # oneDNN's product is up to twice as fast as torch.mm, but hundreds of times slower on rows that
-    # are not contiguous. It has no public name in torch, so torch.mm stands in where it is missing.
+    # oneDNN's product is up to twice as fast as torch.mm, but takes 10 ms for the smallest, and is
+    # hundreds of times slower on rows that are not contiguous. It has no public name in torch, so
+    # torch.mm stands in where it is missing.
     linear = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
-    if like.device.type != "cpu" or linear is None or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+    small = like.numel() < _SMALL
+    if like.device.type != "cpu" or small or linear is None or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return lambda a, b: a @ b.T
     return lambda a, b: linear(a, b, None, "none", [], "")

@@ -83,7 +83,7 @@ class Memorisation(FeatureMetric):
         share = Estimate("authpct", None, float(authentic.mean()), stderr, GIVEN_REALS, "fake", *counts)
         if held_out is None:
             return [share], [
-                "memorisation without held-out reals gives authpct only; with them (--held-out) it also tests "
+                "memorisation without held-out reals gives authpct only; with --held-out it also tests "
                 "whether fakes are nearer to the training images than reals that training never saw (ct)"
             ]
         kept = self._held_out(held_out, reals)
@@ -109,7 +109,8 @@ class Memorisation(FeatureMetric):
             other = held_out.key.to_dict()[name]
             if name not in ("side", "source") and value != other:
                 raise StateError(
-                    f"real and held-out were made differently: {name} is {value} for real and {other} for held-out"
+                    f"real and held-out were made differently: {name} is {value} for real "
+                    f"and {other} for held-out"
                 )
         if held_out.width is not None and reals.width != held_out.width:
             raise StateError(f"real rows have {reals.width} features and held-out rows {held_out.width}")

@@ -78,7 +78,7 @@ class PRDC(FeatureMetric):
         found = neighbourhoods(x, y, self.k, fake_balls="recall" in self.names, device=fakes.device)
         numbers: dict[str, tuple[float, float | None, str | None]] = {
             "precision": _mean(found.real_balls > 0, GIVEN_REALS),
-            "density": _mean(found.real_balls / self.k, GIVEN_REALS),
+            "density": _mean(found.real_balls, GIVEN_REALS, self.k),
             "coverage": (float(found.covered.mean()), None, None),
         }
         if found.recalled is not None:
@@ -86,6 +86,7 @@ class PRDC(FeatureMetric):
         return [Estimate(name, None, *numbers[name], "fake", n_real, n_fake) for name in self.names], []
 
 
-def _mean(values: NDArray[np.bool_] | NDArray[np.float64], kind: str) -> tuple[float, float, str]:
-    """Mean of independent values, its standard error, and what varied."""
-    return float(values.mean()), float(np.std(values, ddof=1)) / sqrt(len(values)), kind
+def _mean(values: NDArray[np.bool_] | NDArray[np.int64], kind: str, per: int = 1) -> tuple[float, float, str]:
+    """Mean of independent values divided by `per`, its standard error, and what varied."""
+    stderr = float(np.std(values, ddof=1)) / sqrt(len(values))
+    return float(values.mean()) / per, stderr / per, kind
