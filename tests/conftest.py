@@ -15,3 +15,15 @@ def inception_weights(tmp_path_factory):
 def vgg16_weights(tmp_path_factory):
     """Path of a randomly initialised file that torchvision's VGG16 loads."""
     return random_weights.write_vgg16(tmp_path_factory.mktemp("weights") / "vgg16.pth")
+
+
+@pytest.fixture(autouse=True)
+def _no_download(monkeypatch):
+    """No test asks the network for weights, nor finds those of whoever runs it."""
+
+    def refuse(url, *args, **kwargs):
+        raise OSError("no network in tests")
+
+    monkeypatch.setattr("torch.hub.download_url_to_file", refuse)
+    for name in ("PGMETRICS_WEIGHTS", "PGMETRICS_WEIGHTS_INCEPTION", "PGMETRICS_WEIGHTS_VGG16"):
+        monkeypatch.delenv(name, raising=False)

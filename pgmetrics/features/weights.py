@@ -1,7 +1,7 @@
 """Where a network's weights are: find the file, check its digest, load it; say where to get it.
 
 Looked for in this order: the path given, the variable PGMETRICS_WEIGHTS_INCEPTION or
-PGMETRICS_WEIGHTS_VGG16 (a file), the variable PGMETRICS_WEIGHTS (a directory, as `bundle` makes), torch
+PGMETRICS_WEIGHTS_VGG16 (a file), the variable PGMETRICS_WEIGHTS (a directory, as `make_bundle` makes), torch
 hub's cache, and then the network. A score depends on every byte of the file, so one with another digest
 is refused wherever it was found.
 """
@@ -200,7 +200,7 @@ def load(file: WeightsFile, layout: Mapping[str, Tensor]) -> dict[str, Tensor]:
             state = torch.load(file.path, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever a file of arbitrary bytes makes an unpickler raise
         # Not torch's own words, which recommend to run whatever the file says.
-        asked = re.search(r"Unsupported global: GLOBAL (\S+)", str(error))
+        asked = re.search(r"GLOBAL (\S+)", str(error))
         reason = f"it asks to run {asked[1]}" if asked else type(error).__name__
         raise WeightsError(
             f"{file.path} is no plain file of tensors, as torch.save(network.state_dict(), PATH) writes "
@@ -216,7 +216,36 @@ def load(file: WeightsFile, layout: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: _plain(state[name]) for name in layout}
 
 
-def bundle(directory: str | os.PathLike[str], networks: Collection[str] = tuple(PUBLISHED)) -> list[Path]:
+def survey(network: str) -> dict[str, Any]:
+    """What is known of a network's file and whether it is here, as plain values for people.
+
+    Its `state` is "missing", "at PATH", or what is wrong with what is there; `path` is None where none is.
+
+    Raises:
+        OptionError: there is no such network.
+    """
+    wanted = published(network)
+    path = None
+    try:
+        path = locate(network)
+        state = "missing" if path is None else f"at {find(network, path).path}"
+    except WeightsError as error:
+        state = str(error)
+    return {
+        "network": network,
+        "state": state,
+        "path": None if path is None else str(path),
+        "used_by": wanted.used_by,
+        "file": " or ".join(wanted.names),
+        "bytes": wanted.size,
+        "sha256": wanted.sha256,
+        "urls": list(wanted.urls),
+    }
+
+
+def make_bundle(
+    directory: str | os.PathLike[str], networks: Collection[str] = tuple(PUBLISHED)
+) -> list[Path]:
     """Make a directory of weights files for a machine without a network, which PGMETRICS_WEIGHTS names.
 
     Files that are there already, with the right digest, are left; what is found or downloaded is
@@ -233,18 +262,12 @@ def bundle(directory: str | os.PathLike[str], networks: Collection[str] = tuple(
         WeightsError: some file cannot be had; the others are there nevertheless.
     """
     place = Path(directory)
-    try:
-        place.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise WeightsError(f"cannot make the directory {place}: {error.strerror}") from error
     paths, refused = [], []
     for network in networks:
         try:
             paths.append(_put(published(network), place))
         except WeightsError as error:
             refused.append(str(error))
-    _write(place / "SHA256SUMS", "".join(f"{_sha256(path, '')}  {path.name}\n" for path in paths))
-    _write(place / "README.txt", _README)
     if refused:
         raise WeightsError(f"{place} lacks {len(refused)} of {len(networks)} files: " + "; ".join(refused))
     return paths
@@ -259,11 +282,18 @@ _README = f"""Weights for pgmetrics, to be used without a network:
 
 
 def _put(wanted: Published, place: Path) -> Path:
+    """The file in the bundle, with the lines about it."""
     target = place / wanted.names[0]
-    if target.is_file() and _sha256(target, wanted.network) == wanted.sha256:
-        return target
-    source = find(wanted.network).path
-    _write(target, source)
+    if not target.is_file() or _sha256(target, wanted.network) != wanted.sha256:
+        source = find(wanted.network).path
+        try:
+            place.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise WeightsError(f"cannot make the directory {place}: {error.strerror}") from error
+        _write(target, source)
+    here = [published for published in PUBLISHED.values() if (place / published.names[0]).is_file()]
+    _write(place / "SHA256SUMS", "".join(f"{one.sha256}  {one.names[0]}\n" for one in here))
+    _write(place / "README.txt", _README)
     return target
 
 
