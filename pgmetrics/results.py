@@ -357,6 +357,8 @@ _STYLES = {
     "fid": _Style("FID", 1.0, ".2f"),
     "fid-bias": _Style("FID bias", 1.0, ".2f"),
     "fid-infinity": _Style("FID∞", 1.0, ".2f"),
+    "fd": _Style("FD", 1.0, ".4g"),
+    "fd-bias": _Style("FD bias", 1.0, ".4g"),
     "is": _Style("IS", 1.0, ".2f"),
     "kid": _Style("KID ×10³", 1000.0, ".3f"),
     "precision": _Style("Precision", 1.0, ".4f"),

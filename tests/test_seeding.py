@@ -41,6 +41,7 @@ def test_streams_are_never_renumbered():
         "LATENTS": 1, "LABELS": 2, "PATCHES": 3, "DIRECTIONS": 4, "ORDER": 5, "SLICES": 6, "MIRROR": 7,
         "SYNTHETIC": 8, "INITIALIZATION": 9, "TRAINING_LATENTS": 10, "TRAINING_LABELS": 11,
         "TRAINING_ORDER": 12, "TRAINING_MIRROR": 13, "GRADIENT_PENALTY": 14,
+        "SPLITS": 15, "SUBSETS": 16, "EXTRAPOLATION": 17, "CELLS": 18,
     }  # fmt: skip
 
 

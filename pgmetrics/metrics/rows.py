@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -79,10 +80,8 @@ class FeatureRowsState(State):
             raise StateError(
                 f"{rows.dtype} {list(rows.shape)} were stored for {len(indices)} rows of float32"
             )
-        cuts = np.searchsorted(indices, starts)
-        self._rows = {
-            start: rows[a:b] for start, a, b in zip(starts, cuts, [*cuts[1:], len(indices)], strict=True)
-        }
+        cuts = [*np.searchsorted(indices, starts), len(indices)]
+        self._rows = {start: rows[a:b] for start, (a, b) in zip(starts, pairwise(cuts), strict=True)}
         self.seen = seen
 
 

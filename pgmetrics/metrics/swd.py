@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from math import sqrt
 from typing import Any, ClassVar
 
@@ -241,7 +242,7 @@ class SlicedWassersteinState(State):
         num = self.key.parameters["patches_per_image"]
         indices = np.fromiter(seen, np.int64)
         starts = arrays["starts"].tolist()
-        cuts = np.searchsorted(indices, starts)
+        cuts = [*np.searchsorted(indices, starts).tolist(), len(indices)]
         for height in self.heights:
             descriptors, moments = arrays[f"descriptors_{height}"], arrays[f"moments_{height}"]
             if descriptors.shape != (len(indices) * num, COMPONENTS) or len(moments) != len(indices):
@@ -249,7 +250,7 @@ class SlicedWassersteinState(State):
                     f"level {height} holds {len(descriptors)} descriptors and {len(moments)} moments; "
                     f"{len(indices)} images have {len(indices) * num} descriptors"
                 )
-            for start, a, b in zip(starts, cuts, [*cuts[1:], len(indices)], strict=True):
+            for start, (a, b) in zip(starts, pairwise(cuts), strict=True):
                 self._levels[height].descriptors[start] = descriptors[a * num : b * num]
                 self._levels[height].moments[start] = np.array(moments[a:b])
         self.seen = seen

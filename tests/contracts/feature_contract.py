@@ -204,6 +204,10 @@ class FeatureContract:
         back.update(FeatureBlock(self.num, features(1, 2 * self.num, self.width)[slice(*rest)]))
         assert self.values(back) == self.values(self.state([*self.cuts(), rest]))
 
+    def test_an_empty_state_survives_the_disk_too(self, tmp_path):
+        save_state(self.state(()), tmp_path / "s")
+        assert len(load_state(tmp_path / "s", self.state(())).seen) == 0
+
     def test_a_stored_state_made_differently_is_refused_with_both_values(self, tmp_path):
         save_state(self.state([(0, 8)]), tmp_path / "s")
         with pytest.raises(StateError, match="seed is 0, 3 was asked for"):
