@@ -15,7 +15,7 @@ from pgmetrics import seeding
 from pgmetrics.errors import OptionError, SampleError, StateError
 from pgmetrics.functional.memorisation import Cells, rank_z_score
 from pgmetrics.functional.neighbours import nearest, squared_radii
-from pgmetrics.metrics.base import Estimate, State
+from pgmetrics.metrics.base import Estimate, Side, State
 from pgmetrics.metrics.rows import FeatureMetric, FeatureRowsState
 from pgmetrics.seeding import Stream
 
@@ -58,6 +58,13 @@ class Memorisation(FeatureMetric):
         if self.least_in_cell < 2:
             raise OptionError(f"memorisation needs least_in_cell of at least 2, not {self.least_in_cell}")
 
+    def usable(self, available: int, side: Side) -> int:
+        if side == "held-out" and available < self.least_in_cell:
+            raise SampleError(
+                f"ct needs at least {self.least_in_cell} held-out images; there are {available}"
+            )
+        return super().usable(available, side)
+
     def compute(
         self, *, real: State | None, fake: State | None, held_out: State | None = None
     ) -> tuple[list[Estimate], list[str]]:
@@ -88,17 +95,16 @@ class Memorisation(FeatureMetric):
             ]
         kept = self._held_out(held_out, reals)
         kept_distances, _ = nearest(_rows(kept), training, device=device)
-        draws = seeding.generator(reals.key.seed, Stream.CELLS).random(self.cells)
         if len(reals.seen) < self.cells:
-            raise SampleError(
-                f"{self.cells} cells need as many training images; there are {len(reals.seen)}. "
-                "cells=1 tests all at once"
-            )
-        cells = Cells(training, draws)
-        value, deviation, notes = self._ct(
-            distances, cells.of(_rows(fakes)), kept_distances, cells.of(_rows(kept))
-        )
-        return [share, Estimate("ct", None, value, deviation, NULL, "fake", *counts)], notes
+            return [share], [
+                f"ct is left out: {self.cells} cells need as many training images; there are "
+                f"{len(reals.seen)} (cells=1 tests all at once)"
+            ]
+        cells = Cells(training, seeding.generator(reals.key.seed, Stream.CELLS).random(self.cells))
+        found, notes = self._ct(distances, cells.of(_rows(fakes)), kept_distances, cells.of(_rows(kept)))
+        if found is None:
+            return [share], notes
+        return [share, Estimate("ct", None, *found, NULL, "fake", *counts)], notes
 
     def _held_out(self, held_out: State, reals: FeatureRowsState) -> FeatureRowsState:
         if not isinstance(held_out, FeatureRowsState) or held_out.key.side != "held-out":
@@ -126,8 +132,12 @@ class Memorisation(FeatureMetric):
         fake_cells: NDArray[np.int64],
         kept: NDArray[np.float64],
         kept_cells: NDArray[np.int64],
-    ) -> tuple[float, float, list[str]]:
-        """The weighted mean of the cells' z-scores, its deviation if nothing is copied, and notes."""
+    ) -> tuple[tuple[float, float] | None, list[str]]:
+        """The weighted mean of the cells' z-scores and its deviation if nothing is copied; and notes.
+
+        None where every cell has too few images: which cell an image falls into is known only when all
+        images are, and the numbers beside this one shall not be lost for it.
+        """
         scores, weights = [], []
         for cell in range(self.cells):
             ours, theirs = fakes[fake_cells == cell], kept[kept_cells == cell]
@@ -135,10 +145,10 @@ class Memorisation(FeatureMetric):
                 scores.append(rank_z_score(ours, theirs))
                 weights.append(len(theirs))
         if not scores:
-            raise SampleError(
-                f"none of {self.cells} cells holds {self.least_in_cell} held-out images and as many fakes; "
-                "fewer cells hold more (cells=1 tests all at once)"
-            )
+            return None, [
+                f"ct is left out: none of {self.cells} cells holds {self.least_in_cell} held-out images and "
+                "as many fakes; fewer cells hold more (cells=1 tests all at once)"
+            ]
         share = np.array(weights) / sum(weights)
         notes = []
         if len(scores) < self.cells:
@@ -147,7 +157,7 @@ class Memorisation(FeatureMetric):
                 f"{self.least_in_cell} held-out images or fakes; the others hold "
                 f"{sum(weights):,} of {len(kept):,} held-out images"
             )
-        return float(share @ np.array(scores)), float(np.linalg.norm(share)), notes
+        return (float(share @ np.array(scores)), float(np.linalg.norm(share))), notes
 
 
 def _rows(state: FeatureRowsState) -> list[Tensor]:

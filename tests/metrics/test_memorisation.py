@@ -155,10 +155,8 @@ def test_held_out_images_must_be_enough_and_made_alike():
     real, fake = normal(1, 50), normal(2, 60)
     with pytest.raises(SampleError, match="at least 20 held-out images; there are 19"):
         scores(real, fake, normal(3, 19))
-    with pytest.raises(SampleError, match=r"none of 10 cells .*\(cells=1 tests"):
-        scores(real, fake, normal(3, 22))
-    with pytest.raises(SampleError, match="10 cells need as many training images; there are 9"):
-        scores(real[:9], fake, normal(3, 30))
+    with pytest.raises(SampleError, match="at least 20 held-out images; there are 19"):
+        Memorisation().usable(19, "held-out")
     sides = {"real": state("real", real), "fake": state("fake", fake)}
     with pytest.raises(StateError, match="not fake rows"):
         Memorisation().compute(**sides, held_out=sides["fake"])
@@ -170,6 +168,21 @@ def test_held_out_images_must_be_enough_and_made_alike():
         )
     with pytest.raises(StateError, match="real rows have 8 features and held-out rows 5"):
         Memorisation().compute(**sides, held_out=state("held-out", normal(1, 30, 5)))
+
+
+@pytest.mark.parametrize(
+    ("training", "held_out", "fact"),
+    [
+        (50, 22, "none of 10 cells holds 20 held-out images"),
+        (9, 30, "10 cells need as many training images; there are 9"),
+    ],
+)
+def test_cells_too_small_leave_ct_out_and_nothing_else(training, held_out, fact):
+    sides = {"real": state("real", normal(1, training)), "fake": state("fake", normal(2, 60))}
+    estimates, notes = Memorisation().compute(**sides, held_out=state("held-out", normal(3, held_out)))
+    assert [estimate.metric for estimate in estimates] == ["authpct"]
+    assert fact in notes[0]
+    assert "cells=1" in notes[0]
 
 
 @pytest.mark.parametrize(
