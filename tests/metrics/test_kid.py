@@ -100,6 +100,13 @@ def test_keyed_subsets_hold_no_image_twice_and_follow_seed_number_and_side():
     assert np.bincount(seen, minlength=50).min() > 15
 
 
+def test_the_states_seed_draws_the_subsets():
+    metric = KernelInceptionDistance(subsets=3, subset_size=40)
+    assert score(metric, sides(90, 80)[2]).value != score(metric, sides(90, 80, seed=7)[2]).value
+    everything = KernelInceptionDistance()
+    assert score(everything, sides(90, 80)[2]).value == score(everything, sides(90, 80, seed=7)[2]).value
+
+
 def test_all_pairs_have_a_standard_error_over_images_and_subsets_agree_with_them():
     _, _, states = sides(400, 400)
     full = score(KernelInceptionDistance(), states)
@@ -118,6 +125,9 @@ def test_a_value_below_zero_is_given_as_it_is():
         states.append(state)
     # A set against itself: the pairs of an image with itself are in one sum only.
     assert score(metric, states).value < 0
+    # Nor is a mean over subsets clipped: of whole sets, it is the same number.
+    subsets = KernelInceptionDistance(subsets=2, subset_size=60)
+    assert score(subsets, states).value == pytest.approx(score(metric, states).value)
 
 
 def test_the_kernels_parameters_are_used():
