@@ -208,31 +208,55 @@ def _sum_within(rows: _Rows) -> float:
     return total
 
 
-def _tile_sums(a: _Rows, b: _Rows, same: bool, shift: float) -> tuple[Vector, Vector, float]:
+class _Sums:
+    """Row and column sums of tiles, in memory that is there before the tiles are.
+
+    Small arrays made between large ones would stay, and keep the room of the large ones from being
+    used again: gigabytes for thousands of tiles.
+    """
+
+    def __init__(self, tiles: Sequence[tuple[slice, slice]]) -> None:
+        most = max(max(a.stop - a.start, b.stop - b.start) for a, b in tiles)
+        self._sums = torch.empty(len(tiles), 2, most, dtype=torch.float64)
+
+    def put(self, tile: int, values: Tensor) -> None:
+        self._sums[tile, 0, : values.shape[0]] = values.sum(1)
+        self._sums[tile, 1, : values.shape[1]] = values.sum(0)
+
+    def get(self, tile: int, a: slice, b: slice) -> tuple[Vector, Vector]:
+        sums = self._sums[tile].numpy()
+        return sums[0, : a.stop - a.start], sums[1, : b.stop - b.start]
+
+
+def _tile_sums(a: _Rows, b: _Rows, same: bool, shift: float, sums: _Sums, tile: int) -> float:
+    """Put the tile's sums where they belong; the sum of its squares."""
     values = _kernel_values(a, b)
     values -= shift
     if same:
         values.fill_diagonal_(0)
+    sums.put(tile, values)
     flat = values.reshape(-1)
-    return values.sum(1).cpu().numpy(), values.sum(0).cpu().numpy(), float(torch.dot(flat, flat))
+    return float(torch.dot(flat, flat))
 
 
 def _within(side: _SideRows) -> _Pairs:
     slabs, n = side.cuts(), len(side.rows)
     shift = _typical(side, side)
-    tiles = [(i, j) for i in range(len(slabs)) for j in range(i, len(slabs))]
+    tiles = [(a, b) for i, a in enumerate(slabs) for b in slabs[i:]]
+    sums = _Sums(tiles)
 
-    def sums(i: int, j: int) -> tuple[Vector, Vector, float]:
-        return _tile_sums(side.rows_at(slabs[i]), side.rows_at(slabs[j]), i == j, shift)
+    def squares_of(tile: int) -> float:
+        a, b = tiles[tile]
+        return _tile_sums(side.rows_at(a), side.rows_at(b), a == b, shift, sums, tile)
 
     totals, squares = np.zeros(n), 0.0
-    for (i, j), (rows, columns, square) in zip(
-        tiles, for_each_tile(sums, tiles, side.rows.device), strict=True
-    ):
-        totals[slabs[i]] += rows
-        if i != j:
-            totals[slabs[j]] += columns
-        squares += square if i == j else 2 * square
+    found = for_each_tile(squares_of, [(tile,) for tile in range(len(tiles))], side.rows.device)
+    for tile, (a, b) in enumerate(tiles):
+        rows, columns = sums.get(tile, a, b)
+        totals[a] += rows
+        if a != b:
+            totals[b] += columns
+        squares += found[tile] if a == b else 2 * found[tile]
     means = totals / (n - 1)
     squares -= n * (n - 1) * float(means.mean()) ** 2
     return _Pairs(means + shift, means + shift, squares)
@@ -242,15 +266,18 @@ def _between(x: _SideRows, y: _SideRows) -> _Pairs:
     n, m = len(x.rows), len(y.rows)
     shift = _typical(x, y)
     tiles = [(a, b) for a in x.cuts() for b in y.cuts()]
+    sums = _Sums(tiles)
 
-    def sums(a: slice, b: slice) -> tuple[Vector, Vector, float]:
-        return _tile_sums(x.rows_at(a), y.rows_at(b), False, shift)
+    def squares_of(tile: int) -> float:
+        a, b = tiles[tile]
+        return _tile_sums(x.rows_at(a), y.rows_at(b), False, shift, sums, tile)
 
-    by_row, by_column, squares = np.zeros(n), np.zeros(m), 0.0
-    for (a, b), (rows, columns, square) in zip(tiles, for_each_tile(sums, tiles, x.rows.device), strict=True):
+    by_row, by_column = np.zeros(n), np.zeros(m)
+    squares = sum(for_each_tile(squares_of, [(tile,) for tile in range(len(tiles))], x.rows.device))
+    for tile, (a, b) in enumerate(tiles):
+        rows, columns = sums.get(tile, a, b)
         by_row[a] += rows
         by_column[b] += columns
-        squares += square
     squares -= n * m * float(by_row.mean() / m) ** 2
     return _Pairs(by_row / m + shift, by_column / n + shift, squares)
 

@@ -138,14 +138,13 @@ def test_equal_values_say_nothing():
 
 
 def test_cells_are_those_of_lloyds_fixed_point_and_any_cut_gives_the_same():
-    rows = torch.from_numpy(np.concatenate([normal(i, 50 + 20 * i, 5) + 4 * i for i in range(3)])).float()
+    rows = torch.from_numpy(np.concatenate([normal(i, 50 + 20 * i, 5) + 1.2 * i for i in range(3)])).float()
     draws = np.array([0.1, 0.5, 0.9])
     cells = Cells([rows], draws)
     of = cells.of([rows])
     centres = np.stack([rows.double().numpy()[of == cell].mean(axis=0) for cell in range(3)])
     nearest = ((rows.double().numpy()[:, None] - centres) ** 2).sum(axis=2).argmin(axis=1)
     np.testing.assert_array_equal(of, nearest)
-    assert sorted(np.bincount(of)) == pytest.approx([50, 70, 90], abs=3)
     np.testing.assert_array_equal(Cells(list(rows.split(7)), draws).of(list(rows.split(11))), of)
     # More cells than distinct rows: some stay empty.
     assert len(set(Cells([torch.ones(9, 2)], np.linspace(0.1, 0.9, 4)).of([torch.ones(3, 2)]).tolist())) == 1
