@@ -85,8 +85,8 @@ class _SubsetsUpTo(KernelInceptionDistance):
 
 
 def _inception(resizer: str, values: str = "(x-128)/128") -> Mapping[str, Mapping[str, Any]]:
-    # The fast form meets the bounds that are tested, see docs/protocols.md.
-    return {"inception": {"resizer": resizer, "values": values, "form": "fast"}}
+    # Plain, for the fast form's rounding moves a KID near 0 by more than 1e-5 of it.
+    return {"inception": {"resizer": resizer, "values": values, "form": "plain"}}
 
 
 _FID = FrechetInceptionDistance(num_images=_ALL, ddof=1)
