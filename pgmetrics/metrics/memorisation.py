@@ -20,7 +20,7 @@ from pgmetrics.metrics.rows import FeatureMetric, FeatureRowsState
 from pgmetrics.seeding import Stream
 
 GIVEN_REALS = "fakes given the reals"
-NULL = "no copying (sd)"
+NULL = "generators that copy nothing (sd)"
 
 
 @dataclass(frozen=True)

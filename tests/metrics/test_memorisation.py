@@ -83,7 +83,7 @@ def test_fresh_images_score_a_half_and_within_the_deviation_given():
         assert 0.7 < values.std() < 1.3  # 9 % is one deviation
     assert runs[0][0]["ct"].stderr == 1
     assert 0.5 < runs[1][0]["ct"].stderr < 0.8
-    assert runs[0][0]["ct"].stderr_kind == "no copying (sd)"
+    assert runs[0][0]["ct"].stderr_kind == "generators that copy nothing (sd)"
     assert np.mean([found["authpct"].value for found, _ in runs]) == pytest.approx(0.5, abs=0.05)
 
 
