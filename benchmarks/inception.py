@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -133,11 +134,17 @@ def forward(
 @main.command()
 @number(64)
 @click.option("--side", type=click.IntRange(min=16), default=64, show_default=True)
+@click.option("--peer", "peers", multiple=True, help="none, or one by name; repeat for more.  [default: all]")
 @WEIGHTS
 @TURNS
 @OUT
-def fid(num_images: int, side: int, weights: Path | None, turns: int, out: Path | None) -> None:
+def fid(
+    num_images: int, side: int, peers: tuple[str, ...], weights: Path | None, turns: int, out: Path | None
+) -> None:
     """FID of two directories of PNGs with 2 workers: us, the bare network, and the peers."""
+    unknown = set(peers) - {*PEERS, "none"}
+    if unknown:
+        raise click.UsageError(f"no peer is called {', '.join(unknown)}; there are {', '.join(PEERS)}")
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
         file = weights or write_inception(place / "weights.pth")
@@ -153,9 +160,12 @@ def fid(num_images: int, side: int, weights: Path | None, turns: int, out: Path 
         runs: dict[str, Callable[[], object]] = {
             "bare network": bare(network(file), 2 * num_images, "cpu"),
             "pgmetrics": lambda: ours(folders, file),
+            "pgmetrics, without its error": lambda: ours(folders, file, groups=1),
         }
-        resizers = {"pgmetrics": "tf1-bilinear"}
+        resizers = {"pgmetrics": "tf1-bilinear", "pgmetrics, without its error": "tf1-bilinear"}
         for peer, (run, resizer) in PEERS.items():
+            if peers and peer not in peers:
+                continue
             try:
                 run([folders[0], folders[0]], file)
             except ImportError:
@@ -181,12 +191,13 @@ def fid(num_images: int, side: int, weights: Path | None, turns: int, out: Path 
     _tell(lines + rows, out)
 
 
-def ours(folders: list[Path], file: Path, resizer: str = "tf1-bilinear") -> float:
-    """FID by `pgmetrics.evaluate`."""
+def ours(folders: list[Path], file: Path, resizer: str = "tf1-bilinear", groups: int = 10) -> float:
+    """FID by `pgmetrics.evaluate`, with the error that so many groups of images tell."""
     values = "2x/255-1" if resizer == "torch-bilinear" else "(x-128)/128"
     extractor = Inception(file, allow_unverified=True, resizer=resizer, values=values)
+    metric = pgmetrics.FrechetInceptionDistance(groups=groups)
     found = pgmetrics.evaluate(
-        str(folders[0]), str(folders[1]), ["fid"], networks={"inception": extractor}, workers=2
+        str(folders[0]), str(folders[1]), [metric], networks={"inception": extractor}, workers=2
     )
     return float(next(row["value"] for row in found.rows if row["metric"] == "fid"))
 
@@ -243,8 +254,10 @@ def clean_fid(folders: list[Path], file: Path) -> float:
     return float(value)
 
 
-def torchmetrics(folders: list[Path], file: Path) -> float:
-    """FID by torchmetrics, images decoded here in batches."""
+def torchmetrics(
+    folders: list[Path], file: Path, layout: torch.memory_format = torch.contiguous_format
+) -> float:
+    """FID by torchmetrics, images decoded here in batches and laid out as torchvision's transforms do."""
     from torchmetrics.image import FrechetInceptionDistance
 
     metric = FrechetInceptionDistance(feature_extractor_weights_path=str(file))
@@ -252,13 +265,18 @@ def torchmetrics(folders: list[Path], file: Path) -> float:
         paths = sorted(folder.iterdir())
         for start in range(0, len(paths), 32):
             batch = np.stack([np.asarray(Image.open(path)) for path in paths[start : start + 32]])
-            metric.update(torch.from_numpy(batch).permute(0, 3, 1, 2), real=real)
+            pixels = torch.from_numpy(batch).permute(0, 3, 1, 2)
+            metric.update(pixels.contiguous(memory_format=layout), real=real)
     return float(metric.compute())
 
 
 PEERS: dict[str, tuple[Callable[[list[Path], Path], float], str]] = {
     "torch-fidelity": (torch_fidelity, "tf1-bilinear"),
     "torchmetrics": (torchmetrics, "torch-bilinear-antialias"),
+    "torchmetrics, fed channels-last": (
+        partial(torchmetrics, layout=torch.channels_last),
+        "torch-bilinear-antialias",
+    ),
     "pytorch-fid": (pytorch_fid, "torch-bilinear"),
     "clean-fid": (clean_fid, "pil-bicubic"),
 }

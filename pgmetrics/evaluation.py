@@ -97,7 +97,7 @@ def evaluate(
         weights: file of each network's weights by its name, or of Inception's alone; looked for where
             `pgmetrics weights` says if left out.
         allow_unverified_weights: take weights whose SHA-256 is not the published one.
-        form: of Inception's arithmetic: "fast" (the default), "plain" or "compiled"; scores agree to 1e-5.
+        form: of Inception: "fast" (the default), "plain" or "compiled"; they differ in rounding.
         precision: "float32" (the default) or "bfloat16", which moves the score.
         networks: extractors to use in place of those that the names stand for; "own" is one's own.
         cache: directory in which real sides are kept between runs, or None.
@@ -124,6 +124,10 @@ def evaluate(
     given = open_statistics(real)
     specs: dict[Side, object | None] = {"real": None if given else real, "fake": fake, "held-out": held_out}
     sides = {side: open_source(images, **how_to_read) for side, images in specs.items() if images is not None}
+    if mirror and given:
+        raise OptionError(
+            f"mirror flips real images, and {given.name} holds statistics: give --mirror where they are made"
+        )
     if mirror and "real" in sides:
         sides["real"] = Mirrored(sides["real"], seed)
     size = _common_size(sides)
@@ -134,7 +138,7 @@ def evaluate(
     storage = Storage(max(0, max_memory - WORKING_MEMORY))
     kept = Cache(cache) if isinstance(cache, (str, os.PathLike)) else cache
     listing = compat is not None and compat.order == "listing"
-    planner = Planner(sides, given, size, seed, storage, extractors, kept, listing)
+    planner = Planner(sides, given, size, seed, storage, extractors, kept, num_images, listing)
     jobs, notes = planner.plan(chosen, floor)
     for side, source in sides.items():
         order = np.arange(len(source)) if listing else sequence(source, seed)
@@ -383,6 +387,8 @@ def _open_networks(
             opened[name] = open_network(
                 name, weights=files.get(name), allow_unverified=allow_unverified, **settings
             )
+    if asked and not any(name in opened and name not in given for name in needed):
+        raise OptionError(f"{' and '.join(asked)} belong to Inception, which the metrics do not use")
     check_layers(chosen, opened)
     return opened
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pgmetrics import loading
 from pgmetrics.blocks import Block, FeatureBlock, block_length
 from pgmetrics.cache import Cache
-from pgmetrics.errors import OptionError, PgmetricsError, SampleError
+from pgmetrics.errors import OptionError, PgmetricsError, SampleError, StateError
 from pgmetrics.features.base import FeatureExtractor
 from pgmetrics.metrics.base import Estimate, Metric, Side, State, Tap
 from pgmetrics.metrics.memorisation import Memorisation
@@ -100,6 +100,7 @@ class Planner:
         size: height and width of all images.
         networks: by name, those that the metrics tap.
         cache: of real sides.
+        num_images: that were asked for of each side, or None.
         in_listing_order: whether images are taken as they are listed, which decides what a state
             remembers and so belongs to its key.
     """
@@ -111,6 +112,7 @@ class Planner:
     storage: Storage
     networks: Mapping[str, FeatureExtractor]
     cache: Cache | None = None
+    num_images: int | None = None
     in_listing_order: bool = False
     consumers: dict[str, Consumer] = field(default_factory=dict)
 
@@ -201,8 +203,20 @@ class Planner:
         if name not in self.consumers:
             fresh = self.new_state(one, "real", self.given.source(name))
             state = self.given.fill(name, fresh, one.name)
+            self._check_count(one, len(state.seen))
             self.consumers[name] = Consumer("real", name, state, one.tap, 0, len(state.seen), ready=True)
         return self.consumers[name]
+
+    def _check_count(self, one: Metric, held: int) -> None:
+        """Refuse statistics of another number of images than was asked for; an npz does not say."""
+        if self.num_images is None or not held:
+            return
+        wanted = one.usable(self.num_images, "real")
+        if held != wanted:
+            raise StateError(
+                f"{self.given.name if self.given else ''} holds {held:,} images for {one.name}; "
+                f"num_images={self.num_images} takes {wanted:,}"
+            )
 
     def _consumer(
         self, one: Metric, reads: Side, count: int, first: int = 0, plays: Side | None = None

@@ -135,6 +135,12 @@ def test_weights_for_a_network_that_no_metric_uses_are_refused(tmp_path):
         pgmetrics.evaluate(*sides(), [SWD], weights=tmp_path / "w.pth")
 
 
+@pytest.mark.parametrize("metrics", [[SWD], ["kid"]])
+def test_a_form_or_precision_of_no_network_of_ours_is_refused(metrics):
+    with pytest.raises(OptionError, match="precision belong to Inception, which the metrics do not use"):
+        score(*sides(), metrics, precision="bfloat16")
+
+
 def test_held_out_images_are_for_memorisation():
     real, fake = sides(80, 60)
     held_out = Counting(50, seed=3)
@@ -186,6 +192,16 @@ def test_statistics_of_another_size_are_refused(tmp_path):
     save_statistics(*_collected(Counting(50, side=64), ["fid"], ToyNetwork(), tmp_path / "r.pgstats"))
     with pytest.raises(StateError, match="height is 64, 32 was asked for"):
         score(tmp_path / "r.pgstats", Counting(50), ["fid"])
+
+
+def test_statistics_of_another_number_of_images_or_mirrored_afterwards_are_refused(tmp_path):
+    save_statistics(*_collected(Counting(60), ["kid", "ms-ssim"], ToyNetwork(), tmp_path / "r.pgstats"))
+    fake = Counting(90, seed=1)
+    with pytest.raises(StateError, match="holds 60 images for kid; num_images=50 takes 50"):
+        score(tmp_path / "r.pgstats", fake, ["kid"], num_images=50)
+    assert score(tmp_path / "r.pgstats", fake, ["kid", "ms-ssim"], num_images=60).rows
+    with pytest.raises(OptionError, match=r"mirror flips real images, and .* holds statistics"):
+        score(tmp_path / "r.pgstats", fake, ["kid"], mirror=True)
 
 
 def test_swd_from_statistics_takes_their_number_of_fakes(tmp_path):

@@ -140,7 +140,7 @@ def networking(command: Command) -> Command:
             click.option(
                 "--form",
                 type=click.Choice(["fast", "plain", "compiled"]),
-                help="Of Inception's arithmetic; scores agree to 1e-5.  [default: fast]",
+                help="Of Inception's arithmetic; they differ in rounding.  [default: fast]",
             ),
             click.option(
                 "--precision",

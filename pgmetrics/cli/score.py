@@ -250,8 +250,10 @@ def own_network_for(
     from pgmetrics.metrics.registry import metric
     from pgmetrics.metrics.rows import FeatureMetric
 
-    networks = {"own": own_network(spec, resize=resize, value_range=value_range)}
     found = [metric(one) for one in metrics]
+    if not any(isinstance(one, FeatureMetric) for one in found):
+        raise click.UsageError("--features is given, and no metric reads features")
+    networks = {"own": own_network(spec, resize=resize, value_range=value_range)}
     return [replace(one, network="own") if isinstance(one, FeatureMetric) else one for one in found], {
         **rest,
         "networks": networks,

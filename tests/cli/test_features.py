@@ -123,6 +123,7 @@ def test_options_of_the_commands_reach_the_metrics(run, folders):
         (["fid", "--features-resize", "none"], "go with --features"),
         (["fid", "--features", "x.pt", "--preset", "clean-fid"], "leave out --features"),
         (["fid", "--weights", "vgg16=a", "--weights", "vgg16=b"], "weights for vgg16 are given twice"),
+        (["evaluate", "--metrics", "swd", "--features", "x.pt"], "no metric reads features"),
         (["fd", "--features-range", "1"], "is not LOW,HIGH"),
     ],
 )
