@@ -199,7 +199,10 @@ def test_statistics_of_another_number_of_images_or_mirrored_afterwards_are_refus
     fake = Counting(90, seed=1)
     with pytest.raises(StateError, match="holds 60 images for kid; num_images=50 takes 50"):
         score(tmp_path / "r.pgstats", fake, ["kid"], num_images=50)
+    # What is remembered of an image does not depend on how many are taken.
     assert score(tmp_path / "r.pgstats", fake, ["kid", "ms-ssim"], num_images=60).rows
+    save_statistics(*_collected(Counting(90), [SWD], ToyNetwork(), tmp_path / "s.pgstats", num_images=60))
+    assert pgmetrics.evaluate(tmp_path / "s.pgstats", fake, [SWD]).rows[0]["n_fake"] == 60
     with pytest.raises(OptionError, match=r"mirror flips real images, and .* holds statistics"):
         score(tmp_path / "r.pgstats", fake, ["kid"], mirror=True)
 

@@ -238,7 +238,13 @@ class Metric(ABC):
 
     def _key(self, side: Side, resolution: tuple[int, int], seed: int, source: str) -> StateKey:
         self.check_resolution(*resolution)
-        parameters = asdict(self)  # type: ignore[call-overload]
+        # How many images are taken does not decide what is remembered of each.
+        budgets = ("num_images", "num_pairs")
+        parameters = {
+            name: value
+            for name, value in asdict(self).items()  # type: ignore[call-overload]
+            if name not in budgets
+        }
         return StateKey(self.name, parameters, side, seed, *resolution, source)
 
 

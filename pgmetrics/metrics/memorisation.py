@@ -29,7 +29,7 @@ class Memorisation(FeatureMetric):
 
     authpct: the share of the fakes, 0 to 1, that are farther from their nearest training image
     than that image is from the nearest of the other training images. A generator that copies has 0;
-    the training distribution itself about 1/2. Named as its authors name it, who print percent.
+    give held-out reals as fakes to see what is attainable. Named as its authors name it, who print percent.
     Its standard error holds the training images fixed.
 
     ct: whether fakes are nearer to the training images than held-out reals are. In each cell of
