@@ -90,7 +90,7 @@ def test_the_protocol_of_a_row_names_the_network_and_the_provenance_tells_all():
 
 
 def test_features_that_are_not_finite_name_the_first_image():
-    real, fake = sides(40, 40)
+    real, fake = Counting(40), Counting(40, seed=1, order_key="a listing, taken in another order")
     fake.pixels[:, 0, 0, 0] = 1
     fake.pixels[17, 0, 0, 0] = 0
     real.pixels[:, 0, 0, 0] = 1
@@ -294,6 +294,15 @@ class TestCache:
         import re
 
         assert re.search(reason, caplog.text)
+
+    def test_images_in_listing_order_are_another_entry(self, tmp_path):
+        # A preset takes the first images of the listing, not of the permutation.
+        real, fake = Counting(90, order_key="a listing"), Counting(80, seed=1)
+        score(real, fake, ["fid"], cache=tmp_path, num_images=60)
+        first = set(np.flatnonzero(real.reads))
+        real.reads[:] = 0
+        score(real, fake, ["fid"], cache=tmp_path, num_images=60, preset="pytorch-fid")
+        assert set(np.flatnonzero(real.reads)) == set(range(60)) != first
 
     def test_a_damaged_entry_is_made_anew(self, tmp_path, caplog):
         real, fake = sides()
