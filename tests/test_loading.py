@@ -290,7 +290,9 @@ def is_running(pid):
 @pytest.mark.parametrize("group", [True, False])
 def test_ctrl_c_ends_everything_at_once(tmp_path, group):
     # A terminal sends it to the whole group; a supervisor to the parent alone.
-    process = run_source(tmp_path, SLEEPY, SLEEPY_MAIN, start_new_session=True)
+    # What a background job of a shell inherits is to ignore it.
+    heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    process = run_source(tmp_path, SLEEPY, heed + SLEEPY_MAIN, start_new_session=True)
     pids = wait_for_workers(tmp_path / "log", 2)
     before = time.monotonic()
     (os.killpg if group else os.kill)(process.pid, signal.SIGINT)
