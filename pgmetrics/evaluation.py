@@ -130,6 +130,8 @@ def evaluate(
         )
     if mirror and "real" in sides:
         sides["real"] = Mirrored(sides["real"], seed)
+    if given and not sides:
+        raise OptionError(f"{given.name} holds statistics of real images; give generated ones to compare")
     size = _common_size(sides)
     _check_sides(chosen, sides, size, num_images)
     arithmetic = {"form": form, "precision": precision}

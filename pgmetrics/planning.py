@@ -26,6 +26,8 @@ from pgmetrics.storage import Storage
 
 Progress = Callable[[str, int, int], None]  # what is being done, how much of it, of how much
 
+_LISTED = ",in listing order"  # ends the fingerprint of images that are not taken in the permutation
+
 
 @dataclass(frozen=True)
 class Consumer:
@@ -201,7 +203,16 @@ class Planner:
         assert self.given is not None
         name = self._name(one)
         if name not in self.consumers:
-            fresh = self.new_state(one, "real", self.given.source(name))
+            source = self.given.source(name)
+            if source.endswith(_LISTED) != self.in_listing_order and self.given.knows_images:
+                made, asked = (
+                    ("listing", "permutation") if source.endswith(_LISTED) else ("permutation", "listing")
+                )
+                raise StateError(
+                    f"{self.given.name} was made differently: its images are in the order of the {made}, "
+                    f"the {asked} was asked for (a preset takes the listing)"
+                )
+            fresh = self.new_state(one, "real", source)
             state = self.given.fill(name, fresh, one.name)
             self._check_count(one, len(state.seen))
             self.consumers[name] = Consumer("real", name, state, one.tap, 0, len(state.seen), ready=True)
@@ -222,7 +233,7 @@ class Planner:
         self, one: Metric, reads: Side, count: int, first: int = 0, plays: Side | None = None
     ) -> Consumer:
         """A state for images first ... first + count - 1 of a side; metrics that remember alike share it."""
-        images = self.sides[reads].fingerprint + (",in listing order" if self.in_listing_order else "")
+        images = self.sides[reads].fingerprint + (_LISTED if self.in_listing_order else "")
         state = self.new_state(one, plays or reads, images, self.storage)
         name, part = state_name(state, one.tap), (first, first + count)
         identity = json.dumps([name, reads, part, state.key.to_dict()], sort_keys=True)

@@ -21,7 +21,10 @@ class StoredReals:
 
     Attributes:
         name: its path.
+        knows_images: whether it knows of which images it is, and in which order.
     """
+
+    knows_images = True
 
     def __init__(self, path: str) -> None:
         self._stored = StoredStates(path)
@@ -61,7 +64,10 @@ class MomentsReals:
 
     Attributes:
         name: its path.
+        knows_images: never: of which images it is, nobody knows.
     """
+
+    knows_images = False
 
     def __init__(self, path: str) -> None:
         self.name = path

@@ -188,6 +188,20 @@ def test_statistics_made_differently_are_refused_with_both_values(tmp_path, made
         score(tmp_path / "r.pgstats", fake, ["fid"], **asked)
 
 
+def test_statistics_alone_are_refused(tmp_path):
+    save_statistics(*_collected(Counting(50), ["is"], ToyNetwork(), tmp_path / "r.pgstats"))
+    with pytest.raises(OptionError, match="holds statistics of real images; give generated ones"):
+        score(tmp_path / "r.pgstats", None, ["is"])
+
+
+def test_statistics_in_another_order_are_refused(tmp_path):
+    made = _collected(Counting(50), ["fid"], ToyNetwork(), tmp_path / "r.pgstats", preset="pytorch-fid")
+    save_statistics(*made)
+    with pytest.raises(StateError, match="in the order of the listing, the permutation was asked for"):
+        score(tmp_path / "r.pgstats", Counting(50, seed=1), ["fid"])
+    assert score(tmp_path / "r.pgstats", Counting(50, seed=1), ["fid"], preset="pytorch-fid").rows
+
+
 def test_statistics_of_another_size_are_refused(tmp_path):
     save_statistics(*_collected(Counting(50, side=64), ["fid"], ToyNetwork(), tmp_path / "r.pgstats"))
     with pytest.raises(StateError, match="height is 64, 32 was asked for"):
