@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 
 from pgmetrics.blocks import Block, FeatureBlock, IndexSet
 from pgmetrics.errors import SampleError, StateError
-from pgmetrics.metrics.base import Estimate, Metric, Side, State, StateKey, Tap, check_comparable
+from pgmetrics.metrics.base import Metric, Side, State, StateKey, Tap, check_comparable
 from pgmetrics.storage import Storage
 
 if TYPE_CHECKING:
@@ -162,9 +161,6 @@ class FeatureMetric(Metric):
         # No parameter of the metric: rows serve every metric that reads them.
         key = StateKey("rows", {"layer": self.layer}, side, seed, *resolution, source, network)
         return FeatureRowsState(key, storage)
-
-    @abstractmethod
-    def compute(self, *, real: State | None, fake: State | None) -> tuple[list[Estimate], list[str]]: ...
 
     def _both(self, real: State | None, fake: State | None) -> tuple[FeatureRowsState, FeatureRowsState]:
         """The two sides' rows.
