@@ -9,6 +9,7 @@ import platform
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -29,13 +30,65 @@ from pgmetrics.presets import PRESETS, Preset
 from pgmetrics.results import Results
 from pgmetrics.sources.base import ImageSource, Mirrored, sequence
 from pgmetrics.sources.resolve import open_source
-from pgmetrics.statistics import open_statistics
+from pgmetrics.statistics import MomentsReals, StoredReals, open_statistics
 from pgmetrics.storage import DEFAULT_MAX_MEMORY, WORKING_MEMORY, Storage
 
 Weights = Mapping[str, str | os.PathLike[str]] | str | os.PathLike[str]
 """A file by the name of its network, or Inception's alone."""
 
 logger = logging.getLogger("pgmetrics")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How images are read and metrics computed; each as `evaluate` describes it."""
+
+    num_images: int | None = None
+    seed: int = 0
+    device: str = "auto"
+    workers: int | None = None
+    resolution: int | None = None
+    resize: str | None = None
+    alpha: str | None = None
+    bits: int | None = None
+    mirror: bool = False
+    max_memory: int = DEFAULT_MAX_MEMORY
+    preset: str | None = None
+    weights: Weights | None = None
+    allow_unverified_weights: bool = False
+    form: str | None = None
+    precision: str | None = None
+    networks: Mapping[str, FeatureExtractor] | None = None
+    cache: Cache | str | os.PathLike[str] | None = None
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """What says how files become images."""
+        return {name: getattr(self, name) for name in ("resolution", "resize", "alpha", "bits")}
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What one metric remembers of every set.
+
+    Attributes:
+        real: of the real images; None where none were given.
+        fakes: of each generated set, in the order they were given, of equally many images.
+        protocol: how the metric's numbers are made, as in a row.
+    """
+
+    metric: Metric
+    real: State | None
+    fakes: tuple[State, ...]
+    protocol: str
+
+
+@dataclass(frozen=True)
+class Observed:
+    """An observation for every metric, and how it came about."""
+
+    observations: tuple[Observation, ...]
+    provenance: dict[str, Any] = field(default_factory=dict)
 
 
 def evaluate(
@@ -82,8 +135,9 @@ def evaluate(
         held_out: real images that training never saw, for memorisation's test against copying.
         num_images: images taken of each side; a source with fewer is refused. By default each
             metric takes its published number, or as many as there are.
-        floor: add SWD between two disjoint sets of reals of the same count, `subject` "real": what
-            a perfect generator would score. Needs twice as many reals; with fewer it is left out.
+        floor: add what a perfect generator would score, `subject` "real": every metric that compares
+            two sides, between two disjoint sets of reals of the fakes' count. Needs twice as many
+            reals; with fewer it is left out.
         seed: of every random number: image order, patches, directions, mirroring, splits, subsets.
         device: "auto" (CUDA if there is one), "cpu", "cuda", "cuda:N" or "mps".
         workers: processes that decode ahead; 0 decodes in this one, None takes one per core.
@@ -116,53 +170,26 @@ def evaluate(
         OptionError: an option has no such value.
     """
     started = time.time()
-    compat = _preset(preset)
-    chosen = _choose(metrics, num_images, compat)
+    options = Options(
+        num_images=num_images, seed=seed, device=device, workers=workers, resolution=resolution,
+        resize=resize, alpha=alpha, bits=bits, mirror=mirror, max_memory=max_memory, preset=preset,
+        weights=weights, allow_unverified_weights=allow_unverified_weights, form=form,
+        precision=precision, networks=networks, cache=cache,
+    )  # fmt: skip
+    chosen = _choose(metrics, options)
     _check_choice(chosen, real, fake, held_out, run)
-    torch_device = pick_device(device)
-    how_to_read: dict[str, Any] = {"resolution": resolution, "resize": resize, "alpha": alpha, "bits": bits}
-    given = open_statistics(real)
-    specs: dict[Side, object | None] = {"real": None if given else real, "fake": fake, "held-out": held_out}
-    sides = {side: open_source(images, **how_to_read) for side, images in specs.items() if images is not None}
-    if mirror and given:
-        raise OptionError(
-            f"mirror flips real images, and {given.name} holds statistics: give --mirror where they are made"
-        )
-    if mirror and "real" in sides:
-        sides["real"] = Mirrored(sides["real"], seed)
-    if given and not sides:
-        raise OptionError(f"{given.name} holds statistics of real images; give generated ones to compare")
-    size = _common_size(sides)
-    _check_sides(chosen, sides, size, num_images)
-    arithmetic = {"form": form, "precision": precision}
-    extractors = _open_networks(chosen, compat, weights, allow_unverified_weights, arithmetic, networks or {})
-
-    storage = Storage(max(0, max_memory - WORKING_MEMORY))
-    kept = Cache(cache) if isinstance(cache, (str, os.PathLike)) else cache
-    listing = compat is not None and compat.order == "listing"
-    planner = Planner(sides, given, size, seed, storage, extractors, kept, num_images, listing)
+    setting = _settle(chosen, {"real": real, "fake": fake, "held-out": held_out}, options)
+    planner = setting.planner({"real": "real", "fake": "fake", "held-out": "held-out"})
     jobs, notes = planner.plan(chosen, floor)
-    for side, source in sides.items():
-        order = np.arange(len(source)) if listing else sequence(source, seed)
-        planner.run(side, order, torch_device, workers, progress)
+    for side in planner.sides:
+        setting.feed(planner, side, progress)
 
-    parameters = {
-        "metrics": {one.name: dataclasses.asdict(one) for one in chosen},  # type: ignore[call-overload]
-        "num_images": num_images,
-        "seed": seed,
-        "floor": floor,
-        "mirror": mirror,
-        "preset": preset,
-        "block": block_length(size[0]),
-        **how_to_read,
-    }
-    described = {side: _describe(source) for side, source in sides.items()}
-    if given:
-        described["real"] = given.describe()
+    parameters = {**setting.parameters(), "floor": floor}
+    described = setting.described_sources()
     identity = {
         "parameters": parameters,
         "sources": {side: source["fingerprint"] or source["name"] for side, source in described.items()},
-        "networks": {name: extractor.fingerprint for name, extractor in extractors.items()},
+        "networks": {name: extractor.fingerprint for name, extractor in setting.networks.items()},
         "protocol": protocol,
     }
     label = run or results.run_id(identity)
@@ -172,7 +199,7 @@ def evaluate(
             progress(f"computing {job.metric.name}", index, len(jobs))
         estimates, remarks = job.compute()
         notes += [remark for remark in remarks if remark not in notes]
-        stamp = _protocol(protocol, preset, job.metric, extractors)
+        stamp = _protocol(protocol, preset, job.metric, setting.networks)
         rows += [_row(label, job, estimate, seed, stamp) for estimate in estimates]
     if progress is not None:
         progress("computing", len(jobs), len(jobs))
@@ -181,19 +208,79 @@ def evaluate(
     provenance = {
         "parameters": parameters,
         "sources": described,
-        "networks": {name: dict(extractor.protocol) for name, extractor in extractors.items()},
         "protocol": protocol,
         "notes": notes,
-        "device": _device_name(torch_device),
-        "threads": torch.get_num_threads(),
-        "versions": versions(),
-        "spilled_bytes": storage.spilled,
-        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
-        "seconds": round(time.time() - started, 3),
+        **setting.circumstances(started),
     }
     # The floor comes first, as in the published tables.
     rows.sort(key=lambda row: row["subject"] != "real")
     return Results(tuple(rows), provenance)
+
+
+def observe(
+    real: object | None,
+    fakes: Sequence[object],
+    metrics: Sequence[str | Metric] = ("swd", "ms-ssim"),
+    *,
+    names: Sequence[str] | None = None,
+    protocol: str = "native",
+    progress: Progress | None = None,
+    **options: Any,
+) -> Observed:
+    """What metrics remember of several generated sets and the reals, to compare the sets with each other.
+
+    Each image is read or generated once, the reals too. Of every generated set a metric is given
+    the first n images: `num_images` or its published number, or as many as the smallest set has.
+
+    Args:
+        real: as in `evaluate`; may be None if no metric compares two sides.
+        fakes: the generated sets.
+        metrics: names, or metrics with parameters of their own.
+        names: what messages call the sets; "fake 1", "fake 2", ... if left out.
+        protocol: how the images were made comparable.
+        progress: called with (what, done, total).
+        options: any of `Options`, as in `evaluate`.
+
+    Raises:
+        SampleError, SourceError, StateError, WeightsError, OptionError: as `evaluate`.
+    """
+    started = time.time()
+    how = Options(**options)
+    called = [f"fake {number}" for number in range(1, len(fakes) + 1)] if names is None else list(names)
+    if not fakes:
+        raise OptionError("no generated images were given")
+    chosen = _choose(metrics, how)
+    for fake in fakes:
+        _check_choice(chosen, real, fake, None, None)
+    setting = _settle(chosen, {"real": real, **dict(zip(called, fakes, strict=True))}, how)
+    smallest = min(len(setting.sources[name]) for name in called)
+    planners: list[Planner] = []
+    jobs = []
+    for name in called:
+        planner = setting.planner({"real": "real", "fake": name}, at_most=smallest)
+        if planners:
+            # The reals are the same for every set: one state each, filled by the first planner.
+            shared = planners[0].consumers.items()
+            planner.consumers.update({key: each for key, each in shared if each.reads == "real"})
+        jobs.append(planner.plan(chosen, floor=False)[0])
+        planners.append(planner)
+    if "real" in setting.sources:
+        setting.feed(planners[0], "real", progress)
+    for name, planner in zip(called, planners, strict=True):
+        setting.feed(planner, "fake", progress, name)
+    observations = []
+    for each in zip(*jobs, strict=True):
+        reals = each[0].real
+        filled = tuple(job.fake.state for job in each if job.fake is not None)
+        stamp = _protocol(protocol, how.preset, each[0].metric, setting.networks)
+        observations.append(Observation(each[0].metric, reals.state if reals else None, filled, stamp))
+    provenance = {
+        "parameters": setting.parameters(),
+        "sources": setting.described_sources(),
+        "protocol": protocol,
+        **setting.circumstances(started),
+    }
+    return Observed(tuple(observations), provenance)
 
 
 def collect(
@@ -228,26 +315,21 @@ def collect(
     Raises:
         SampleError, SourceError, WeightsError, OptionError: as `evaluate`.
     """
-    compat = _preset(preset)
-    chosen = _choose(metrics, num_images, compat)
-    torch_device = pick_device(device)
-    source = open_source(real, resolution=resolution, resize=resize, alpha=alpha, bits=bits)
-    if mirror:
-        source = Mirrored(source, seed)
-    sides: dict[Side, ImageSource] = {"real": source}
-    _check_sides(chosen, sides, source.resolution, num_images)
-    arithmetic = {"form": form, "precision": precision}
-    extractors = _open_networks(chosen, compat, weights, allow_unverified_weights, arithmetic, networks or {})
-    storage = Storage(max(0, max_memory - WORKING_MEMORY))
-    listing = compat is not None and compat.order == "listing"
-    planner = Planner(sides, None, source.resolution, seed, storage, extractors, in_listing_order=listing)
+    options = Options(
+        num_images=num_images, seed=seed, device=device, workers=workers, resolution=resolution,
+        resize=resize, alpha=alpha, bits=bits, mirror=mirror, max_memory=max_memory, preset=preset,
+        weights=weights, allow_unverified_weights=allow_unverified_weights, form=form,
+        precision=precision, networks=networks,
+    )  # fmt: skip
+    chosen = _choose(metrics, options)
+    setting = _settle(chosen, {"real": real}, options, statistics=False)
+    planner = setting.planner({"real": "real"})
     states = planner.remember(chosen)
-    order = np.arange(len(source)) if listing else sequence(source, seed)
-    planner.run("real", order, torch_device, workers, progress)
+    setting.feed(planner, "real", progress)
     about = {
-        "source": _describe(source),
+        "source": _describe(setting.sources["real"]),
         "metrics": [one.name for one in chosen],
-        "networks": {name: dict(extractor.protocol) for name, extractor in extractors.items()},
+        "networks": {name: dict(extractor.protocol) for name, extractor in setting.networks.items()},
         "preset": preset,
         "versions": versions(),
     }
@@ -315,14 +397,141 @@ def _preset(name: str | None) -> Preset | None:
     return None if name is None else PRESETS[name]
 
 
-def _choose(metrics: Sequence[str | Metric], num_images: int | None, preset: Preset | None) -> list[Metric]:
+def _choose(metrics: Sequence[str | Metric], options: Options) -> list[Metric]:
     if not metrics:
         raise OptionError("no metric was asked for")
+    preset = _preset(options.preset)
     chosen = [preset.metric(one) if preset else find_metric(one) for one in metrics]
     names = [one.name for one in chosen]
     if len(set(names)) < len(names):
         raise OptionError(f"a metric is asked for twice: {', '.join(names)}")
-    return chosen if num_images is None else [one.with_num_images(num_images) for one in chosen]
+    n = options.num_images
+    return chosen if n is None else [one.with_num_images(n) for one in chosen]
+
+
+@dataclass(frozen=True)
+class _Setting:
+    """All that is settled before the first image is read.
+
+    Attributes:
+        sources: the images, by what they are called: "real", "fake", "held-out", ...
+        given: statistics in place of real images.
+        size: height and width of all images.
+        networks: by name, those that the metrics tap.
+    """
+
+    chosen: Sequence[Metric]
+    options: Options
+    sources: Mapping[str, ImageSource]
+    given: StoredReals | MomentsReals | None
+    size: tuple[int, int]
+    device: torch.device
+    networks: Mapping[str, FeatureExtractor]
+    storage: Storage
+    cache: Cache | None
+    in_listing_order: bool
+
+    def planner(self, called: Mapping[Side, str], at_most: int | None = None) -> Planner:
+        """A planner of the sides that there are, each by what its source is called."""
+        return Planner(
+            {side: self.sources[name] for side, name in called.items() if name in self.sources},
+            self.given,
+            self.size,
+            self.options.seed,
+            self.storage,
+            self.networks,
+            self.cache,
+            self.options.num_images,
+            self.in_listing_order,
+            at_most=at_most,
+        )
+
+    def feed(self, planner: Planner, side: Side, progress: Progress | None, name: str | None = None) -> None:
+        """Read the images of a side and hand them to the planner's states."""
+        source = planner.sides[side]
+        order = np.arange(len(source)) if self.in_listing_order else sequence(source, self.options.seed)
+        told = progress if name is None or progress is None else _named(progress, name)
+        planner.run(side, order, self.device, self.options.workers, told)
+
+    def parameters(self) -> dict[str, Any]:
+        """What decides the numbers, besides images and networks."""
+        return {
+            "metrics": {one.name: dataclasses.asdict(one) for one in self.chosen},  # type: ignore[call-overload]
+            "num_images": self.options.num_images,
+            "seed": self.options.seed,
+            "mirror": self.options.mirror,
+            "preset": self.options.preset,
+            "block": block_length(self.size[0]),
+            **self.options.reading,
+        }
+
+    def described_sources(self) -> dict[str, dict[str, Any]]:
+        """Every set for the provenance, by what it is called."""
+        described = {name: _describe(source) for name, source in self.sources.items()}
+        return {"real": self.given.describe(), **described} if self.given else described
+
+    def circumstances(self, started: float) -> dict[str, Any]:
+        """The part of the provenance that says where and when."""
+        return {
+            "networks": {name: dict(extractor.protocol) for name, extractor in self.networks.items()},
+            "device": _device_name(self.device),
+            "threads": torch.get_num_threads(),
+            "versions": versions(),
+            "spilled_bytes": self.storage.spilled,
+            "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
+            "seconds": round(time.time() - started, 3),
+        }
+
+
+def _named(progress: Progress, name: str) -> Progress:
+    """The same, telling whose images are meant."""
+    return lambda what, done, total: progress(f"{name}: {what}", done, total)
+
+
+def _settle(
+    chosen: Sequence[Metric],
+    images: Mapping[str, object | None],
+    options: Options,
+    *,
+    statistics: bool = True,
+) -> _Setting:
+    """Open the sources and networks, and refuse what cannot be computed before an image is read.
+
+    Args:
+        images: what was given for each set, by what it is called; None where none was.
+        statistics: whether statistics may stand in place of the real images.
+    """
+    device = pick_device(options.device)
+    given = open_statistics(images["real"]) if statistics else None
+    sources = {
+        name: open_source(what, **options.reading)
+        for name, what in images.items()
+        if what is not None and not (given and name == "real")
+    }
+    if options.mirror and given:
+        raise OptionError(
+            f"mirror flips real images, and {given.name} holds statistics: give --mirror where they are made"
+        )
+    if options.mirror and "real" in sources:
+        sources["real"] = Mirrored(sources["real"], options.seed)
+    if given and not sources:
+        raise OptionError(f"{given.name} holds statistics of real images; give generated ones to compare")
+    size = _common_size(sources)
+    _check_sides(chosen, sources, size, options.num_images)
+    cache = options.cache
+    compat = _preset(options.preset)
+    return _Setting(
+        chosen,
+        options,
+        sources,
+        given,
+        size,
+        device,
+        _open_networks(chosen, compat, options),
+        Storage(max(0, options.max_memory - WORKING_MEMORY)),
+        Cache(cache) if isinstance(cache, (str, os.PathLike)) else cache,
+        compat is not None and compat.order == "listing",
+    )
 
 
 def _check_choice(
@@ -345,7 +554,7 @@ def _check_choice(
 
 def _check_sides(
     chosen: Sequence[Metric],
-    sides: Mapping[Side, ImageSource],
+    sides: Mapping[str, ImageSource],
     size: tuple[int, int],
     num_images: int | None,
 ) -> None:
@@ -359,14 +568,10 @@ def _check_sides(
 
 
 def _open_networks(
-    chosen: Sequence[Metric],
-    preset: Preset | None,
-    weights: Weights | None,
-    allow_unverified: bool,
-    arithmetic: Mapping[str, str | None],
-    given: Mapping[str, FeatureExtractor],
+    chosen: Sequence[Metric], preset: Preset | None, options: Options
 ) -> dict[str, FeatureExtractor]:
     """The networks that the metrics tap, in the order of the metrics."""
+    weights, given = options.weights, options.networks or {}
     files = weights if isinstance(weights, Mapping) else {} if weights is None else {"inception": weights}
     needed = dict.fromkeys(one.tap.network for one in chosen if one.tap is not None)
     for name in files:
@@ -374,6 +579,7 @@ def _open_networks(
             raise OptionError(
                 f"weights are given for {name}, and the metrics use {', '.join(needed) or 'no network'}"
             )
+    arithmetic = {"form": options.form, "precision": options.precision}
     asked = {key: value for key, value in arithmetic.items() if value is not None}
     if preset and asked:
         raise OptionError(f"a preset fixes the network's {' and '.join(asked)}; leave out one or the other")
@@ -387,7 +593,10 @@ def _open_networks(
         else:
             settings = {**(preset.networks.get(name, {}) if preset else {}), **asked}
             opened[name] = open_network(
-                name, weights=files.get(name), allow_unverified=allow_unverified, **settings
+                name,
+                weights=files.get(name),
+                allow_unverified=options.allow_unverified_weights,
+                **settings,
             )
     if asked and not any(name in opened and name not in given for name in needed):
         raise OptionError(f"{' and '.join(asked)} belong to Inception, which the metrics do not use")
@@ -395,7 +604,7 @@ def _open_networks(
     return opened
 
 
-def _common_size(sides: Mapping[Side, ImageSource]) -> tuple[int, int]:
+def _common_size(sides: Mapping[str, ImageSource]) -> tuple[int, int]:
     sizes = {side: source.resolution for side, source in sides.items()}
     if len(set(sizes.values())) > 1:
         found = "; ".join(f"{sides[side].name} ({side}) has {h}x{w}" for side, (h, w) in sizes.items())

@@ -105,6 +105,7 @@ class Planner:
         num_images: that were asked for of each side, or None.
         in_listing_order: whether images are taken as they are listed, which decides what a state
             remembers and so belongs to its key.
+        at_most: generated images that may be used, where those of another set are fewer.
     """
 
     sides: Mapping[Side, ImageSource]
@@ -116,6 +117,7 @@ class Planner:
     cache: Cache | None = None
     num_images: int | None = None
     in_listing_order: bool = False
+    at_most: int | None = None
     consumers: dict[str, Consumer] = field(default_factory=dict)
 
     def plan(self, chosen: Sequence[Metric], floor: bool) -> tuple[list[Job], list[str]]:
@@ -244,8 +246,11 @@ class Planner:
 
     def _usable(self, one: Metric, side: Side) -> int:
         source = self.sides[side]
+        held = len(source)
+        if side == "fake" and self.at_most is not None:
+            held = min(held, self.at_most)
         try:
-            return one.usable(len(source), side)
+            return one.usable(held, side)
         except SampleError as error:
             raise SampleError(f"{source.name}: {error}") from error
 

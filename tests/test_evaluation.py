@@ -8,6 +8,7 @@ import pytest
 import pgmetrics
 from pgmetrics import SlicedWasserstein
 from pgmetrics.errors import OptionError, SampleError
+from pgmetrics.evaluation import observe
 from pgmetrics.sources.base import ImageSource, sequence
 from pgmetrics.storage import WORKING_MEMORY
 
@@ -215,3 +216,53 @@ def test_progress_reaches_its_total():
     pgmetrics.evaluate(Counting(8), Counting(8, seed=1), [FAST], progress=lambda *p: told.append(p))
     for what in ("real images", "fake images"):
         assert [p for p in told if p[0] == what][-1][1:] == (8, 8)
+
+
+# observe(): several generated sets against the same reals.
+
+
+def observed(real, fakes, metrics=(FAST, "ms-ssim"), **options):
+    found = observe(real, fakes, metrics, **options)
+    return {one.metric.name: one for one in found.observations}
+
+
+def test_observing_reads_every_image_once_and_gives_evaluates_numbers():
+    real, fakes = Counting(300), [Counting(290, seed=1), Counting(290, seed=2)]
+    found = observed(real, fakes)
+    assert real.reads.tolist() == [1] * 300
+    assert [fake.reads.tolist() for fake in fakes] == [[1] * 290] * 2
+    for number, fake in enumerate(fakes):
+        alone = pgmetrics.evaluate(Counting(300), fake, [FAST, "ms-ssim"])
+        for one in found.values():
+            estimates, _ = one.metric.compute(real=one.real, fake=one.fakes[number])
+            expected = {(r["metric"], r["subject"], r["level"]): r["value"] for r in alone.rows}
+            assert all(expected[e.metric, e.subject, e.level] == e.value for e in estimates)
+
+
+def test_every_set_is_observed_at_the_count_of_the_smallest():
+    # Unequal counts would compare budgets: SWD and FID fall with the number of images.
+    found = observed(Counting(200), [Counting(90, seed=1), Counting(61, seed=2), Counting(70, seed=3)])
+    assert [len(state.seen) for state in found["swd"].fakes] == [61, 61, 61]
+    assert len(found["swd"].real.seen) == 61
+    assert [len(state.seen) for state in found["ms-ssim"].fakes] == [60, 60, 60]
+
+
+def test_one_set_may_be_observed_twice():
+    # States shared between equal sets would be fed every image twice.
+    fake = Counting(40, seed=1)
+    one, other = observed(Counting(40), [fake, fake])["swd"].fakes
+    assert one is not other
+    assert fake.reads.tolist() == [2] * 40
+
+
+def test_what_is_observed_is_named_in_refusals():
+    with pytest.raises(SampleError, match=r"counting1 \(A\) has 32x32; counting2 \(B\) has 64x64"):
+        observed(None, [Counting(8, seed=1), Counting(8, seed=2, side=64)], ["ms-ssim"], names=("A", "B"))
+    with pytest.raises(OptionError, match="swd compares real with generated images"):
+        observed(None, [Counting(8)], ["swd"])
+    with pytest.raises(OptionError, match="no generated images"):
+        observed(Counting(8), [])
+
+
+def test_observing_needs_no_reals_where_no_metric_does():
+    assert observed(None, [Counting(8)], ["ms-ssim"])["ms-ssim"].real is None
