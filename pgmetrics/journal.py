@@ -119,7 +119,7 @@ def read(path: str | os.PathLike[str]) -> list[Entry]:
     except OSError as error:
         raise PgmetricsError(f"{place} cannot be read: {error.strerror or error}") from error
     entries = []
-    for number, line in enumerate(content[: _complete(content)].split(b"\n")[:-1], start=1):
+    for number, line in enumerate(content.split(b"\n")[:-1], start=1):
         try:
             entries.append(Entry.from_line(line))
         except StateError as error:
