@@ -5,6 +5,8 @@ import errno
 import json
 import math
 import os
+import re
+import sys
 
 import numpy as np
 import pandas as pd
@@ -12,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pgmetrics import journal
 from pgmetrics.errors import OptionError, PgmetricsError, StateError
 from pgmetrics.results import COLUMNS, Results, check_destination, read_results, run_id
 
@@ -263,10 +266,133 @@ def test_printing_a_result_shows_its_table():
     assert str(results) == results.to_table()
 
 
+# LaTeX and the paper's own layout.
+
+
+def latex_rows(text):
+    """The cells of every line of a tabular, a multicolumn counted as often as it is wide."""
+    lines = [line.removesuffix("\\\\") for line in text.splitlines() if line.endswith("\\\\")]
+    widths = r"\\multicolumn\{(\d+)\}"
+    return [
+        sum(int(m[1]) if (m := re.search(widths, cell)) else 1 for cell in re.split(r"(?<!\\)&", line))
+        for line in lines
+    ]
+
+
+def test_a_latex_table_has_as_many_cells_in_every_line_as_it_declares():
+    # A bare & or a heading over one column too few: "Extra alignment tab" when the paper is set.
+    results = Results.concat([Results(scored()).with_run(name) for name in ("a&b_1", "50 %")])
+    text = results.to_latex()
+    assert r"\begin{tabular}{lrrrr}" in text
+    assert set(latex_rows(text)) == {5}
+    assert len(latex_rows(text)) == 4
+    assert r"a\&b\_1 & 4.00 $\pm$ 0.10" in text
+    assert r"50 \%" in text
+
+
+def test_a_latex_table_names_units_and_levels():
+    text = Results((*scored(), row("fid-infinity", value=-0.5), row("ct", value=1.0))).to_latex()
+    assert r"\multicolumn{3}{c}{SWD $\times 10^3$} & MS-SSIM & FID$_\infty$ & $C_T$" in text
+    assert r"\cmidrule(lr){2-4}" in text
+    assert " & 32 & 16 & Avg &  &  & " in text
+    assert "$-$0.50" in text
+    assert text[text.index(r"\begin") :].isascii()
+    assert "% SWD ×10³: 2,048 images, ± standard error over directions" in text
+
+
+def test_the_papers_table_has_levels_from_fine_to_coarse_their_mean_and_ms_ssim():
+    # Karras et al. 2018, Table 1: "SWD x10^3: 128 64 32 16 Avg | MS-SSIM".
+    swd = [row(level=level, value=level * 1e-5) for level in (16, 32, 64, 128)]
+    one = Results((*swd, row(value=0.6e-3), row("ms-ssim", value=0.28)))
+    floor = Results((row(value=0.1e-3, subject="real"),)).with_run("reals")
+    frame = Results.concat([one.with_run("(a)"), one.with_run("(b)"), floor]).paper_table()
+    levels = [("SWD ×10³", name) for name in ("128", "64", "32", "16", "Avg")]
+    assert frame.columns.tolist() == [*levels, ("MS-SSIM", "")]
+    assert frame.index.tolist() == ["real (floor)", "(a)", "(b)"]
+    assert frame.loc["(a)"].tolist() == pytest.approx([1.28, 0.64, 0.32, 0.16, 0.6, 0.28])
+    assert frame.loc["real (floor)"].isna().tolist() == [True, True, True, True, False, True]
+    assert Results(()).paper_table().empty
+
+
+# The store of a run.
+
+
+def stored(path, settings="one", values=(0.4, 0.2), torn=b""):
+    """A store of a floor and two checkpoints, with the rows that `scored` gives."""
+    items = [{"kind": "floor", "label": "reals-32x32", "resolution": 32, "final_resolution": 32}]
+    items += [
+        {
+            "kind": "checkpoint", "label": label, "file": f"checkpoints/{label}", "digest": "0" * 64,
+            "images_shown": shown, "resolution": resolution, "alpha": alpha, "final_resolution": 32,
+        }
+        for label, shown, resolution, alpha in (("early", 1000, 16, 0.5), ("late", 2000, 32, 1.0))
+    ]  # fmt: skip
+    with journal.Journal(path) as store:
+        store.append(journal.Entry(settings, {"kind": "settings"}, settings={"seed": 0}))
+        for item, scale in zip(items, (0.1, *values), strict=True):
+            rows = scored(scale, run=item["label"], subject="real" if item["kind"] == "floor" else "fake")
+            store.append(journal.Entry(settings, item, rows, {"device": "cpu"}))
+    with open(journal.store_path(path), "ab") as file:
+        file.write(torn)
+    return path
+
+
+def test_a_store_reads_as_one_table_with_what_each_run_was(tmp_path):
+    found = read_results(stored(tmp_path))
+    assert [r["run"] for r in found.rows[::4]] == ["reals-32x32", "early", "late"]
+    assert found.rows == read_results(tmp_path / "scores.jsonl").rows
+    assert found.provenance["settings"] == {"seed": 0}
+    assert found.provenance["runs"]["late"]["device"] == "cpu"
+    assert found.item("late")["images_shown"] == 2000
+    assert found.item("nobody") is None
+
+
+def test_a_torn_last_line_is_passed_over(tmp_path):
+    assert len(read_results(stored(tmp_path, torn=b'{"format": 1, "ser')).rows) == 12
+
+
+def test_of_several_series_the_last_one_counts_unless_one_is_named(tmp_path):
+    # The mistake: rows of two settings in one table.
+    stored(tmp_path, "old")
+    stored(tmp_path, "new", values=(0.9, 0.8))
+    assert read_results(tmp_path).rows[4]["value"] == pytest.approx(0.9 * 0.004)
+    assert read_results(tmp_path, series="old").rows[4]["value"] == pytest.approx(0.4 * 0.004)
+    with pytest.raises(StateError, match=r"no series gone .* there are old, new"):
+        read_results(tmp_path, series="gone")
+    Results(scored()).save(tmp_path / "a.json")
+    with pytest.raises(OptionError, match=r"a\.json: a series is part of a store"):
+        read_results(tmp_path / "a.json", series="old")
+
+
+def test_a_run_that_was_not_scored_says_what_to_do(tmp_path):
+    with pytest.raises(PgmetricsError, match=r"no scores\.jsonl in it; pgmetrics growth"):
+        read_results(tmp_path)
+
+
+def test_pandas_joins_the_stages(tmp_path):
+    # The mistake: the floor, which no checkpoint scored, at 0 images.
+    frame = read_results(stored(tmp_path)).to_pandas(stages=True)
+    assert list(frame.columns) == [*COLUMNS, "images_shown", "resolution", "alpha"]
+    assert str(frame["images_shown"].dtype) == str(frame["resolution"].dtype) == "Int64"
+    assert frame["images_shown"].tolist() == [pd.NA] * 4 + [1000] * 4 + [2000] * 4
+    assert frame["alpha"].iloc[4] == 0.5
+    assert frame["resolution"].iloc[0] == 32
+    plain = Results(scored()).to_pandas(stages=True)
+    assert plain["images_shown"].isna().all()
+
+
+def test_runs_put_together_keep_their_stages(tmp_path):
+    # concat once knew `{"runs": ...}` alone and gave every run of a store the whole provenance.
+    store = read_results(stored(tmp_path))
+    together = Results.concat([Results(scored(), {"device": "cuda"}).with_run("other"), store])
+    assert together.item("late") == store.item("late")
+    assert together.provenance["runs"]["late"]["settings"] == {"seed": 0}
+
+
 # Files.
 
 
-@pytest.mark.parametrize("name", ["scores.json", "scores.csv", "SCORES.JSON"])
+@pytest.mark.parametrize("name", ["scores.json", "scores.csv", "SCORES.JSON", "scores.parquet"])
 def test_a_saved_result_reads_back(tmp_path, name):
     results = Results(scored(), {"device": "cpu"})
     results.save(tmp_path / name)
@@ -282,7 +408,8 @@ def test_a_csv_that_a_spreadsheet_saved_reads_back(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "method"), [("a.md", "to_markdown"), ("a.txt", "to_table"), ("a.csv", "to_csv")]
+    ("name", "method"),
+    [("a.md", "to_markdown"), ("a.txt", "to_table"), ("a.csv", "to_csv"), ("a.tex", "to_latex")],
 )
 def test_the_suffix_names_the_format(tmp_path, name, method):
     results = Results(scored())
@@ -292,7 +419,9 @@ def test_the_suffix_names_the_format(tmp_path, name, method):
 
 def test_another_suffix_is_refused_before_any_work(tmp_path):
     for name in ("scores.xlsx", "scores"):
-        with pytest.raises(OptionError, match=f"{name}: the suffix names the format: .csv, .json, .md, .txt"):
+        with pytest.raises(
+            OptionError, match=f"{name}: the suffix names the format: .csv, .json, .md, .txt, .tex, .parquet"
+        ):
             check_destination(tmp_path / name)
         with pytest.raises(OptionError):
             Results(scored()).save(tmp_path / name)
@@ -375,6 +504,7 @@ def test_a_link_is_written_through(tmp_path):
         ("a.csv", (",".join(COLUMNS) + "\na,fake,swd,high,1,,,,,0,p\n").encode()),
         ("a.csv", (",".join(COLUMNS) + "\na,fake,swd,16\n").encode()),
         ("a.csv", (",".join(COLUMNS) + "\na,fake,swd,16,1,,,,,0,p,more\n").encode()),
+        ("a.parquet", b"PAR1 and then nothing"),
     ],
 )
 def test_a_file_of_something_else_is_named(tmp_path, name, content):
@@ -386,13 +516,36 @@ def test_a_file_of_something_else_is_named(tmp_path, name, content):
 
 def test_a_table_for_people_is_not_read_back(tmp_path):
     Results(scored()).save(tmp_path / "a.md")
-    with pytest.raises(OptionError, match=r"read from \.json or \.csv"):
+    with pytest.raises(OptionError, match=r"read from \.json, \.csv, \.parquet or \.jsonl"):
         read_results(tmp_path / "a.md")
 
 
 def test_a_missing_file_is_one_line(tmp_path):
     with pytest.raises(PgmetricsError, match=r"none\.json cannot be read: No such file"):
         read_results(tmp_path / "none.json")
+
+
+def test_parquet_keeps_types_and_provenance_and_opens_in_pandas(tmp_path):
+    # Levels as floats, a missing stderr as 0, and no word of where the numbers came from.
+    results = Results(scored(), {"device": "cpu"})
+    results.save(tmp_path / "a.parquet")
+    assert read_results(tmp_path / "a.parquet") == results
+    pd.testing.assert_frame_equal(
+        pd.read_parquet(tmp_path / "a.parquet"), results.to_pandas(), check_dtype=False
+    )
+
+
+def test_parquet_of_something_else_is_named(tmp_path):
+    pd.DataFrame({"run": ["a"]}).to_parquet(tmp_path / "a.parquet")
+    with pytest.raises(StateError, match=r"a\.parquet: not a result: it has no column .*value"):
+        read_results(tmp_path / "a.parquet")
+
+
+def test_parquet_without_pyarrow_says_how_to_get_it_before_any_work(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    with pytest.raises(PgmetricsError, match="pip install pyarrow"):
+        check_destination(tmp_path / "a.parquet")
 
 
 def test_another_format_is_refused():

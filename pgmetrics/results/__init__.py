@@ -1,0 +1,341 @@
+"""What an evaluation found: one tidy table, and once per run how it came about.
+
+Values are raw everywhere in data (Python, CSV, JSON, Parquet). The tables for people, such as
+`to_table` and `paper_table`, print the sliced Wasserstein distance times 1000 as the paper does,
+and say so.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import math
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pgmetrics import journal
+from pgmetrics.errors import OptionError, PgmetricsError, StateError
+from pgmetrics.results import files, tables
+from pgmetrics.results.files import check_destination as check_destination
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+COLUMNS = (
+    "run",
+    "subject",
+    "metric",
+    "level",
+    "value",
+    "stderr",
+    "stderr_kind",
+    "n_real",
+    "n_fake",
+    "seed",
+    "protocol",
+)
+FORMATS = ("table", "csv", "json", "markdown", "latex")
+
+_INTEGERS = ("level", "n_real", "n_fake", "seed")
+_FLOATS = ("value", "stderr")
+_STAGE = {"images_shown": "Int64", "resolution": "Int64", "alpha": "float64"}
+_TEXTS = ("run", "subject", "metric", "stderr_kind", "protocol")
+_REQUIRED = ("run", "subject", "metric", "value")
+_KEY = ("run", "subject", "metric", "level", "seed", "protocol")
+
+
+@dataclass(frozen=True)
+class Results:
+    """Rows, one per metric, level and subject, and how they were computed.
+
+    Equal work gives equal rows, to the bit: they hold no times. What differs between two runs of
+    the same command is in the provenance.
+
+    Attributes:
+        rows: dictionaries with exactly the keys of `COLUMNS`. `subject` is `fake` or `real` (the
+            floor, or a score of the reals alone). `level` is a height in pixels, None for the
+            mean over levels and for metrics without levels. `stderr` is None where no sound
+            one exists, never 0 in its place; `stderr_kind` says what it was taken over.
+        provenance: versions, device, sources, parameters, time. Of several runs together it is
+            `{"runs": {run: provenance}}`.
+
+    Raises:
+        StateError: a row lacks a column or has one too many, a value is missing or not finite, or
+            two rows answer the same question.
+    """
+
+    rows: tuple[dict[str, Any], ...]
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        rows = tuple(_clean(row) for row in self.rows)
+        seen = set()
+        for row in rows:
+            key = tuple(row[column] for column in _KEY)
+            if key in seen:
+                raise StateError(
+                    f"two results for {_place(row)} in run {row['run']!r}; "
+                    "give each its own label with results.with_run(LABEL)"
+                )
+            seen.add(key)
+        object.__setattr__(self, "rows", rows)
+
+    def __str__(self) -> str:
+        return self.to_table()
+
+    @classmethod
+    def concat(cls, results: Iterable[Results]) -> Results:
+        """Several results as one table, in the order given.
+
+        Raises:
+            StateError: two of them hold a row for the same run, subject, metric, level, seed and
+                protocol.
+        """
+        rows: list[dict[str, Any]] = []
+        runs: dict[str, Any] = {}
+        for one in results:
+            rows += one.rows
+            runs |= _provenance_by_run(one)
+        return cls(tuple(rows), {"runs": runs})
+
+    def with_run(self, label: str) -> Results:
+        """The same rows under another run label, such as `16x16` for a stage."""
+        return replace(self, rows=tuple({**row, "run": label} for row in self.rows))
+
+    def to_pandas(self, stages: bool = False) -> pd.DataFrame:
+        """The tidy table: counts, levels and seeds are nullable integers, a missing stderr is NaN.
+
+        Args:
+            stages: add the columns images_shown, resolution and alpha of each row's checkpoint, as
+                a store of `pgmetrics growth` knows them; missing for rows of no checkpoint.
+        """
+        import pandas as pd
+
+        rows: list[dict[str, Any]] = list(self.rows)
+        columns, types = list(COLUMNS), dict.fromkeys(_INTEGERS, "Int64") | dict.fromkeys(_FLOATS, "float64")
+        if stages:
+            items = {run: self.item(run) or {} for run in {row["run"] for row in rows}}
+            rows = [row | {name: items[row["run"]].get(name) for name in _STAGE} for row in rows]
+            columns, types = [*columns, *_STAGE], types | _STAGE
+        tidy: pd.DataFrame = pd.DataFrame(rows, columns=columns).astype(types)
+        return tidy
+
+    def item(self, run: str) -> dict[str, Any] | None:
+        """What a store says of a run label: kind, file, images shown and stage; None elsewhere."""
+        about = self.provenance.get("runs", {}).get(run, {})
+        found: dict[str, Any] | None = about.get("item") if isinstance(about, dict) else None
+        return found
+
+    def paper_table(self) -> pd.DataFrame:
+        """The layout of the paper's Table 1: a line per run, columns by metric and level.
+
+        SWD ×10³ from the finest level to the coarsest, then their mean (`Avg`), then MS-SSIM and
+        what else there is; values as printed in tables for people, unrounded, missing ones NaN.
+        """
+        return tables.paper_table(self.rows)
+
+    def to_csv(self) -> str:
+        """The tidy table, raw values, missing ones empty; floats are exact when read back."""
+        text = io.StringIO()
+        writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.rows)
+        return text.getvalue()
+
+    def to_json(self) -> str:
+        """`{"results": [row, ...], "provenance": {...}}`; floats are exact when read back."""
+        content = {"results": self.rows, "provenance": self.provenance}
+        return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Results:
+        """What `to_json` wrote.
+
+        Raises:
+            StateError: the text is something else.
+        """
+        try:
+            content = json.loads(text)
+            rows, provenance = content["results"], content["provenance"]
+            kinds = {type(row) for row in rows} | {type(provenance)}
+            if kinds != {dict}:
+                raise TypeError
+        except (ValueError, TypeError, KeyError) as error:
+            raise StateError('not a result: {"results": [...], "provenance": {...}} is expected') from error
+        return cls(tuple(rows), provenance)
+
+    @classmethod
+    def from_csv(cls, text: str) -> Results:
+        """What `to_csv` wrote; its provenance is empty, since a CSV has no place for it.
+
+        Raises:
+            StateError: the text is something else.
+        """
+        try:
+            reader = csv.DictReader(io.StringIO(text, newline=""))
+            columns, rows = tuple(reader.fieldnames or ()), list(reader)
+        except csv.Error as error:
+            raise StateError(f"not a result: {error}") from error
+        if columns != COLUMNS:
+            raise StateError(f"not a result: a first line {','.join(COLUMNS)} is expected")
+        return cls(tuple({name: _parse(name, row[name]) for name in row} for row in rows))
+
+    def to_table(self) -> str:
+        """Aligned text for people: a line per run and subject, SWD times 1000 as the paper prints it."""
+        return tables.to_text(self.rows)
+
+    def to_markdown(self) -> str:
+        """The table of `to_table` in Markdown."""
+        return tables.to_markdown(self.rows)
+
+    def to_latex(self) -> str:
+        """The table of `to_table` as a LaTeX tabular; it needs the package booktabs."""
+        return tables.to_latex(self.rows)
+
+    def to_text(self, format: str) -> str:
+        """As `table`, `csv`, `json`, `markdown` or `latex`.
+
+        Raises:
+            OptionError: another format.
+        """
+        if format not in FORMATS:
+            raise OptionError(f"results are written as {', '.join(FORMATS)}, not {format!r}")
+        text: str = getattr(self, f"to_{format}")()
+        return text
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a file in the format its suffix names: .csv, .json, .md, .txt, .tex or .parquet.
+
+        The file is complete or not there at all: it is written beside its place and renamed. JSON
+        and Parquet keep the provenance.
+
+        Raises:
+            OptionError: another suffix.
+            PgmetricsError: the file cannot be written; the message says why.
+        """
+        format = check_destination(path)
+        if format == "parquet":
+            content = files.to_parquet(self.to_pandas(), self.provenance, os.fspath(path))
+        else:
+            content = self.to_text(format).encode()
+        files.write_whole(path, content)
+
+
+def read_results(path: str | os.PathLike[str], series: str | None = None) -> Results:
+    """A result that was saved as JSON, CSV or Parquet, or the store of a run.
+
+    Args:
+        path: a file; or the directory of a run that `pgmetrics growth` has scored.
+        series: which series of a store; the one that was written to last if left out.
+
+    Raises:
+        OptionError: another suffix, since tables for people are not read back; or a series is named
+            and the file is no store.
+        StateError: the file holds something else, or no such series.
+        PgmetricsError: the file cannot be read.
+    """
+    place = journal.store_path(path)
+    suffix = place.suffix.lower()
+    if series is not None and suffix != ".jsonl":
+        raise OptionError(f"{place}: a series is part of a store, {journal.FILE_NAME}; leave it out")
+    if suffix == ".jsonl":
+        return _read_store(path, series)
+    readers = {".json": Results.from_json, ".csv": Results.from_csv}
+    if suffix != ".parquet" and suffix not in readers:
+        raise OptionError(f"{place}: results are read from .json, .csv, .parquet or .jsonl")
+    try:
+        if suffix == ".parquet":
+            rows, provenance = files.from_parquet(place, COLUMNS)
+            return Results(tuple(rows), provenance)
+        return readers[suffix](_read_text(place))
+    except StateError as error:
+        raise StateError(f"{place}: {error}") from error
+
+
+def _read_text(path: Path) -> str:
+    try:
+        # -sig: spreadsheets put a byte order mark before a CSV that they save.
+        return path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise PgmetricsError(f"{path} cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise StateError("not a result: it is not UTF-8 text") from error
+
+
+def _read_store(path: str | os.PathLike[str], series: str | None) -> Results:
+    entries = journal.series_of(journal.read(path), series)
+    scored = [entry for entry in entries if entry.kind != "settings"]
+    rows = [dict(row) for entry in scored for row in entry.results]
+    return Results(
+        tuple(rows),
+        {
+            "runs": {entry.label: {**entry.provenance, "item": dict(entry.item)} for entry in scored},
+            "settings": dict(next((entry.settings for entry in entries if entry.settings), {})),
+            "series": entries[0].series,
+        },
+    )
+
+
+def run_id(description: Mapping[str, Any]) -> str:
+    """A short name for a run: equal descriptions get equal names.
+
+    Args:
+        description: what determines the rows, as JSON can hold it: sources, metrics, parameters, seed.
+    """
+    canonical = json.dumps(description, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    # The prefix keeps a digest such as 1234e5678901 from being read as a number out of a CSV.
+    return "run-" + hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+
+def _clean(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The row in column order and in Python's own types, so that it is written exactly."""
+    if set(row) != set(COLUMNS):
+        raise StateError(
+            f"a result has the columns {', '.join(COLUMNS)}; "
+            f"missing here: {sorted(set(COLUMNS) - set(row))}, unknown: {sorted(set(row) - set(COLUMNS))}"
+        )
+    clean = {name: row[name] for name in COLUMNS}
+    for name in _REQUIRED:
+        if clean[name] is None or clean[name] == "":
+            raise StateError(f"a result needs a {name}; it is missing for {_place(clean)}")
+    for name in _TEXTS:
+        # The csv module of some Pythons writes a carriage return that it cannot read.
+        if clean[name] is not None and re.search(r"[\x00-\x1f]", clean[name]):
+            raise StateError(f"a {name} is text of one line, not {clean[name]!r}")
+    for names, kind in ((_INTEGERS, int), (_FLOATS, float)):
+        for name in names:
+            try:
+                clean[name] = None if clean[name] is None else kind(clean[name])
+            except (TypeError, ValueError) as error:
+                raise StateError(f"the {name} for {_place(clean)} is no number: {clean[name]!r}") from error
+    for name in _FLOATS:
+        if clean[name] is not None and not math.isfinite(clean[name]):
+            raise StateError(f"the {name} for {_place(clean)} is {clean[name]}, which says nothing")
+    return clean
+
+
+def _place(row: Mapping[str, Any]) -> str:
+    level = "" if row["level"] is None else f" at level {row['level']}"
+    return f"{row['metric']}{level} of {row['subject']}"
+
+
+def _parse(name: str, text: str) -> str | float | int | None:
+    if not text:
+        return None
+    try:
+        return int(text) if name in _INTEGERS else float(text) if name in _FLOATS else text
+    except ValueError as error:
+        raise StateError(f"not a result: {name} is {text!r}") from error
+
+
+def _provenance_by_run(results: Results) -> dict[str, Any]:
+    if "runs" in results.provenance:
+        shared = {name: value for name, value in results.provenance.items() if name != "runs"}
+        return {run: {**shared, **about} for run, about in results.provenance["runs"].items()}
+    return {row["run"]: results.provenance for row in results.rows}

@@ -1,0 +1,126 @@
+"""The files that results are written to: whole or not at all, in the format that the suffix names."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import secrets
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from pgmetrics.errors import OptionError, PgmetricsError, StateError
+
+FORMAT_OF_SUFFIX = {
+    ".csv": "csv",
+    ".json": "json",
+    ".md": "markdown",
+    ".txt": "table",
+    ".tex": "latex",
+    ".parquet": "parquet",
+}
+_PROVENANCE = b"pgmetrics"
+
+
+def check_destination(path: str | os.PathLike[str]) -> str:
+    """Refuse a file that `Results.save` could not write, before an hour is spent on its content.
+
+    Returns:
+        The format its suffix names.
+
+    Raises:
+        OptionError: a suffix other than .csv, .json, .md, .txt, .tex and .parquet.
+        PgmetricsError: its directory is missing or cannot be written to, or Parquet is asked for
+            and pyarrow is not installed.
+    """
+    target = Path(os.path.realpath(path))
+    suffix = target.suffix.lower()
+    if suffix not in FORMAT_OF_SUFFIX:
+        raise OptionError(f"{os.fspath(path)}: the suffix names the format: {', '.join(FORMAT_OF_SUFFIX)}")
+    if target.is_dir():
+        raise unwritable(path, "it is a directory")
+    if not target.parent.is_dir():
+        raise unwritable(path, f"there is no directory {target.parent}")
+    if not os.access(target.parent, os.W_OK | os.X_OK):
+        raise unwritable(path, f"no permission to write to {target.parent}")
+    if suffix == ".parquet":
+        _parquet(os.fspath(path))
+    return FORMAT_OF_SUFFIX[suffix]
+
+
+def unwritable(path: str | os.PathLike[str], reason: str) -> PgmetricsError:
+    """The refusal of a file that cannot be written."""
+    return PgmetricsError(f"{os.fspath(path)} cannot be written: {reason}")
+
+
+def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
+    """Write a file beside its place and rename it: complete, or as it was before.
+
+    Raises:
+        PgmetricsError: it cannot be written; the message says why.
+    """
+    target = Path(os.path.realpath(path))
+    # Not tempfile: its files are private to the user, and the renamed one would stay so.
+    aside = target.with_name(f".{target.name[:100]}.{secrets.token_hex(4)}.tmp")
+    try:
+        try:
+            with open(aside, "xb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())  # a full disk must be noticed before the old file is replaced
+            os.replace(aside, target)
+        finally:
+            aside.unlink(missing_ok=True)
+    except OSError as error:
+        raise unwritable(path, error.strerror or str(error)) from error
+
+
+def to_parquet(frame: Any, provenance: Mapping[str, Any], name: str) -> bytes:
+    """A pandas frame as a Parquet file, whose own metadata carry the provenance.
+
+    Raises:
+        PgmetricsError: pyarrow is not installed.
+    """
+    parquet = _parquet(name)
+    import pyarrow
+
+    table = pyarrow.Table.from_pandas(frame, preserve_index=False)
+    about = json.dumps(provenance, ensure_ascii=False, allow_nan=False).encode()
+    table = table.replace_schema_metadata({**(table.schema.metadata or {}), _PROVENANCE: about})
+    file = io.BytesIO()
+    parquet.write_table(table, file)
+    return file.getvalue()
+
+
+def from_parquet(path: str | os.PathLike[str], columns: Sequence[str]) -> tuple[list[Any], dict[str, Any]]:
+    """The rows and the provenance of a file that `to_parquet` made.
+
+    Raises:
+        StateError: it is another file.
+        PgmetricsError: it cannot be read, or pyarrow is not installed.
+    """
+    parquet = _parquet(os.fspath(path))
+    import pyarrow
+
+    try:
+        with open(path, "rb") as file:
+            table = parquet.read_table(file)
+    except OSError as error:
+        raise PgmetricsError(f"{os.fspath(path)} cannot be read: {error.strerror or error}") from error
+    except pyarrow.ArrowException as error:
+        raise StateError(f"not a result: {' '.join(str(error).split())}") from error
+    if missing := set(columns) - set(table.column_names):
+        raise StateError(f"not a result: it has no column {', '.join(sorted(missing))}")
+    provenance = json.loads((table.schema.metadata or {}).get(_PROVENANCE, b"{}"))
+    return table.select(list(columns)).to_pylist(), provenance
+
+
+def _parquet(name: str) -> ModuleType:
+    try:
+        import pyarrow.parquet
+    except ImportError as error:
+        raise PgmetricsError(f"{name}: Parquet needs pyarrow; pip install pyarrow brings it") from error
+    module: ModuleType = pyarrow.parquet
+    return module

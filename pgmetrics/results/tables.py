@@ -1,0 +1,277 @@
+"""Results as tables for people: text, Markdown, LaTeX, and the layout of the paper's Table 1.
+
+Only here is the sliced Wasserstein distance multiplied by 1000, as the paper prints it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Row = Mapping[str, Any]
+Key = tuple[str, str | None, int | None]
+
+
+class Style(NamedTuple):
+    """How a metric is printed: its title, which names the unit, and the factor that goes with it."""
+
+    title: str
+    scale: float
+    format: str
+
+
+_STYLES = {
+    "swd": Style("SWD ×10³", 1000.0, ".2f"),
+    "ms-ssim": Style("MS-SSIM", 1.0, ".4f"),
+    "fid": Style("FID", 1.0, ".2f"),
+    "fid-bias": Style("FID bias", 1.0, ".2f"),
+    "fid-infinity": Style("FID∞", 1.0, ".2f"),
+    "fd": Style("FD", 1.0, ".4g"),
+    "fd-bias": Style("FD bias", 1.0, ".4g"),
+    "is": Style("IS", 1.0, ".2f"),
+    "kid": Style("KID ×10³", 1000.0, ".3f"),
+    "precision": Style("Precision", 1.0, ".4f"),
+    "recall": Style("Recall", 1.0, ".4f"),
+    "density": Style("Density", 1.0, ".4f"),
+    "coverage": Style("Coverage", 1.0, ".4f"),
+    "authpct": Style("AuthPct", 1.0, ".4f"),
+    "ct": Style("C_T", 1.0, ".2f"),
+}
+OF_ONE_SET = ("ms-ssim", "is")
+"""Scores of one set: a row about the reals is then no floor of a distance."""
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "C_T": "$C_T$",
+    "×10³": r"$\times 10^3$",
+    "×": r"$\times$",
+    "∞": r"$_\infty$",
+    "±": r"$\pm$",
+    **{sign: "\\" + sign for sign in "&%$#_{}"},
+}
+
+
+class Column(NamedTuple):
+    """A metric under one protocol at one level; `level` is empty where the metric has none."""
+
+    title: str
+    level: str
+    key: Key
+
+
+class Line(NamedTuple):
+    """What one run and subject scored; None where it has no such number."""
+
+    label: str
+    rows: list[Row | None]
+
+    @property
+    def cells(self) -> list[str]:
+        """As printed."""
+        return ["-" if row is None else cell(row) for row in self.rows]
+
+
+def style(metric: str) -> Style:
+    """How a metric is printed; raw if it has no style of its own."""
+    return _STYLES.get(metric, Style(metric.upper(), 1.0, ".4g"))
+
+
+def metrics_in_order(metrics: Sequence[str]) -> list[str]:
+    """Each once, the paper's first."""
+    known = list(_STYLES)
+    return sorted(dict.fromkeys(metrics), key=lambda name: known.index(name) if name in known else len(known))
+
+
+def number(metric: str, value: float) -> str:
+    """A value of a metric as printed, without its unit."""
+    look = style(metric)
+    return format(value * look.scale, look.format)
+
+
+def cell(row: Row) -> str:
+    """Value and standard error as printed."""
+    value = number(row["metric"], row["value"])
+    return value if row["stderr"] is None else f"{value} ± {number(row['metric'], row['stderr'])}"
+
+
+def layout(rows: Sequence[Row]) -> tuple[list[Column], list[Line]]:
+    """The header, and per (run, subject, seed) one line: the reals first, then as they came."""
+    header = [column for metric, protocol in _series(rows) for column in _columns_of(metric, protocol, rows)]
+    groups: dict[tuple[Any, ...], dict[Key, Row]] = {}
+    for row in rows:
+        mine = groups.setdefault((row["run"], row["subject"], row["seed"]), {})
+        mine[row["metric"], row["protocol"], row["level"]] = row
+    reals_first = sorted(groups, key=lambda group: group[1] != "real")
+    labels = _labels(reals_first, {group: {key[0] for key in groups[group]} for group in groups})
+    lines = [
+        Line(label, [groups[group].get(column.key) for column in header])
+        for label, group in zip(labels, reals_first, strict=True)
+    ]
+    return header, lines
+
+
+def to_text(rows: Sequence[Row]) -> str:
+    """Aligned columns."""
+    header, lines = layout(rows)
+    # A metric's name stands once, over the first of its columns; the levels stand below it.
+    names = [
+        "" if i and header[i - 1].title == column.title else column.title for i, column in enumerate(header)
+    ]
+    grid = [["", *names], ["", *(column.level for column in header)]]
+    grid += [[line.label, *line.cells] for line in lines]
+    if not any(grid[1]):
+        del grid[1]
+    widths = [max(len(row[i]) for row in grid) for i in range(len(grid[0]))]
+    text = [
+        "  ".join([name.ljust(widths[0]), *map(str.rjust, cells, widths[1:])]).rstrip()
+        for name, *cells in grid
+    ]
+    return "\n".join([*text, "", *captions(rows)]) + "\n"
+
+
+def to_markdown(rows: Sequence[Row]) -> str:
+    """One Markdown table, and the captions below it."""
+    header, lines = layout(rows)
+    grid = [
+        ["", *(f"{column.title} {column.level}".rstrip() for column in header)],
+        [":--", *("--:" for _ in header)],
+        *([line.label, *line.cells] for line in lines),
+    ]
+    text = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in grid]
+    return "\n".join([*text, "", "<br>\n".join(captions(rows))]) + "\n"
+
+
+def to_latex(rows: Sequence[Row]) -> str:
+    """A tabular with the rules of the package booktabs; the captions are comments above it."""
+    header, lines = layout(rows)
+    spans = _spans(header)
+    titles = [
+        _latex(title) if first == last else rf"\multicolumn{{{last - first + 1}}}{{c}}{{{_latex(title)}}}"
+        for title, first, last in spans
+    ]
+    rules = [rf"\cmidrule(lr){{{first + 2}-{last + 2}}}" for _, first, last in spans if header[first].level]
+    text = [
+        r"% needs \usepackage{booktabs}",
+        *(f"% {caption}" for caption in captions(rows)),
+        rf"\begin{{tabular}}{{l{'r' * len(header)}}}",
+        r"\toprule",
+        _latex_line(["", *titles]),
+        *([" ".join(rules), _latex_line(["", *(column.level for column in header)])] if rules else []),
+        r"\midrule",
+        *(_latex_line([_latex(line.label), *map(_latex_cell, line.cells)]) for line in lines),
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
+    return "\n".join(text) + "\n"
+
+
+def paper_table(rows: Sequence[Row]) -> pd.DataFrame:
+    """The layout of the paper's Table 1: a line per run, (metric, level) above the columns."""
+    import pandas as pd
+
+    header, lines = layout(rows)
+    values = [
+        [None if row is None else row["value"] * style(row["metric"]).scale for row in line.rows]
+        for line in lines
+    ]
+    names = pd.MultiIndex.from_arrays(
+        [[column.title for column in header], [column.level for column in header]]
+    )
+    frame: pd.DataFrame = pd.DataFrame(
+        values, index=[line.label for line in lines], columns=names, dtype="float64"
+    )
+    return frame
+
+
+def captions(rows: Sequence[Row]) -> list[str]:
+    """Per metric: how many images, and what the ± was taken over."""
+    lines = []
+    for metric in dict.fromkeys(metric for metric, _ in _series(rows)):
+        mine = [row for row in rows if row["metric"] == metric]
+        counts = {row[n] for row in mine for n in ("n_real", "n_fake")} - {None}
+        kinds = dict.fromkeys(row["stderr_kind"] for row in mine if row["stderr"] is not None)
+        parts = []
+        if counts:
+            low, high = min(counts), max(counts)
+            parts.append(f"{low:,} images" if low == high else f"{low:,} to {high:,} images")
+        if kinds:
+            parts.append("± " + " or ".join(map(spread, kinds)))
+        if parts:
+            lines.append(f"{style(metric).title}: {', '.join(parts)}")
+    return lines
+
+
+def spread(kind: str | None) -> str:
+    """What a ± is: an error of the value, or a standard deviation where its kind says so."""
+    over = (kind or "").removesuffix(" (sd)")
+    return f"standard {'error' if over == kind else 'deviation'} over {over}"
+
+
+def _series(rows: Sequence[Row]) -> list[tuple[str, str | None]]:
+    """(metric, protocol) pairs in order: numbers of unlike protocols never share a column."""
+    found = dict.fromkeys((row["metric"], row["protocol"]) for row in rows)
+    order = metrics_in_order([metric for metric, _ in found])
+    return sorted(found, key=lambda pair: order.index(pair[0]))
+
+
+def _columns_of(metric: str, protocol: str | None, rows: Sequence[Row]) -> Iterator[Column]:
+    """From the finest level to the coarsest, then their mean."""
+    title = style(metric).title
+    if len({row["protocol"] for row in rows if row["metric"] == metric}) > 1:
+        title = f"{title} ({protocol})"
+    levels = {row["level"] for row in rows if (row["metric"], row["protocol"]) == (metric, protocol)}
+    for level in sorted(levels - {None}, reverse=True):
+        yield Column(title, str(level), (metric, protocol, level))
+    if None in levels:
+        yield Column(title, "Avg" if len(levels) > 1 else "", (metric, protocol, None))
+
+
+def _labels(groups: Sequence[tuple[Any, ...]], metrics: Mapping[tuple[Any, ...], set[str]]) -> list[str]:
+    several_runs = len({run for run, _, _ in groups}) > 1
+    one_real = sum(subject == "real" for _, subject, _ in groups) == 1
+    several_seeds = len({seed for _, _, seed in groups}) > 1
+    labels = []
+    for group in groups:
+        run, subject, seed = group
+        if subject == "real":
+            label = "real" if metrics[group] <= set(OF_ONE_SET) else "real (floor)"
+            if several_runs and not one_real:
+                label = f"{run}: {label}"
+        else:
+            label = run if several_runs else subject
+        if several_seeds:
+            label = f"{label}, seed {seed}"
+        labels.append(label)
+    return labels
+
+
+def _spans(header: Sequence[Column]) -> list[tuple[str, int, int]]:
+    """Runs of columns with one title: the title, the first and the last of them."""
+    spans: list[tuple[str, int, int]] = []
+    for i, column in enumerate(header):
+        if spans and spans[-1][0] == column.title:
+            spans[-1] = (column.title, spans[-1][1], i)
+        else:
+            spans.append((column.title, i, i))
+    return spans
+
+
+def _latex(text: str) -> str:
+    # In one pass: what a replacement brings in must not be replaced again.
+    return re.sub("|".join(map(re.escape, _LATEX)), lambda found: _LATEX[found[0]], text)
+
+
+def _latex_cell(text: str) -> str:
+    if text == "-":
+        return "--"
+    return re.sub(r"^-", "$-$", _latex(text))
+
+
+def _latex_line(cells: Sequence[str]) -> str:
+    return f"{' & '.join(cells)} \\\\"
