@@ -41,6 +41,8 @@ class Stream(IntEnum):
     SUBSETS = 16
     EXTRAPOLATION = 17
     CELLS = 18
+    RANDOMISATION = 19
+    RESAMPLING = 20
 
 
 def generator(seed: int, stream: Stream, *key: int) -> np.random.Generator:
