@@ -129,7 +129,8 @@ def evaluate(
         real: where the real images come from: a path, a source specification, an array, a tensor, a
             Dataset, a callable or an `ImageSource`; or statistics of them, a `.pgstats` directory or
             an npz of mu and sigma. May be None if no metric compares two sides.
-        fake: likewise, the generated images. May be None if only the reals are to be scored.
+        fake: likewise, the generated images. May be None if only the reals are to be scored, alone or,
+            with `floor`, against each other at the number of images that a generator would be asked for.
         metrics: names, or metrics with parameters of their own such as
             `SlicedWasserstein(patches_per_image=64)`.
         held_out: real images that training never saw, for memorisation's test against copying.
@@ -177,7 +178,8 @@ def evaluate(
         precision=precision, networks=networks, cache=cache,
     )  # fmt: skip
     chosen = _choose(metrics, options)
-    _check_choice(chosen, real, fake, held_out, run)
+    # The floor has reals on both sides.
+    _check_choice(chosen, real, real if fake is None and floor else fake, held_out, run)
     setting = _settle(chosen, {"real": real, "fake": fake, "held-out": held_out}, options)
     planner = setting.planner({"real": "real", "fake": "fake", "held-out": "held-out"})
     jobs, notes = planner.plan(chosen, floor)

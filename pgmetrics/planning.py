@@ -19,13 +19,13 @@ from pgmetrics.features.base import FeatureExtractor
 from pgmetrics.metrics.base import Estimate, Metric, Side, State, Tap
 from pgmetrics.metrics.memorisation import Memorisation
 from pgmetrics.metrics.rows import first_not_finite
-from pgmetrics.metrics.swd import SlicedWasserstein
 from pgmetrics.sources.base import ImageSource
 from pgmetrics.statistics import MomentsReals, StoredReals
 from pgmetrics.storage import Storage
 
 Progress = Callable[[str, int, int], None]  # what is being done, how much of it, of how much
 
+_ENDLESS = 10**9  # images that a generator can make
 _LISTED = ",in listing order"  # ends the fingerprint of images that are not taken in the permutation
 
 
@@ -121,23 +121,32 @@ class Planner:
     consumers: dict[str, Consumer] = field(default_factory=dict)
 
     def plan(self, chosen: Sequence[Metric], floor: bool) -> tuple[list[Job], list[str]]:
-        """A job for each metric and subject, and sentences about what could not be done."""
+        """A job for each metric and subject, and sentences about what could not be done.
+
+        Without generated images there are only the jobs about the reals, the floor at the number of
+        images that generated ones would have.
+        """
         jobs: list[Job] = []
-        notes: list[str] = []
+        without_floor: dict[int, list[str]] = {}
         for one in chosen:
             if not one.two_sided:
                 states = {side: self._whole(one, side) for side in self._scored_sides(one)}
                 jobs.append(Job(one, "fake", states.get("real"), states.get("fake")))
                 continue
-            real, fake = self._pair(one)
-            if floor and isinstance(one, SlicedWasserstein):
-                jobs += self._floor(one, real, notes)
             held_out = None
             if isinstance(one, Memorisation) and "held-out" in self.sides:
                 held_out = self._whole(one, "held-out")
-            jobs.append(Job(one, "fake", real, fake, held_out))
-        if floor and not any(isinstance(one, SlicedWasserstein) for one in chosen):
-            notes.append("the floor is a property of swd, which was not asked for")
+            real, fake = self._pair(one) if "fake" in self.sides else (None, None)
+            if floor:
+                n = fake.stop if fake else one.usable(_ENDLESS, "fake")
+                halves = self._halves(one, n)
+                jobs += [Job(one, "real", *halves, held_out)] if halves else []
+                without_floor.setdefault(n, []).extend([] if halves else [one.name])
+            if fake is not None:
+                jobs.append(Job(one, "fake", real, fake, held_out))
+        notes = [self._no_floor(n, names) for n, names in without_floor.items() if names]
+        if floor and not without_floor:
+            notes.append("the floor is a property of metrics that compare two sides; none was asked for")
         return jobs, notes
 
     def remember(self, chosen: Sequence[Metric]) -> dict[str, State]:
@@ -183,23 +192,23 @@ class Planner:
         n = min(self._usable(one, "real"), self._usable(one, "fake"))
         return self._consumer(one, "real", n), self._consumer(one, "fake", n)
 
-    def _floor(self, one: Metric, real: Consumer, notes: list[str]) -> list[Job]:
-        n = real.stop
-        if self.given:
-            notes.append(
-                f"the floor is left out: it needs real images, and {self.given.name} holds statistics"
-            )
-            return []
+    def _halves(self, one: Metric, n: int) -> tuple[Consumer, Consumer] | None:
+        """States of two disjoint sets of n reals, or None if there are too few."""
         # From an even place on, so that no MS-SSIM pair is torn by the cut.
         second = n + n % 2
+        if self.given or second + n > len(self.sides["real"]):
+            return None
+        return self._consumer(one, "real", n), self._consumer(one, "real", n, second, plays="fake")
+
+    def _no_floor(self, n: int, names: Sequence[str]) -> str:
+        floor = f"the floor is left out ({', '.join(names)})"
+        if self.given:
+            return f"{floor}: it needs real images, and {self.given.name} holds statistics"
         held = len(self.sides["real"])
-        if second + n > held:
-            notes.append(
-                f"the floor is left out: it compares two sets of {n:,} real images and "
-                f"{self.sides['real'].name} holds {held:,}; num_images={held // 2} makes room for it"
-            )
-            return []
-        return [Job(one, "real", real, self._consumer(one, "real", n, second, plays="fake"))]
+        return (
+            f"{floor}: it compares two sets of {n:,} real images and {self.sides['real'].name} holds "
+            f"{held:,}; num_images={held // 2} makes room for it"
+        )
 
     def _stored(self, one: Metric) -> Consumer:
         assert self.given is not None
