@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import exp
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 _ROWS = 4096
@@ -52,6 +54,30 @@ def inception_score(logits: Tensor | Sequence[Tensor]) -> float:
     mean = total / n
     # A class that no image has any of adds 0, not 0 times minus infinity.
     return exp(-float(torch.xlogy(mean, mean).sum()) - entropies / n)
+
+
+def inception_score_influence(logits: Tensor, fit: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """How far each image moves the score of its split: the score times its divergence less the mean one.
+
+    What the image does to the mean distribution does not count, to first order: the mean divergence is
+    least there.
+
+    Args:
+        logits: float [N, C].
+        fit: bool [N], the images that the score and its mean distribution are of; at least one.
+
+    Returns:
+        float64 [N], with a mean of 0 over the fitted images.
+    """
+    log_p = torch.log_softmax(_double(logits), dim=1)
+    p = log_p.exp()
+    mean = p[torch.from_numpy(fit).to(p.device)].mean(dim=0)
+    # Infinitely surprised by a class that no fitted image has any of; such p underflow together.
+    surprise = mean.clamp_min(torch.finfo(mean.dtype).tiny).log()
+    divergences = (p * (log_p - surprise)).sum(dim=1).cpu().numpy()
+    typical = float(divergences[fit].mean())
+    found: NDArray[np.float64] = exp(typical) * (divergences - typical)
+    return found
 
 
 def _double(rows: Tensor) -> Tensor:

@@ -83,9 +83,9 @@ def sliced_wasserstein(
             f"they hold {count:,} and {count_b:,} points"
         )
     statistics = standardize or (None, None)
-    weights_a, offset_a = _fold(directions, statistics[0])
-    weights_b, offset_b = _fold(directions, statistics[1])
-    step = max(1, min(_ROWS, _WORKSPACE // (count * a[0].element_size())))
+    weights_a, offset_a = fold(directions, statistics[0])
+    weights_b, offset_b = fold(directions, statistics[1])
+    step = step_length(count, a[0].element_size())
     chunks = [slice(start, start + step) for start in range(0, len(directions), step)]
     on_cpu = a[0].device.type == "cpu"
     if not on_cpu:
@@ -99,18 +99,39 @@ def sliced_wasserstein(
 
     # A thread takes its directions from product to distance: BLAS threads of its own would keep
     # turning for a while after every product, on the core that another thread sorts on.
-    with exact_float32(), _blas().limit(limits=1, user_api="blas"):
+    with exact_float32(), single_blas():
         return torch.cat(share_out(chunk_distances, chunks))
 
 
-def _fold(directions: Tensor, statistics: ChannelStatistics | None) -> tuple[Tensor, Tensor]:
-    """Directions and offsets whose projections are those of the standardised points."""
+def step_length(count: int, size: int) -> int:
+    """Directions that a thread works on at a time, for sets of `count` points of numbers of `size` bytes."""
+    return max(1, min(_ROWS, _WORKSPACE // (count * size)))
+
+
+def fold(directions: Tensor, statistics: ChannelStatistics | None) -> tuple[Tensor, Tensor]:
+    """Directions and offsets whose projections are those of the standardised points.
+
+    Args:
+        directions: [K, D].
+        statistics: of the points' channels.
+
+    Returns:
+        float64 [K, D] and [K]: a point's standardised projection is its product with the first less the
+        second.
+    """
     directions = directions.to("cpu", torch.float64)
     if statistics is None:
         return directions, directions.new_zeros(len(directions))
     repeats = directions.shape[1] // len(statistics.mean)
     weights = directions / statistics.std.repeat(repeats)
     return weights, weights @ statistics.mean.repeat(repeats)
+
+
+@contextmanager
+def single_blas() -> Iterator[None]:
+    """Products of matrices in one thread each, for the time being."""
+    with _blas().limit(limits=1, user_api="blas"):
+        yield
 
 
 @cache
@@ -127,7 +148,7 @@ def _on_cpu(
     offsets: Tensor,
     rows: NDArray[np.floating],
 ) -> Tensor:
-    rows_a, rows_b = _project(a, weights_a, rows[0]), _project(b, weights_b, rows[1])
+    rows_a, rows_b = project(a, weights_a, rows[0]), project(b, weights_b, rows[1])
     distances = []
     for u, v, offset in zip(rows_a, rows_b, offsets.tolist(), strict=True):
         # NumPy's sort of a contiguous row is SIMD code that runs in place and releases the
@@ -140,8 +161,17 @@ def _on_cpu(
     return torch.tensor(distances, dtype=torch.float64)
 
 
-def _project(points: Sequence[Tensor], weights: Tensor, rows: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Direction-major products, so that a direction's projections are one contiguous row."""
+def project(points: Sequence[Tensor], weights: Tensor, rows: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Direction-major products, so that a direction's projections are one contiguous row.
+
+    Args:
+        points: pieces [n_i, D] on the CPU, N in all.
+        weights: [k, D].
+        rows: where to write them, [at least k, N].
+
+    Returns:
+        [k, N], of which `rows` is the memory.
+    """
     matrix = weights.to(points[0].dtype)
     rows = rows[: len(matrix)]
     product = _product(matrix.dtype)

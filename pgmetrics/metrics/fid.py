@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import sqrt
 from typing import Any, ClassVar
 
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from pgmetrics.blocks import Block, FeatureBlock, IndexSet
 from pgmetrics.errors import OptionError, SampleError, StateError
+from pgmetrics.functional.frechet_influence import frechet_influence
 from pgmetrics.functional.gaussian import (
     GaussianMoments,
     delete_one_distances,
@@ -21,8 +22,8 @@ from pgmetrics.functional.gaussian import (
     frechet_distance,
     merged,
 )
-from pgmetrics.metrics.base import Estimate, Side, State, StateKey, check_comparable
-from pgmetrics.metrics.rows import FeatureMetric, check_features
+from pgmetrics.metrics.base import Estimate, Influence, Side, State, StateKey, check_comparable
+from pgmetrics.metrics.rows import FeatureMetric, FeatureRowsState, check_features
 from pgmetrics.storage import Storage
 
 CHUNK = 64
@@ -48,6 +49,8 @@ class FrechetDistance(FeatureMetric):
         groups: that images are dealt to, each 8 D² bytes (34 MB for Inception's pool3) per side;
             1 for no error estimate.
         ddof: covariances are divided by n - ddof: 1, or 0 as StyleGAN3 does.
+        keep_rows: remember every image's features, 4 D bytes each, in place of moments: for influences
+            and paired comparisons. The value is the same.
 
     Source: Dowson and Landau 1982; Heusel et al. 2017, section 2; the jackknife for groups of
     unequal size by Busing et al. 1999.
@@ -59,6 +62,7 @@ class FrechetDistance(FeatureMetric):
     network: str = "own"
     groups: int = 10
     ddof: int = 1
+    keep_rows: bool = False
 
     def __post_init__(self) -> None:
         if self.groups < 1:
@@ -76,6 +80,10 @@ class FrechetDistance(FeatureMetric):
         storage: Storage | None = None,
         network: str = "",
     ) -> State:
+        if self.keep_rows:
+            return super().new_state(
+                side, resolution=resolution, seed=seed, source=source, storage=storage, network=network
+            )
         parameters = {"layer": self.layer, "groups": self.groups}
         return MomentsState(
             StateKey("moments", parameters, side, seed, *resolution, source, network), storage
@@ -100,16 +108,52 @@ class FrechetDistance(FeatureMetric):
             rows.append(Estimate(f"{self.name}-bias", None, bias, None, None, "fake", *counts))
         return rows, self._notes(sides)
 
+    def influences(self, *, real: State | None, fake: State | None) -> list[Influence]:
+        """Of the value; there are none unless rows were kept."""
+        if not isinstance(real, FeatureRowsState) or not isinstance(fake, FeatureRowsState):
+            return []
+        reals, fakes = self._both(real, fake)
+        for state in (reals, fakes):
+            self._check_count(state)
+        x, y = (torch.from_numpy(state.rows()).to(fakes.device) for state in (reals, fakes))
+        whole = Influence(self.name, None, *frechet_influence(x, y, self.ddof))
+        # A half that does not span all directions has no derivative there.
+        if min(len(x), len(y)) // 2 <= x.shape[1]:
+            return [whole]
+        even, odd = (
+            Influence(self.name, None, *frechet_influence(x, y, self.ddof, slice(place, None, 2)))
+            for place in (0, 1)
+        )
+        return [replace(whole, halves=(even, odd))]
+
+    def scores(self, *, real: State | None, fake: State | None) -> list[Influence]:
+        return [replace(one, halves=None) for one in self.influences(real=real, fake=fake)]
+
+    def _check_count(self, state: State) -> None:
+        if len(state.seen) < self.least:
+            raise SampleError(
+                f"{self.name} needs at least {self.least} images of each side; "
+                f"the {state.key.side} side has {len(state.seen)}"
+            )
+
+    def _of_rows(self, state: State | None) -> State | None:
+        """The moments of kept rows, to the bits of those that were fed the same blocks."""
+        if not isinstance(state, FeatureRowsState):
+            return state
+        key = replace(state.key, kind="moments", parameters={"layer": self.layer, "groups": self.groups})
+        moments = MomentsState(key, state.storage)
+        for start, rows in state.blocks():
+            moments.update(FeatureBlock(start, torch.from_numpy(rows).to(state.device)))
+        return moments
+
     def _moments(self, real: State | None, fake: State | None) -> tuple[MomentsState, MomentsState]:
+        real, fake = self._of_rows(real), self._of_rows(fake)
         if not isinstance(real, MomentsState) or not isinstance(fake, MomentsState):
             raise StateError(f"{self.name} compares moments of real and fake features; one is missing")
         check_comparable(real.key, fake.key)
         for state in (real, fake):
-            if not state.given and len(state.seen) < self.least:
-                raise SampleError(
-                    f"{self.name} needs at least {self.least} images of each side; "
-                    f"the {state.key.side} side has {len(state.seen)}"
-                )
+            if not state.given:
+                self._check_count(state)
         if real.width != fake.width:
             raise StateError(f"real has {real.width:,} features, fake has {fake.width:,}")
         # Statistics from a file are on the CPU, features where the network is.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import sqrt
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -11,8 +12,13 @@ from numpy.typing import NDArray
 
 from pgmetrics import seeding
 from pgmetrics.errors import OptionError, SampleError, StateError
-from pgmetrics.functional.inception_score import chunk_cut, even_cut, inception_score
-from pgmetrics.metrics.base import Estimate, State
+from pgmetrics.functional.inception_score import (
+    chunk_cut,
+    even_cut,
+    inception_score,
+    inception_score_influence,
+)
+from pgmetrics.metrics.base import Estimate, Influence, State
 from pgmetrics.metrics.rows import FeatureMetric, FeatureRowsState
 from pgmetrics.seeding import Stream
 
@@ -37,6 +43,8 @@ class InceptionScore(FeatureMetric):
         cut: "even" into parts whose lengths differ by one at most, or "chunks" as `torch.chunk`
             cuts, which may make fewer parts.
         ddof: of the standard deviation over the splits: 0, as published, or 1.
+        error: what is printed after the ±: "splits", the published standard deviation over them, or
+            "images", the standard error of the value over images.
 
     Source: Salimans et al. 2016, section 4: 50,000 images in 10 splits, logits without their bias.
     """
@@ -49,6 +57,7 @@ class InceptionScore(FeatureMetric):
     shuffle: Literal["keyed", "torch-fidelity", "none"] = "keyed"
     cut: Literal["even", "chunks"] = "even"
     ddof: int = 0
+    error: Literal["splits", "images"] = "splits"
 
     def __post_init__(self) -> None:
         if self.splits < 1:
@@ -59,6 +68,8 @@ class InceptionScore(FeatureMetric):
             raise OptionError(f"is cuts even or chunks, not {self.cut}")
         if self.ddof not in (0, 1):
             raise OptionError(f"is divides by splits - ddof with ddof 0 or 1, not {self.ddof}")
+        if self.error not in ("splits", "images"):
+            raise OptionError(f"is has errors over splits or images, not {self.error}")
 
     @property
     def least(self) -> int:
@@ -77,6 +88,9 @@ class InceptionScore(FeatureMetric):
             # One split does not vary, which is not the same as a deviation of 0.
             deviation = float(scores.std(ddof=self.ddof)) if len(scores) > 1 else None
             kind = None if deviation is None else "splits (sd)"
+            if self.error == "images":
+                (influence,) = self.influences(real=None, fake=state)
+                deviation, kind = sqrt(influence.variance()), "images"
             counts = (n, None) if side == "real" else (None, n)
             estimates.append(Estimate(self.name, None, float(scores.mean()), deviation, kind, side, *counts))
             if len(scores) < self.splits:
@@ -86,13 +100,50 @@ class InceptionScore(FeatureMetric):
                 )
         return estimates, notes
 
-    def _scores(self, state: FeatureRowsState) -> NDArray[np.float64]:
+    def influences(self, *, real: State | None, fake: State | None) -> list[Influence]:
+        state = fake if fake is not None else real
+        if not isinstance(state, FeatureRowsState):
+            raise StateError("is was given no state of rows")
+        part, halves = self._influence(state)
+
+        def named(values: NDArray[np.float64]) -> Influence:
+            return Influence(self.name, None, *((None, values) if state is fake else (values, None)))
+
+        return [replace(named(part), halves=(named(halves[0]), named(halves[1])))]
+
+    def scores(self, *, real: State | None, fake: State | None) -> list[Influence]:
+        # Splits are made by an image's place, so that exchanging two fakes would change the splits.
+        return replace(self, splits=1).influences(real=real, fake=fake)
+
+    def _influence(
+        self, state: FeatureRowsState
+    ) -> tuple[NDArray[np.float64], tuple[NDArray[np.float64], NDArray[np.float64]]]:
+        """Of every image on the mean over the splits; and with the derivative at every second image."""
+        self._check_count(state)
+        n = len(state.seen)
+        logits, order = state.rows(), self._order(n, state.key.seed)
+        parts = _CUTS[self.cut](n, self.splits)
+        found = np.zeros((3, n))
+        for start, stop in parts:
+            mine = order[start:stop]
+            rows = torch.from_numpy(logits[mine]).to(state.device)
+            for one, fit in zip(found, (mine >= 0, mine % 2 == 0, mine % 2 == 1), strict=True):
+                if fit.any():
+                    one[mine] = inception_score_influence(rows, fit) * (n / len(mine) / len(parts))
+        found -= found.mean(axis=1, keepdims=True)
+        return found[0], (found[1], found[2])
+
+    def _check_count(self, state: FeatureRowsState) -> None:
         n = len(state.seen)
         if n < self.least:
             raise SampleError(
                 f"is in {self.splits} splits needs at least {self.least} images; the {state.key.side} side "
                 f"has {n}. Give more images, or ask for fewer splits"
             )
+
+    def _scores(self, state: FeatureRowsState) -> NDArray[np.float64]:
+        self._check_count(state)
+        n = len(state.seen)
         logits, order = state.rows(), self._order(n, state.key.seed)
         return np.array(
             [

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pgmetrics.blocks import Block, IndexSet
 from pgmetrics.errors import OptionError, SampleError, StateError
 from pgmetrics.functional.ssim import check_size, ms_ssim_scores
-from pgmetrics.metrics.base import Estimate, Metric, Side, State, StateKey
+from pgmetrics.metrics.base import Estimate, Influence, Metric, Side, State, StateKey
 from pgmetrics.storage import Storage
 
 DEGENERATE = 0.1
@@ -93,6 +93,20 @@ class MultiScaleSSIM(Metric):
             raise StateError("ms-ssim was given no state")
         return estimates, notes
 
+    def influences(self, *, real: State | None, fake: State | None) -> list[Influence]:
+        """Of the pairs (2k, 2k + 1): the value is their mean, so that these are exact."""
+        state = fake if fake is not None else real
+        if not isinstance(state, MultiScaleSSIMState):
+            raise StateError("ms-ssim was given no state of pairs")
+        scores = state.scores()
+        if len(scores) < 2:
+            raise SampleError(
+                f"ms-ssim needs at least 2 pairs of images; the {state.key.side} side has {len(scores)}"
+            )
+        part = scores - scores.mean()
+        sides = (None, part) if state is fake else (part, None)
+        return [Influence(self.name, None, *sides)]
+
 
 class MultiScaleSSIMState(State):
     """The score of every pair, 8 bytes each."""
@@ -118,6 +132,11 @@ class MultiScaleSSIMState(State):
         copy = MultiScaleSSIMState(self.key, self.storage)
         copy._absorb(self)
         return copy
+
+    def _shift(self, by: int) -> MultiScaleSSIMState:
+        moved = MultiScaleSSIMState(self.key, self.storage)
+        moved._scores = {start + by: scores for start, scores in self._scores.items()}
+        return moved
 
     def _absorb(self, other: MultiScaleSSIMState) -> None:
         self._scores.update(other._scores)

@@ -43,6 +43,10 @@ class FeatureRowsState(State):
         """All rows in index order, in pieces float32 [n_i, D]; they may lie on disk."""
         return [self._rows[start] for start in sorted(self._rows)]
 
+    def blocks(self) -> list[tuple[int, NDArray[np.float32]]]:
+        """The pieces, each with the place of its first image."""
+        return [(start, self._rows[start]) for start in sorted(self._rows)]
+
     def rows(self) -> NDArray[np.float32]:
         """All rows in index order, copied into one array: float32 [N, D]."""
         pieces = self.pieces()
@@ -61,6 +65,12 @@ class FeatureRowsState(State):
         copy = FeatureRowsState(self.key, self.storage)
         copy._absorb(self)
         return copy
+
+    def _shift(self, by: int) -> FeatureRowsState:
+        moved = FeatureRowsState(self.key, self.storage)
+        moved.device = self.device
+        moved._rows = {start + by: rows for start, rows in self._rows.items()}
+        return moved
 
     def _absorb(self, other: FeatureRowsState) -> None:
         if self.width is not None and other.width is not None and self.width != other.width:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from math import sqrt
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -25,7 +25,8 @@ from pgmetrics.functional.patches import (
 )
 from pgmetrics.functional.pyramid import laplacian_pyramid, level_sizes
 from pgmetrics.functional.sliced import Workspace, sliced_wasserstein
-from pgmetrics.metrics.base import Estimate, Metric, Side, State, StateKey, check_comparable
+from pgmetrics.functional.sliced_influence import DescribedImages, sliced_influence
+from pgmetrics.metrics.base import Estimate, Influence, Metric, Side, State, StateKey, check_comparable
 from pgmetrics.seeding import Stream
 from pgmetrics.storage import Storage
 from pgmetrics.threads import share_out
@@ -34,6 +35,12 @@ CHANNELS = 3
 COMPONENTS = PATCH * PATCH * CHANNELS
 
 _SIDES: dict[Side, int] = {"real": 0, "fake": 1, "held-out": 2}
+
+_KINDS = {"directions": "directions", "images": "images", "both": "images and directions"}
+"""What errors are over, and what they are called in results."""
+
+_HALF = 4
+"""Of so many directions one is enough for each half of the images: their mean is all that counts."""
 
 _PYRAMID_VALUES = 2**20
 """Values of the finest level worked on at once: 4 MB, which stay in the cache and in the allocator's
@@ -53,6 +60,9 @@ class SlicedWasserstein(Metric):
         patches_per_image: 7 x 7 x 3 neighbourhoods per image and level.
         directions: random directions per repeat.
         repeats: how often fresh directions are drawn; the value is the mean over all of them.
+        error: what the standard errors are over: "directions", as published; "images", with the
+            directions of the seed held, for comparisons at that seed; or "both". Over images it takes
+            about three times as long as the distance itself.
 
     Source: section 5 of Karras et al. 2018; 16,384 images, 128 patches, 4 x 128 directions.
     """
@@ -65,8 +75,11 @@ class SlicedWasserstein(Metric):
     patches_per_image: int = 128
     directions: int = 128
     repeats: int = 4
+    error: Literal["directions", "images", "both"] = "directions"
 
     def __post_init__(self) -> None:
+        if self.error not in _KINDS:
+            raise OptionError(f"swd has errors over {', '.join(_KINDS)}, not {self.error}")
         for name in ("num_images", "patches_per_image", "directions", "repeats"):
             if getattr(self, name) < 1:
                 raise OptionError(f"swd needs {name} of at least 1, not {getattr(self, name)}")
@@ -97,45 +110,111 @@ class SlicedWasserstein(Metric):
         return SlicedWassersteinState(self._key(side, resolution, seed, source), storage)
 
     def compute(self, *, real: State | None, fake: State | None) -> tuple[list[Estimate], list[str]]:
+        reals, fakes = self._both(real, fake)
+        n = len(reals.seen)
+        if n != len(fakes.seen):
+            raise SampleError(
+                f"swd needs equally many real and generated images, at least 2; real has {n:,}, "
+                f"fake has {len(fakes.seen):,}. num_images={min(n, len(fakes.seen))} takes the first of each"
+            )
+        notes = [note for side in (reals, fakes) for note in side.flat_channel_notes()]
+        workspace = Workspace()
+        per_level = {
+            height: sliced_wasserstein(
+                reals.descriptors(height, fakes.device),
+                fakes.descriptors(height, fakes.device),
+                self._directions(reals.key.seed, height),
+                (reals.statistics(height), fakes.statistics(height)),
+                workspace,
+            )
+            for height in reals.heights
+        }
+        values: dict[int | None, float] = {
+            height: distances.mean().item() for height, distances in per_level.items()
+        }
+        values[None] = float(np.mean(list(values.values())))
+        errors = self._errors(reals, fakes, per_level)
+        return [
+            Estimate(self.name, height, value, errors[height], _KINDS[self.error], "fake", n, n)
+            for height, value in values.items()
+        ], notes
+
+    def influences(self, *, real: State | None, fake: State | None) -> list[Influence]:
+        """Of every level, and of the mean over levels; the sides may differ in size."""
+        reals, fakes = self._both(real, fake)
+        return self._influences(reals, fakes, halves=min(len(reals.seen), len(fakes.seen)) >= 4)
+
+    def scores(self, *, real: State | None, fake: State | None) -> list[Influence]:
+        # Without halves, which are made by an image's place.
+        return self._influences(*self._both(real, fake), halves=False)
+
+    def _both(
+        self, real: State | None, fake: State | None
+    ) -> tuple[SlicedWassersteinState, SlicedWassersteinState]:
         if not isinstance(real, SlicedWassersteinState) or not isinstance(fake, SlicedWassersteinState):
             raise StateError("swd compares a real and a fake state; one of them is missing")
         check_comparable(real.key, fake.key)
-        if len(real.seen) != len(fake.seen) or len(real.seen) < 2:
+        if min(len(real.seen), len(fake.seen)) < 2:
             raise SampleError(
-                f"swd needs equally many real and generated images, at least 2; real has {len(real.seen):,}, "
-                f"fake has {len(fake.seen):,}. num_images={min(len(real.seen), len(fake.seen))} "
-                "takes the first of each"
+                f"swd needs at least 2 images of each side; real has {len(real.seen):,}, "
+                f"fake has {len(fake.seen):,}"
             )
-        per_level: dict[int, Tensor] = {}
-        notes: list[str] = []
-        for side in (real, fake):
-            notes += side.flat_channel_notes()
+        return real, fake
+
+    def _directions(self, seed: int, height: int) -> Tensor:
+        # Sides share their directions; levels and repeats have their own.
+        return torch.cat(
+            [unit_directions(seed, height, repeat, self.directions) for repeat in range(self.repeats)]
+        )
+
+    def _errors(
+        self, real: SlicedWassersteinState, fake: SlicedWassersteinState, per_level: Mapping[int, Tensor]
+    ) -> dict[int | None, float]:
+        """By level, and under None of the mean over levels."""
+        squares: dict[int | None, float] = dict.fromkeys([*per_level, None], 0.0)
+        if self.error != "images":
+            of_directions = {height: _stderr(values) ** 2 for height, values in per_level.items()}
+            # Levels have independent directions, so the variances of their means add.
+            of_mean = sum(of_directions.values()) / len(per_level) ** 2
+            for level, square in [*of_directions.items(), (None, of_mean)]:
+                squares[level] += square
+        if self.error != "directions":
+            for one in self.influences(real=real, fake=fake):
+                squares[one.level] += one.variance()
+        return {level: sqrt(square) for level, square in squares.items()}
+
+    def _influences(
+        self, real: SlicedWassersteinState, fake: SlicedWassersteinState, halves: bool
+    ) -> list[Influence]:
         workspace = Workspace()
+        fits = [slice(None), slice(0, None, 2), slice(1, None, 2)] if halves else [slice(None)]
+        per_level: dict[int | None, list[tuple[NDArray[np.float64], NDArray[np.float64]]]] = {}
         for height in real.heights:
-            # Sides share their directions; levels and repeats have their own.
-            directions = torch.cat(
-                [
-                    unit_directions(real.key.seed, height, repeat, self.directions)
-                    for repeat in range(self.repeats)
-                ]
+            directions = self._directions(real.key.seed, height)
+            parts = (
+                [directions]
+                if len(directions) < 2 * _HALF
+                else [directions, directions[::_HALF], directions[_HALF // 2 :: _HALF]]
             )
-            per_level[height] = sliced_wasserstein(
-                real.descriptors(height, fake.device),
-                fake.descriptors(height, fake.device),
-                directions,
-                (real.statistics(height), fake.statistics(height)),
-                workspace,
-            )
-        n = len(real.seen)
-        estimates = [
-            Estimate(self.name, height, values.mean().item(), _stderr(values), "directions", "fake", n, n)
-            for height, values in per_level.items()
+            per_level[height] = [
+                sliced_influence(
+                    real.described(height, fake.device, fit),
+                    fake.described(height, fake.device, fit),
+                    part,
+                    workspace,
+                )
+                for fit, part in zip(fits, parts * 3, strict=False)
+            ]
+        # The value is the mean over levels, so its influence is too.
+        per_level[None] = [
+            (np.mean([a for a, _ in level], axis=0), np.mean([b for _, b in level], axis=0))
+            for level in zip(*per_level.values(), strict=True)
         ]
-        mean = float(np.mean([estimate.value for estimate in estimates]))
-        errors = [estimate.stderr or 0.0 for estimate in estimates]
-        # Levels have independent directions, so the variances of their means add.
-        stderr = sqrt(sum(error**2 for error in errors)) / len(errors)
-        return [*estimates, Estimate(self.name, None, mean, stderr, "directions", "fake", n, n)], notes
+        found = []
+        for level, made in per_level.items():
+            whole, *rest = (Influence(self.name, level, *sides) for sides in made)
+            found.append(replace(whole, halves=(rest[0], rest[1])) if rest else whole)
+        return found
 
 
 @dataclass
@@ -164,6 +243,12 @@ class SlicedWassersteinState(State):
         """A level's descriptors in index order: pieces float32 [n_i * patches, 147]."""
         chunks = self._levels[height].descriptors
         return [torch.from_numpy(chunks[start]).to(device) for start in sorted(chunks)]
+
+    def described(self, height: int, device: torch.device, fit: slice) -> DescribedImages:
+        """A level's descriptors with their images' moments, in index order."""
+        moments = self._levels[height].moments
+        joined = torch.from_numpy(np.concatenate([moments[start] for start in sorted(moments)]))
+        return DescribedImages(self.descriptors(height, device), joined, fit)
 
     def statistics(self, height: int) -> ChannelStatistics:
         """Mean and deviation of a level's channels over the whole set."""
@@ -219,6 +304,16 @@ class SlicedWassersteinState(State):
         copy = SlicedWassersteinState(self.key, self.storage)
         copy._absorb(self)
         return copy
+
+    def _shift(self, by: int) -> SlicedWassersteinState:
+        moved = SlicedWassersteinState(self.key, self.storage)
+        moved.device = self.device
+        for height, level in self._levels.items():
+            moved._levels[height] = _Level(
+                {start + by: rows for start, rows in level.descriptors.items()},
+                {start + by: rows for start, rows in level.moments.items()},
+            )
+        return moved
 
     def _absorb(self, other: SlicedWassersteinState) -> None:
         if len(other.seen):

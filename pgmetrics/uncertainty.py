@@ -1,0 +1,344 @@
+"""How sure a number is, and whether two differ: errors over images, intervals and tests.
+
+States and numbers in, numbers out. What an interval covers is the expectation of the metric over sets
+of the very number of images that was used: SWD, FID, IS and precision/recall have another expectation
+at another number. docs/uncertainty.md says how often they do, by simulation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import sqrt
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pgmetrics import seeding
+from pgmetrics.errors import OptionError, SampleError, StateError
+from pgmetrics.metrics.base import Estimate, Influence, Metric, State
+from pgmetrics.seeding import Stream
+
+HIGHER_IS_BETTER: Mapping[str, bool | None] = {
+    "swd": False,
+    "ms-ssim": False,
+    "fid": False,
+    "fid-bias": None,
+    "fid-infinity": False,
+    "fd": False,
+    "fd-bias": None,
+    "is": True,
+    "kid": False,
+    "precision": True,
+    "recall": True,
+    "density": True,
+    "coverage": True,
+    "authpct": True,
+    "ct": None,
+}
+"""Which way each number improves; None where neither way is better."""
+
+OVER_IMAGES = frozenset(
+    {
+        "images",
+        "images and directions",
+        "pairs",
+        "images (jackknife)",
+        "fake images (jackknife)",
+        "fakes given the reals",
+    }
+)
+"""Kinds of errors that say how far a number would move with other generated images."""
+
+SWAPS = "swaps of pairs"
+NORMAL = "normal"
+NONE = "none"
+
+_BLOCK = 2**22
+"""Signs of a randomisation test held at once, 32 MB of float64."""
+
+_TIE = 1e-9
+"""Sums of equal numbers in another order differ by rounding, and must count as equal."""
+
+Vector = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A number of two sets A and B of generated images, and how sure their difference is.
+
+    Attributes:
+        metric, level: as in `metrics.base.Estimate`.
+        a, b: the number of each set, raw.
+        difference: b - a.
+        stderr: its standard error over images, None where no sound one exists.
+        low, high: the interval of the confidence that was asked for, None likewise.
+        p_value: of the hypothesis that A and B are the same, None where there is no test.
+        test: which one: "swaps of pairs", exact; "normal"; or "none".
+        n_real, n_fake: images of the reals, and of each of A and B; None where a side takes no part.
+    """
+
+    metric: str
+    level: int | None
+    a: float
+    b: float
+    difference: float
+    stderr: float | None
+    low: float | None
+    high: float | None
+    p_value: float | None
+    test: str
+    n_real: int | None
+    n_fake: int | None
+
+
+def stderr(influence: Influence) -> float:
+    """The standard error of a number over sets of images: the root of `Influence.variance`.
+
+    Raises:
+        SampleError: a side has fewer than 2 images.
+    """
+    return sqrt(influence.variance())
+
+
+def interval(value: float, stderr: float, level: float = 0.95) -> tuple[float, float]:
+    """The normal interval of that confidence around a value.
+
+    Raises:
+        OptionError: a confidence that is not between 0 and 1.
+    """
+    if not 0 < level < 1:
+        raise OptionError(f"a confidence lies between 0 and 1, not at {level}")
+    reach = NormalDist().inv_cdf((1 + level) / 2) * stderr
+    return value - reach, value + reach
+
+
+def paired_differences(
+    metric: Metric,
+    real: State | None,
+    a: State,
+    b: State,
+    *,
+    seed: int = 0,
+    permutations: int = 9999,
+    confidence: float = 0.95,
+) -> list[Difference]:
+    """What a metric says of B less what it says of A, image i of the one beside image i of the other.
+
+    The p-value is exact at any number of images: if A and B are the same, then exchanging image i of A
+    with image i of B changes nothing, so the difference of the images' scores is compared with its
+    values under random exchanges. The scores are influences at A and B taken together, which no
+    exchange changes. The interval is normal, from each image's influence on the difference; what the
+    two share (the reals, the latents) cancels. Sets of independent images are paired just as well, by
+    their places.
+
+    Args:
+        metric: whose states they are; a Fréchet distance needs `keep_rows=True`.
+        real: the reals' state, None for a metric of one set.
+        a, b: states of the side "fake", of the same places of two sequences.
+        seed: of the exchanges.
+        permutations: how many exchanges are drawn; all 2^n are made where these are fewer.
+        confidence: of the intervals.
+
+    Returns:
+        One for each number about the fakes; those without influences have no error and no test.
+
+    Raises:
+        SampleError: A and B hold other places, or too few images.
+        StateError: the states do not belong together.
+    """
+    _check_pair(a, b)
+    if permutations < 1:
+        raise OptionError(f"a randomisation test needs at least 1 permutation, not {permutations}")
+    found_a, found_b = (_about_fakes(metric, real, fake) for fake in (a, b))
+    parts_a, parts_b = (_by_place(metric.influences(real=real, fake=fake)) for fake in (a, b))
+    p_values = _swap_test(metric, real, a, b, seed, permutations) if parts_a else {}
+    differences = []
+    for place in found_a:
+        if place not in found_b:
+            continue
+        error = None
+        if place in parts_a:
+            error = stderr(_contrast(parts_a[place], parts_b[place]))
+        first = found_a[place]
+        differences.append(
+            _difference(
+                first.metric,
+                first.level,
+                (first.value, found_b[place].value),
+                error,
+                p_values.get(place),
+                SWAPS if place in p_values else NONE,
+                (first.n_real, first.n_fake),
+                confidence,
+            )
+        )
+    return differences
+
+
+def independent_difference(
+    row_a: Mapping[str, Any], row_b: Mapping[str, Any], confidence: float = 0.95
+) -> Difference:
+    """The difference of two rows of results, of which nothing is known but the numbers and their errors.
+
+    A normal test and interval, where both errors are over images or pairs; errors over directions and
+    deviations over splits say nothing of other images. The errors are added as if all images were
+    independent: sets that share their reals differ by less, so that the test is then on the safe side.
+
+    Args:
+        row_a, row_b: of one metric and level, with the columns of `results.COLUMNS`.
+        confidence: of the interval.
+
+    Raises:
+        OptionError: the rows are of unlike metrics or levels.
+    """
+    for name in ("metric", "level"):
+        if row_a[name] != row_b[name]:
+            raise OptionError(f"rows of unlike {name} are not compared: {row_a[name]} and {row_b[name]}")
+    errors = [_error_over_images(row, other) for row, other in ((row_a, row_b), (row_b, row_a))]
+    values = float(row_a["value"]), float(row_b["value"])
+    error = p_value = None
+    if errors[0] is not None and errors[1] is not None:
+        error = sqrt(errors[0] ** 2 + errors[1] ** 2)
+        p_value = _two_sided(values[1] - values[0], error)
+    counts = row_a["n_real"], row_a["n_fake"]
+    test = NONE if p_value is None else NORMAL
+    return _difference(row_a["metric"], row_a["level"], values, error, p_value, test, counts, confidence)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p-values adjusted for being many: rejecting those up to α errs once or more in a share α of cases.
+
+    Source: Holm 1979.
+    """
+    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
+    adjusted, largest = [0.0] * len(p_values), 0.0
+    for rank, i in enumerate(order):
+        largest = max(largest, min(1.0, p_values[i] * (len(p_values) - rank)))
+        adjusted[i] = largest
+    return adjusted
+
+
+def swap_p_values(
+    differences: NDArray[np.float64], *, seed: int = 0, permutations: int = 9999
+) -> list[float]:
+    """Two-sided p-values of the means of columns, under random changes of the rows' signs.
+
+    Exact if each row is as likely as its opposite: the share of sign patterns whose mean is at least as
+    far from 0, the one found included. All columns meet the same patterns.
+
+    Args:
+        differences: float64 [n, L].
+        seed: of the patterns.
+        permutations: patterns drawn; all 2^n are gone through where these are not more.
+    """
+    n = len(differences)
+    observed = np.abs(differences.sum(axis=0))
+    least = observed - _TIE * np.abs(differences).sum(axis=0)
+    every = n < 63 and 2**n <= permutations + 1
+    rng = seeding.generator(seed, Stream.RANDOMISATION)
+    total = 2**n if every else permutations
+    reached = np.zeros(differences.shape[1], np.int64)
+    step = max(1, _BLOCK // n)
+    for start in range(0, total, step):
+        count = min(step, total - start)
+        if every:
+            signs = 1.0 - 2.0 * ((np.arange(start, start + count)[:, None] >> np.arange(n)) & 1)
+        else:
+            packed = rng.integers(0, 256, (count, -(-n // 8)), dtype=np.uint8)
+            signs = 1.0 - 2.0 * np.unpackbits(packed, axis=1, count=n)
+        sums = signs @ differences
+        reached += (np.abs(sums) >= least).sum(axis=0)
+    if every:
+        return [float(count / total) for count in reached]
+    return [float((1 + count) / (1 + total)) for count in reached]
+
+
+def _check_pair(a: State, b: State) -> None:
+    if a.seen != b.seen:
+        raise SampleError(
+            f"images are compared in pairs, by their places; A holds {len(a.seen):,} and B {len(b.seen):,}. "
+            "Take equally many of each"
+        )
+    mine, theirs = a.key.to_dict(), b.key.to_dict()
+    for name, value in mine.items():
+        if name != "source" and theirs[name] != value:
+            raise StateError(
+                f"A and B were made differently: {name} is {value} for A and {theirs[name]} for B"
+            )
+
+
+Place = tuple[str, "int | None"]
+
+
+def _about_fakes(metric: Metric, real: State | None, fake: State) -> dict[Place, Estimate]:
+    estimates, _ = metric.compute(real=real if metric.two_sided else None, fake=fake)
+    return {(one.metric, one.level): one for one in estimates if one.subject == "fake"}
+
+
+def _by_place(influences: Sequence[Influence]) -> dict[Place, Influence]:
+    return {(one.metric, one.level): one for one in influences}
+
+
+def _swap_test(
+    metric: Metric, real: State | None, a: State, b: State, seed: int, permutations: int
+) -> dict[Place, float]:
+    scores = [one for one in metric.scores(real=real, fake=_pooled(a, b)) if one.fake is not None]
+    if not scores:
+        return {}
+    pooled = np.stack([one.fake for one in scores if one.fake is not None], axis=1)
+    n = len(pooled) // 2
+    p_values = swap_p_values(pooled[:n] - pooled[n:], seed=seed, permutations=permutations)
+    return {(one.metric, one.level): p for one, p in zip(scores, p_values, strict=True)}
+
+
+def _pooled(a: State, b: State) -> State:
+    """The images of A, then those of B, as one set."""
+    last = a.seen.intervals[-1][1] if a.seen.intervals else 0
+    # From an even place on, so that no MS-SSIM pair is torn.
+    return a.shifted(0, "A and B").merge(b.shifted(last + last % 2, "A and B"))
+
+
+def _contrast(a: Influence, b: Influence) -> Influence:
+    """The influence of each image of the reals, and of each pair of fakes, on the difference."""
+
+    def less(one: Vector | None, other: Vector | None) -> Vector | None:
+        return None if one is None or other is None else other - one
+
+    halves = None
+    if a.halves is not None and b.halves is not None:
+        halves = _contrast(a.halves[0], b.halves[0]), _contrast(a.halves[1], b.halves[1])
+    return replace(a, real=less(a.real, b.real), fake=less(a.fake, b.fake), halves=halves)
+
+
+def _error_over_images(row: Mapping[str, Any], other: Mapping[str, Any]) -> float | None:
+    kind = row["stderr_kind"]
+    if row["stderr"] is None or kind not in OVER_IMAGES:
+        return None
+    # With the directions held, the error is that of sets that share them.
+    if row["metric"] == "swd" and kind == "images" and row["seed"] != other["seed"]:
+        return None
+    return float(row["stderr"])
+
+
+def _two_sided(difference: float, error: float) -> float:
+    if error == 0:
+        return 1.0 if difference == 0 else 0.0
+    return 2 * NormalDist().cdf(-abs(difference) / error)
+
+
+def _difference(
+    metric: str,
+    level: int | None,
+    values: tuple[float, float],
+    error: float | None,
+    p_value: float | None,
+    test: str,
+    counts: tuple[int | None, int | None],
+    confidence: float,
+) -> Difference:
+    a, b = values
+    low, high = (None, None) if error is None else interval(b - a, error, confidence)
+    return Difference(metric, level, a, b, b - a, error, low, high, p_value, test, *counts)
