@@ -82,12 +82,11 @@ def _quiet() -> Iterator[None]:
 def _train(source: str, run: Path, config: ProGANConfig) -> None:
     from pgmetrics.sources.resolve import open_source
     from reference_models.progan.progress import TrainingBar, decoding_bar
-    from reference_models.progan.train import save_untrained, train
+    from reference_models.progan.train import train
 
     images = open_source(source, resolution=config.resolution)
     with decoding_bar() as decoded, TrainingBar(config) as report:
         train(images, run, config, decoded=decoded, report=report)
-    save_untrained(run / "untrained.safetensors", config)
 
 
 def checkpoints(run: Path) -> list[tuple[str, Path]]:

@@ -188,6 +188,21 @@ def inspect(path: Path) -> Checkpoint:
         raise SourceError(f"{path} cannot be read as a ProGAN checkpoint: {error}") from error
 
 
+def describe(path: Path) -> dict[str, Any]:
+    """Where in its run a checkpoint stands: images_shown, resolution, alpha and final_resolution.
+
+    Raises:
+        SourceError: as `inspect`.
+    """
+    checkpoint = inspect(path)
+    return {
+        "images_shown": checkpoint.images_shown,
+        "resolution": checkpoint.resolution,
+        "alpha": checkpoint.alpha,
+        "final_resolution": checkpoint.config.resolution,
+    }
+
+
 def recognises(path: Path) -> bool:
     """Whether a file is a ProGAN checkpoint, by its header alone; damaged ones included."""
     try:

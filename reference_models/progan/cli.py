@@ -40,6 +40,12 @@ def main() -> None:
 )
 @click.option("--total-images", type=click.IntRange(min=1), help="The same, in images.")
 @click.option("--seed", type=_SEED, help="Of everything random.  [default: the preset's]")
+@click.option(
+    "--snapshot-images",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Also write a checkpoint every N images.  [default: at the ends of phases only]",
+)
 @click.option("--resize", metavar="POLICY", help="box, lanczos …: make images of other sizes fit.")
 @click.option("--workers", type=click.IntRange(min=0), help="Decoding processes.  [default: one per core]")
 @click.option("--licence", default="unknown", show_default=True, help="Of the weights; kept in checkpoints.")
@@ -51,6 +57,7 @@ def train(
     kimg: float | None,
     total_images: int | None,
     seed: int | None,
+    snapshot_images: int | None,
     resize: str | None,
     workers: int | None,
     licence: str,
@@ -86,6 +93,7 @@ def train(
             device=str(pick_device(device)),
             workers=workers,
             licence=licence,
+            snapshot_images=snapshot_images,
             decoded=decoded,
             report=report,
         )

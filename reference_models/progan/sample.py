@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from reference_models.progan.networks import Generator
 
 recognises = checkpoints.recognises
+describe = checkpoints.describe
 _LARGEST_BATCH = 64
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from pgmetrics import seeding
-from pgmetrics.errors import OptionError
+from pgmetrics.errors import OptionError, PgmetricsError
 from pgmetrics.seeding import Stream
 from pgmetrics.sources.base import ImageSource
 from reference_models.progan.checkpoint import (
@@ -63,13 +63,15 @@ def train(
     device: str = "cpu",
     workers: int | None = None,
     licence: str = "unknown",
+    snapshot_images: int | None = None,
     decoded: Callable[[int, int], None] | None = None,
     report: Callable[[Progress], None] | None = None,
 ) -> Path:
     """Grow a ProGAN on the images of a source.
 
-    Writes `config.json`, `stats.jsonl` and a checkpoint at the end of every fade, of every
-    stabilisation and of the run, and one more where it is interrupted.
+    Writes `config.json`, `stats.jsonl`, the network before training as `untrained.safetensors`, and
+    a checkpoint at the end of every fade, of every stabilisation and of the run, and one more where it
+    is interrupted. When the run has ended in whatever way, `finished.json` says so.
 
     Args:
         source: of real images at the final resolution.
@@ -78,6 +80,7 @@ def train(
         device: to train on.
         workers: processes that decode the images; None for one per core.
         licence: of the weights, for the checkpoints.
+        snapshot_images: write a checkpoint each time so many images were shown, too, as the stage then is.
         decoded: called with (done, total) while the images are decoded.
         report: called after each look at the schedule.
 
@@ -85,8 +88,8 @@ def train(
         The last checkpoint.
 
     Raises:
-        OptionError: the run directory is not empty or cannot be written; or the configuration has
-            labels, which sources do not carry.
+        OptionError: the run directory is not empty or cannot be written; the configuration has
+            labels, which sources do not carry; or `snapshot_images` is below 1.
         SampleError, SourceError: the images do not fit the configuration.
     """
     if config.label_size:
@@ -94,27 +97,40 @@ def train(
             f"label_size={config.label_size} asks for a conditional network; image sources carry no labels, "
             "so train with label_size=0"
         )
+    if snapshot_images is not None and snapshot_images < 1:
+        raise OptionError(f"snapshots are taken every so many images, from 1 on, not every {snapshot_images}")
     _claim(run_dir)
     images = TrainingImages(source, config, workers=workers, report=decoded)
     run = _RunDirectory(run_dir, config, source.fingerprint, licence)
     trainer = Trainer(config, images, torch.device(device))
-    now = stage(0, config)
-    try:
-        while trainer.images_shown < config.total_images:
-            before, now = now, stage(trainer.images_shown, config)
-            if now.reset_key != before.reset_key:
-                run.save(trainer, before.resolution, alpha=1.0)
-                trainer.reset_optimizers()
-            progress = trainer.run(now)
-            run.log(progress)
-            if report is not None:
-                report(progress)
-    except KeyboardInterrupt:
-        run.save(trainer, now.resolution, alpha=now.alpha)
-        raise
-    # Steps come in whole repeats and may overshoot the end into a fade that then has hardly begun.
-    end = stage(config.total_images, config)
-    return run.save(trainer, end.resolution, alpha=end.alpha)
+    run.save_untrained(trainer)
+    with run.saying_how_it_ends(trainer):
+        now = stage(0, config)
+        try:
+            while trainer.images_shown < config.total_images:
+                before, now = now, stage(trainer.images_shown, config)
+                if now.reset_key != before.reset_key:
+                    run.save(trainer, before.resolution, alpha=1.0)
+                    trainer.reset_optimizers()
+                shown = trainer.images_shown
+                progress = trainer.run(now)
+                run.log(progress)
+                if report is not None:
+                    report(progress)
+                if snapshot_images and _is_due(snapshot_images, shown, trainer.images_shown, now, config):
+                    run.save(trainer, now.resolution, alpha=now.alpha)
+        except KeyboardInterrupt:
+            run.save(trainer, now.resolution, alpha=now.alpha)
+            raise
+        # Steps come in whole repeats and may overshoot the end into a fade that then has hardly begun.
+        end = stage(config.total_images, config)
+        return run.save(trainer, end.resolution, alpha=end.alpha)
+
+
+def _is_due(every: int, before: int, shown: int, now: Stage, config: ProGANConfig) -> bool:
+    """Whether a snapshot belongs here, where the end of a phase or of the run brings no checkpoint anyway."""
+    ends = shown >= config.total_images or stage(shown, config).reset_key != now.reset_key
+    return shown // every > before // every and not ends
 
 
 class Trainer:
@@ -268,6 +284,7 @@ class _RunDirectory:
         self._config = config
         self._data_fingerprint = data_fingerprint
         self._licence = licence
+        self._path = path
         self._checkpoints = path / "checkpoints"
         self._stats = path / "stats.jsonl"
         self._logged = 0
@@ -277,6 +294,14 @@ class _RunDirectory:
             aside.write_text(json.dumps(config.to_json(), indent=2) + "\n")
 
     def save(self, trainer: Trainer, resolution: int, *, alpha: float) -> Path:
+        path = self._checkpoints / f"images{trainer.images_shown:010d}-res{resolution:04d}.safetensors"
+        return self._save(path, trainer, resolution, alpha)
+
+    def save_untrained(self, trainer: Trainer) -> None:
+        """What training begins with, at the final resolution: whatever is learned is learned from there."""
+        self._save(self._path / "untrained.safetensors", trainer, self._config.resolution, 1.0)
+
+    def _save(self, path: Path, trainer: Trainer, resolution: int, alpha: float) -> Path:
         checkpoint = Checkpoint(
             config=self._config,
             images_shown=trainer.images_shown,
@@ -285,9 +310,28 @@ class _RunDirectory:
             data_fingerprint=self._data_fingerprint,
             licence=self._licence,
         )
-        path = self._checkpoints / f"images{trainer.images_shown:010d}-res{resolution:04d}.safetensors"
         save(path, checkpoint, trainer.average)
         return path
+
+    @contextmanager
+    def saying_how_it_ends(self, trainer: Trainer) -> Iterator[None]:
+        """Writes `finished.json` when the run is over, whoever ended it, for those who wait for that."""
+        ended = "failed"
+        try:
+            yield
+            ended = "complete"
+        except KeyboardInterrupt:
+            ended = "interrupted"
+            raise
+        finally:
+            content = {"ended": ended, "images_shown": trainer.images_shown}
+            try:
+                with written_atomically(self._path / "finished.json") as aside:
+                    aside.write_text(json.dumps(content) + "\n")
+            except PgmetricsError:
+                # A full disk ended the run as well, and the error under way says so.
+                if ended == "complete":
+                    raise
 
     def log(self, progress: Progress) -> None:
         shown = progress.images_shown - self._logged
@@ -298,18 +342,3 @@ class _RunDirectory:
         with refusing_unwritable(self._stats), self._stats.open("a") as file:
             file.write(json.dumps(row) + "\n")
         self._logged, self._time = progress.images_shown, now
-
-
-def save_untrained(path: Path, config: ProGANConfig) -> None:
-    """A checkpoint of the generator before any training, at the final resolution: a baseline."""
-    generator = Generator(config)
-    initialize(generator, "generator", config.seed)
-    checkpoint = Checkpoint(
-        config=config,
-        images_shown=0,
-        resolution=config.resolution,
-        alpha=1.0,
-        data_fingerprint="none",
-        licence="unknown",
-    )
-    save(path, checkpoint, generator)

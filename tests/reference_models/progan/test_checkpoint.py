@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from pgmetrics.errors import PgmetricsError, SourceError
 from reference_models.progan.checkpoint import (
     Checkpoint,
+    describe,
     inspect,
     load,
     recognises,
@@ -177,3 +178,13 @@ def test_what_cannot_be_written_is_one_line_and_leaves_nothing(tmp_path):
     with pytest.raises(PgmetricsError, match=r"c\.safetensors cannot be written: No space left"):
         write(tmp_path / "c.safetensors", SafetensorError("No space left on device"))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_whoever_scores_a_checkpoint_learns_where_it_stands(written):
+    path, _ = written
+    assert describe(path) == {
+        "images_shown": 12_345, "resolution": 8, "alpha": 0.25, "final_resolution": 16,
+    }  # fmt: skip
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(SourceError, match="cut short"):
+        describe(path)

@@ -12,6 +12,7 @@ from PIL import Image
 
 from reference_models.progan import config as configs
 from reference_models.progan.checkpoint import checkpoints
+from reference_models.progan.checkpoint import inspect as inspect_checkpoint
 from reference_models.progan.cli import main
 from reference_models.progan.config import PRESETS, ProGANConfig
 
@@ -152,3 +153,15 @@ def test_presets_are_listed():
     assert all(name in out for name in configs.PRESETS)
     as_json = json.loads(progan("presets", "--format", "json").stdout)
     assert as_json["cifar10-32"] == PRESETS["cifar10-32"].to_json()
+
+
+def test_snapshots_are_taken_as_often_as_asked(here):
+    done = train(here, "--out", here / "often", "--preset", "test-8", "--snapshot-images", 16)
+    assert done.exit_code == 0, done.output
+    shown = [inspect_checkpoint(path).images_shown for path in checkpoints(here / "often")]
+    assert shown == [16, 32, 48, 64, 80, 96]
+    assert (here / "often" / "untrained.safetensors").exists()
+    assert json.loads((here / "often" / "finished.json").read_text())["ended"] == "complete"
+    refused = train(here, "--out", here / "never", "--preset", "test-8", "--snapshot-images", 0)
+    assert refused.exit_code == 2
+    assert not (here / "never").exists()

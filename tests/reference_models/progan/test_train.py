@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
+from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -20,7 +22,7 @@ from reference_models.progan.config import ProGANConfig
 from reference_models.progan.data import TrainingImages
 from reference_models.progan.sample import ProGANSource
 from reference_models.progan.schedule import stage
-from reference_models.progan.train import Trainer, save_untrained, train
+from reference_models.progan.train import Trainer, train
 
 CPU = torch.device("cpu")
 CONFIG = ProGANConfig(
@@ -302,10 +304,58 @@ def test_labels_are_refused(tmp_path):
 
 
 def test_the_untrained_network_is_the_run_s_own_beginning(tmp_path):
-    save_untrained(tmp_path / "u.safetensors", CONFIG)
-    facts, generator = load(tmp_path / "u.safetensors")
-    assert (facts.resolution, facts.images_shown) == (16, 0)
+    train(source(), tmp_path / "run", replace(CONFIG, total_images=8))
+    facts, generator = load(tmp_path / "run" / "untrained.safetensors")
+    assert (facts.resolution, facts.alpha, facts.images_shown) == (16, 1.0, 0)
     assert same(weights(generator), weights(trainer().generator))
+
+
+def test_snapshots_are_taken_every_so_many_images_but_never_beside_a_phase_s_checkpoint(tmp_path):
+    # Looks are 8 images apart. A stable phase is seen to be over one look into the fade: at 40 and 104.
+    train(source(), tmp_path / "run", CONFIG, snapshot_images=12)
+    facts = [inspect(path) for path in checkpoints(tmp_path / "run")]
+    taken = {fact.images_shown: (fact.resolution, fact.alpha) for fact in facts}
+    assert len(facts) == len(taken)  # not one of two files of one moment
+    due = {16, 24, 40, 48, 64, 72, 88, 96, 112, 120, 136, 144, 160, 168, 184, 192}
+    assert set(taken) == due | {40, 64, 104, 128, 192}
+    # As the steps before it were made: 64 ... 96 is stable, 96 ... 128 fades 16 in.
+    assert taken[40] == (4, 1.0)  # the phase's
+    assert taken[88] == taken[96] == (8, 1.0)
+    assert taken[112] == (16, 0.25)
+    assert taken[120] == (16, 0.5)
+    assert taken[128] == (16, 1.0)  # the end of the fade
+    ProGANSource(checkpoints(tmp_path / "run")[9]).batch([0])
+
+
+def test_snapshots_do_not_change_the_training(tmp_path):
+    ends = [
+        train(source(), tmp_path / str(every), CONFIG, snapshot_images=every).read_bytes()
+        for every in (None, 1, 50)
+    ]
+    assert ends[0] == ends[1] == ends[2]
+    with pytest.raises(OptionError, match="not every 0"):
+        train(source(), tmp_path / "none", CONFIG, snapshot_images=0)
+
+
+def test_whoever_waits_is_told_how_a_run_ended(tmp_path):
+    def stop(error):
+        def report(progress):
+            assert not (tmp_path / "run" / "finished.json").exists()
+            if progress.images_shown == 88:
+                raise error
+
+        return report
+
+    for error, ended in (
+        (KeyboardInterrupt, "interrupted"),
+        (ZeroDivisionError, "failed"),
+        (None, "complete"),
+    ):
+        shutil.rmtree(tmp_path / "run", ignore_errors=True)
+        with nullcontext() if error is None else pytest.raises(error):
+            train(source(), tmp_path / "run", CONFIG, report=stop(error) if error else None)
+        said = json.loads((tmp_path / "run" / "finished.json").read_text())
+        assert said == {"ended": ended, "images_shown": 192 if error is None else 88}
 
 
 def test_the_two_networks_begin_differently():
