@@ -1,0 +1,143 @@
+"""The command that tells a difference from noise."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pgmetrics.cli.options import networking, progress_bar, reading, running, say
+from pgmetrics.cli.score import names, own_network_for
+from pgmetrics.errors import PgmetricsError
+
+if TYPE_CHECKING:
+    from pgmetrics.cache import Cache
+    from pgmetrics.comparison import Comparison
+
+WORSE = 3
+"""The exit code of --fail-if-worse."""
+
+_OF_RESULTS = (
+    "a",
+    "b",
+    "metrics",
+    "significance",
+    "confidence",
+    "fail_if_worse",
+    "explain",
+    "format_",
+    "out",
+)
+_PROBABILITY = click.FloatRange(0, 1, min_open=True, max_open=True)
+
+
+@click.command()
+@click.argument("a", metavar="A")
+@click.argument("b", metavar="B")
+@click.option(
+    "--real", metavar="SOURCE", help="Real images, where A and B are images, for metrics of two sides."
+)
+@click.option(
+    "--metrics", metavar="NAME,…", help="[default: swd,ms-ssim of images; of results, all that both hold]"
+)
+@click.option(
+    "--significance",
+    type=_PROBABILITY,
+    default=0.01,
+    show_default=True,
+    help="Probability of a false alarm, over all rows together (Holm).",
+)
+@click.option(
+    "--confidence", type=_PROBABILITY, default=0.95, show_default=True, help="Of each interval by itself."
+)
+@click.option(
+    "--permutations",
+    type=click.IntRange(min=1),
+    default=9999,
+    show_default=True,
+    help="Random swaps of the test of images.",
+)
+@click.option("--fail-if-worse", is_flag=True, help="Exit with code 3 if B is worse in any row.")
+@click.option("--explain", is_flag=True, help="List every setting in which A and B were scored differently.")
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(["table", "csv", "json", "markdown"]),
+    default="table",
+    show_default=True,
+    help="Of standard output. Tables print SWD ×10³; data is raw.",
+)
+@click.option("--out", metavar="FILE", help="Also write a file: .csv, .json, .md or .txt.")
+@running
+@networking
+@reading
+def compare(
+    a: str,
+    b: str,
+    metrics: str | None,
+    fail_if_worse: bool,
+    explain: bool,
+    format_: str,
+    out: str | None,
+    **options: Any,
+) -> None:
+    """Is B better than A, worse, or within noise of it? One row per metric and level.
+
+    A and B are generated images (a checkpoint, directory, zip, …), compared image by image with an exact
+    test; or results, as files that --out wrote. RUN/scores.jsonl#LABEL is one checkpoint of a run that
+    pgmetrics growth scored.
+
+    Results of unlike protocols are refused with the first setting that differs; --explain lists all.
+    """
+    if explain and format_ == "csv":
+        raise click.UsageError("--explain makes a second table: --format table, markdown or json holds both")
+    from pgmetrics import comparison
+    from pgmetrics.results.files import check_destination
+
+    if out is not None:
+        check_destination(out)
+    asked = None if metrics is None else names(metrics)
+    if comparison.is_results(a) and comparison.is_results(b):
+        _refuse_what_goes_with_images()
+        judging = {key: options[key] for key in ("significance", "confidence")}
+        found = comparison.compare(a, b, metrics=asked, explain=explain, **judging)
+    else:
+        options["cache"] = _cache(options["cache"])
+        chosen, options = own_network_for(asked or ["swd", "ms-ssim"], options)
+        with progress_bar() as progress:
+            found = comparison.compare(a, b, metrics=chosen, explain=explain, progress=progress, **options)
+    if out is not None:
+        found.save(out)
+    if explain and format_ != "json":
+        say(found.explanation(format_))
+    if found.rows or format_ == "json":
+        say(("\n" if explain and format_ != "json" else "") + found.to_text(format_))
+    if fail_if_worse:
+        _refuse_undecided(found)
+        if found.worse:
+            click.get_current_context().exit(WORSE)
+
+
+def _cache(place: str | None) -> Cache | None:
+    from pgmetrics.cache import Cache
+
+    return None if place == "off" else Cache.default() if place is None else Cache(place)
+
+
+def _refuse_what_goes_with_images() -> None:
+    """Options that would silently do nothing beside results."""
+    context = click.get_current_context()
+    for parameter in context.command.params:
+        typed = context.get_parameter_source(parameter.name or "") is click.core.ParameterSource.COMMANDLINE
+        if typed and parameter.name not in _OF_RESULTS:
+            raise click.UsageError(f"{parameter.opts[0]} goes with images, and A and B hold results")
+
+
+def _refuse_undecided(found: Comparison) -> None:
+    """A check that decided nothing must not look passed."""
+    if not found.comparable:
+        raise PgmetricsError(
+            f"{found.a} and {found.b} were scored differently, so that --fail-if-worse cannot tell"
+        )
+    if not found.decided:
+        raise PgmetricsError("every row is undecided, so that --fail-if-worse cannot tell")

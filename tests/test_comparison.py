@@ -1,0 +1,442 @@
+"""compare(): verdicts on images and on results, and what is refused or explained."""
+
+import csv
+import io
+import json
+from dataclasses import replace
+from math import erfc, sqrt
+
+import numpy as np
+import pytest
+
+import pgmetrics
+from pgmetrics import SlicedWasserstein
+from pgmetrics.comparison import Scores, _judged, _paired, compare, differing_settings
+from pgmetrics.errors import OptionError, PgmetricsError, SampleError, StateError
+from pgmetrics.metrics.fid import FrechetInceptionDistance
+from pgmetrics.metrics.fid_infinity import FIDInfinity
+from pgmetrics.results import Results
+from pgmetrics.uncertainty import Difference
+from tests.samplers import write_checkpoint
+from tests.toy_network import ToyNetwork
+
+FAST = SlicedWasserstein(patches_per_image=8, directions=16, repeats=2)
+
+
+@pytest.fixture(scope="module")
+def late(tmp_path_factory):
+    return write_checkpoint(tmp_path_factory.mktemp("late") / "late.safetensors", images_shown=9)
+
+
+@pytest.fixture(scope="module")
+def early(tmp_path_factory):
+    return write_checkpoint(tmp_path_factory.mktemp("early") / "early.safetensors", damage=1.0)
+
+
+@pytest.fixture(scope="module")
+def reals(late):
+    """Other samples of the later network, which is perfect then."""
+    return f"progan:{late},seed=9"
+
+
+def blotches(n, seed, shift=0):
+    small = np.random.default_rng(seed).integers(0, 256 - shift, (n, 3, 8, 8), dtype=np.uint8) + shift
+    return small.repeat(4, axis=2).repeat(4, axis=3).astype(np.uint8)
+
+
+def row(metric="ms-ssim", value=0.1, stderr=0.01, **changes):
+    kind = {"ms-ssim": "pairs", "swd": "images"}.get(metric, "images")
+    whole = {
+        "run": "r", "subject": "fake", "metric": metric, "level": None, "value": value, "stderr": stderr,
+        "stderr_kind": kind, "n_real": None if metric == "ms-ssim" else 100, "n_fake": 100, "seed": 0,
+        "protocol": "native",
+    }  # fmt: skip
+    return {**whole, **changes}
+
+
+def results(*rows, **provenance):
+    return Results(rows or (row(),), provenance)
+
+
+def verdicts(found):
+    return {(r["metric"], r["level"]): r["verdict"] for r in found.rows}
+
+
+# Images.
+
+
+def test_an_early_checkpoint_is_told_from_a_late_one(early, late, reals):
+    found = compare(early, late, real=reals, metrics=[FAST, "ms-ssim"], num_images=128)
+    assert [verdicts(found)["swd", level] for level in (32, 16, None)] == ["better"] * 3
+    assert not found.worse
+    back = compare(late, early, real=reals, metrics=[FAST, "ms-ssim"], num_images=128)
+    assert back.worse
+    assert [verdicts(back)["swd", level] for level in (32, 16, None)] == ["worse"] * 3
+    for one, other in zip(found.rows, back.rows, strict=True):
+        assert one["difference"] == pytest.approx(-other["difference"], rel=1e-12)
+        assert one["p_value"] == other["p_value"]
+        assert one["test"] == "swaps of pairs"
+        assert one["low"] < one["difference"] < one["high"]
+
+
+def test_two_seeds_of_one_sampler_are_within_noise(late, reals):
+    found = compare(
+        f"progan:{late},seed=1",
+        f"progan:{late},seed=2",
+        real=reals,
+        metrics=[FAST, "ms-ssim"],
+        num_images=128,
+    )
+    assert set(verdicts(found).values()) == {"within noise"}
+    assert found.decided
+    assert not found.worse
+
+
+def test_numbers_are_evaluates(early, late, reals):
+    found = compare(early, late, real=reals, metrics=[FAST, "ms-ssim"], num_images=64, seed=3)
+    for side, fakes in (("a", early), ("b", late)):
+        alone = pgmetrics.evaluate(reals, fakes, [FAST, "ms-ssim"], num_images=64, seed=3)
+        expected = {(r["metric"], r["level"]): r["value"] for r in alone.rows if r["subject"] == "fake"}
+        assert {(r["metric"], r["level"]): r[side] for r in found.rows} == expected
+
+
+def test_a_set_against_itself_differs_by_nothing(late, reals):
+    found = compare(late, late, real=reals, metrics=[FAST], num_images=32)
+    assert {(r["difference"], r["p_value"]) for r in found.rows} == {(0.0, 1.0)}
+
+
+def test_metrics_of_one_set_need_no_reals():
+    found = compare(blotches(40, 1), blotches(40, 2), metrics=["ms-ssim"])
+    assert verdicts(found) == {("ms-ssim", None): "within noise"}
+    with pytest.raises(OptionError, match="swd compares real with generated images"):
+        compare(blotches(40, 1), blotches(40, 2))
+
+
+def test_frechet_distances_are_paired_through_rows():
+    # From moments alone no image could be swapped with another.
+    network = {"inception": ToyNetwork()}
+    found = compare(
+        blotches(120, 1),
+        blotches(120, 2, shift=60),
+        real=blotches(150, 3),
+        metrics=["fid", "kid"],
+        networks=network,
+    )
+    assert verdicts(found) == {("fid", None): "worse", ("kid", None): "worse"}
+    assert {r["protocol"] for r in found.rows} == {"native, inception toy1"}
+    alone = pgmetrics.evaluate(blotches(150, 3), blotches(120, 1), ["fid"], networks=network)
+    assert found.rows[0]["a"] == pytest.approx(alone.rows[0]["value"], rel=1e-9)
+
+
+def test_a_preset_keeps_its_parameters():
+    # A metric by name would be made anew, with our own divisor.
+    fid = _paired("fid", "pytorch-fid")
+    assert isinstance(fid, FrechetInceptionDistance)
+    assert (fid.ddof, fid.keep_rows) == (1, True)
+    with pytest.raises(OptionError, match="no preset 'fid'"):
+        _paired("fid", "fid")
+
+
+def test_what_has_no_test_is_undecided_and_says_so():
+    found = compare(
+        blotches(60, 1),
+        blotches(60, 2),
+        real=blotches(60, 3),
+        metrics=[FIDInfinity(points=3, smallest=20)],
+        networks={"inception": ToyNetwork()},
+    )
+    assert verdicts(found) == {("fid-infinity", None): "undecided"}
+    assert not found.decided
+    assert found.notes == ("fid-infinity is undecided: there is no test of it",)
+
+
+def test_too_few_images_to_tell_anything_are_pointed_out():
+    found = compare(blotches(8, 1), blotches(8, 2), metrics=["ms-ssim"])
+    assert "no difference can be told from noise here" in " ".join(found.notes)
+
+
+def test_unlike_sizes_are_refused_or_explained():
+    small, large = blotches(8, 1)[:, :, :16, :16], blotches(8, 2)
+    with pytest.raises(SampleError, match=r"array \(A\) has 16x16; array \(B\) has 32x32"):
+        compare(small, large, metrics=["ms-ssim"])
+    found = compare(small, large, metrics=["ms-ssim"], explain=True)
+    assert not found.comparable
+    assert [(s.name, s.a, s.b) for s in found.settings] == [("resolution", "16x16", "32x32")]
+
+
+# Verdicts.
+
+
+def difference(p_value, metric="swd", change=-1.0, level=None):
+    return Difference(metric, level, 2.0, 2.0 + change, change, 0.1, None, None, p_value, "normal", 9, 9)
+
+
+@pytest.mark.parametrize(
+    ("p_values", "expected"),
+    [
+        # Uncorrected, the first two would be called better.
+        ((0.004, 0.006, 0.02), ["within noise"] * 3),
+        # Bonferroni's correction would miss the second.
+        ((0.001, 0.006), ["better", "better"]),
+        # A row without a test takes no part in the correction.
+        ((0.008, None), ["better", "undecided"]),
+        ((0.01,), ["better"]),
+    ],
+)
+def test_verdicts_are_holms(p_values, expected):
+    rows = _judged([difference(p) for p in p_values], [None] * len(p_values), 0.01)
+    assert [r["verdict"] for r in rows] == expected
+
+
+@pytest.mark.parametrize(
+    ("metric", "change", "expected"),
+    [
+        ("swd", 1, "worse"), ("swd", -1, "better"), ("fid", 1, "worse"), ("ms-ssim", 1, "worse"),
+        ("is", 1, "better"), ("is", -1, "worse"), ("recall", 1, "better"), ("ct", 1, "different"),
+    ],
+)  # fmt: skip
+def test_each_metric_has_its_good_direction(metric, change, expected):
+    (judged,) = _judged([difference(1e-4, metric, float(change))], [None], 0.01)
+    assert judged["verdict"] == expected
+
+
+def test_a_number_that_is_no_score_is_left_out():
+    assert _judged([difference(None, "fid-bias")], [None], 0.01) == ()
+
+
+# Results.
+
+
+def test_results_are_compared_as_independent_draws():
+    found = compare(results(row(value=0.1)), results(row(value=0.15, stderr=0.02)))
+    (only,) = found.rows
+    z = 0.05 / sqrt(0.01**2 + 0.02**2)
+    assert only["p_value"] == pytest.approx(erfc(z / sqrt(2)))
+    assert only["verdict"] == "within noise"
+    assert only["test"] == "normal"
+    half = 1.959964 * sqrt(0.01**2 + 0.02**2)
+    assert (only["low"], only["high"]) == pytest.approx((0.05 - half, 0.05 + half))
+    assert compare(results(row(value=0.1)), results(row(value=0.2, stderr=0.02))).worse
+
+
+def test_files_give_what_their_tables_give(tmp_path):
+    a, b = results(row(value=0.1)), results(row(value=0.2))
+    for suffix in (".json", ".csv"):
+        a.save(tmp_path / f"a{suffix}")
+        b.save(tmp_path / f"b{suffix}")
+        found = compare(tmp_path / f"a{suffix}", str(tmp_path / f"b{suffix}"))
+        assert found.rows == compare(a, b).rows
+        assert found.b == str(tmp_path / f"b{suffix}")
+
+
+def test_errors_over_directions_decide_nothing():
+    a, b = (results(row("swd", value, stderr_kind="directions")) for value in (1.0, 2.0))
+    found = compare(a, b)
+    assert verdicts(found) == {("swd", None): "undecided"}
+    assert "one over directions; score with --error images" in " ".join(found.notes)
+
+
+def settings_of(**changes):
+    provenance = {
+        "parameters": {
+            "metrics": {"swd": {"patches_per_image": 128, "num_images": 100}},
+            "mirror": False, "preset": None, "resolution": None, "resize": None, "alpha": None, "bits": None,
+            "block": 256,
+        },
+        "sources": {
+            "real": {"fingerprint": "reals", "height": 32, "width": 32},
+            "fake": {"fingerprint": "fakes", "height": 32, "width": 32},
+        },
+        "networks": {}, "versions": {"torch": "2.6"}, "device": "cpu",
+    }  # fmt: skip
+    for path, value in changes.items():
+        *way, last = path.split("__")
+        place = provenance
+        for step in way:
+            place = place[step]
+        place[last] = value
+    return provenance
+
+
+@pytest.mark.parametrize(
+    ("change", "fact"),
+    [
+        ({"parameters__metrics__swd__patches_per_image": 64}, "swd patches_per_image: 128 in A, 64 in B"),
+        ({"parameters__mirror": True}, "mirror: False in A, True in B"),
+        ({"parameters__resize": "box"}, "resize: - in A, box in B"),
+        ({"parameters__preset": "clean-fid"}, "preset: - in A, clean-fid in B"),
+        ({"sources__real__fingerprint": "others"}, "real images: reals in A, others in B"),
+        ({"sources__fake__height": 64}, "fake resolution: 32x32 in A, 64x32 in B"),
+    ],
+)
+def test_unlike_provenance_is_refused_in_one_line_that_names_it(change, fact):
+    a, b = Results((row("swd"),), settings_of()), Results((row("swd"),), settings_of(**change))
+    with pytest.raises(StateError, match=fact) as refused:
+        compare(a, b)
+    assert "\n" not in str(refused.value)
+    found = compare(a, b, explain=True)
+    assert not found.comparable
+    assert found.rows == ()
+    assert fact.partition(":")[0] in found.explanation()
+
+
+@pytest.mark.parametrize(
+    ("change", "fact"),
+    [
+        ({"protocol": "at-final"}, "swd protocol: native in A, at-final in B"),
+        ({"n_fake": 90}, "swd generated images: 100 in A, 90 in B"),
+        ({"n_real": 90}, "swd real images: 100 in A, 90 in B"),
+        ({"level": 16}, "swd levels: - in A, 16 in B"),
+    ],
+)
+def test_unlike_rows_are_refused_even_without_provenance(change, fact):
+    with pytest.raises(StateError, match=fact):
+        compare(results(row("swd")), results(row("swd", **change)))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"sources__fake__fingerprint": "other fakes"},
+        {"versions__torch": "2.7"},
+        {"device": "cuda"},
+        {"parameters__block": 128},
+        {"parameters__metrics__swd__num_images": 16384},
+        {"sources__real__fingerprint": "reals"},
+    ],
+)
+def test_what_moves_no_number_is_no_reason_to_refuse(change):
+    found = compare(Results((row("swd"),), settings_of()), Results((row("swd"),), settings_of(**change)))
+    assert len(found.rows) == 1
+    assert all(not setting.matters for setting in found.settings)
+
+
+def test_other_coins_of_the_same_mirroring_are_the_same_reals():
+    a, b = (
+        Results((row("swd"),), settings_of(sources__real__fingerprint=f"reals+mirror,seed={seed}"))
+        for seed in (0, 1)
+    )
+    assert compare(a, b).settings == ()
+
+
+def test_settings_of_metrics_that_are_not_compared_do_not_matter():
+    # IS on other weights says nothing about MS-SSIM; another real set does not move MS-SSIM either.
+    a = Results((row(), row("is", 3.0)), settings_of(parameters__metrics__is={"network": "inception"}))
+    b = Results((row(),), settings_of(sources__real__fingerprint="others"))
+    found = compare(a, b)
+    assert found.settings == ()
+    assert found.notes == ("r holds is, which the other lacks: left out",)
+
+
+def test_the_weights_of_a_network_are_a_setting():
+    made = [
+        settings_of(
+            parameters__metrics={"fid": {"network": "inception"}}, networks={"inception": {"weights": digest}}
+        )
+        for digest in ("abc", "def")
+    ]
+    a, b = (Results((row("fid"),), provenance) for provenance in made)
+    with pytest.raises(StateError, match="inception weights: abc in A, def in B"):
+        compare(a, b)
+    # The numbers of prdc have other names than the metric.
+    a, b = (
+        Scores.of(
+            Results(
+                (row("recall"),),
+                {**one, "parameters": {"metrics": {"prdc": {"network": "inception", "names": ["recall"]}}}},
+            ),
+            "x",
+        )
+        for one in made
+    )
+    assert [setting.name for setting in differing_settings(a, b)] == ["inception weights"]
+
+
+def test_real_evaluations_explain_themselves():
+    # The names of settings are those that evaluate() writes.
+    def scored(seed=0, **options):
+        return pgmetrics.evaluate(blotches(40, 3), blotches(40, 1), [FAST], seed=seed, **options)
+
+    found = compare(scored(), scored(seed=1, num_images=30, mirror=True), explain=True)
+    assert [setting.name for setting in found.settings if setting.matters] == [
+        "swd real images",
+        "swd generated images",
+        "mirror",
+        "real images",
+    ]
+    assert [setting.name for setting in found.settings if not setting.matters] == ["seed"]
+    other = pgmetrics.evaluate(blotches(40, 3), blotches(40, 1), [replace(FAST, patches_per_image=9)])
+    with pytest.raises(StateError, match="swd patches_per_image: 8 in A, 9 in B"):
+        compare(scored(), other)
+
+
+def test_one_run_of_several_is_chosen_by_its_name(tmp_path):
+    several = Results.concat([results(row(run="early")), results(row(run="late", value=0.5))])
+    several.save(tmp_path / "runs.csv")
+    path = tmp_path / "runs.csv"
+    found = compare(f"{path}#early", f"{path}#late")
+    assert found.worse
+    assert found.rows[0]["b"] == 0.5
+    with pytest.raises(OptionError, match=r"holds 2 generated sets: early, late; name one: .*runs.csv#early"):
+        compare(path, path)
+    with pytest.raises(OptionError, match="no run 'last' in it"):
+        compare(f"{path}#last", f"{path}#late")
+
+
+def test_a_name_with_the_sign_in_it_is_a_file(tmp_path):
+    results().save(tmp_path / "run#1.csv")
+    assert compare(tmp_path / "run#1.csv", results()).rows
+
+
+def test_one_run_at_several_seeds_is_refused():
+    with pytest.raises(StateError, match="scores of r at several seeds"):
+        compare(results(row(seed=0), row(seed=1)), results())
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "options", "fact"),
+    [
+        (results(), np.zeros((4, 3, 32, 32), np.uint8), {}, "r holds results and ndarray holds images"),
+        (results(), results(), {"real": "reals/"}, "real goes with sources"),
+        (results(), results(), {"num_images": 5}, "num_images goes with sources"),
+        (results(), results(), {"metrics": ["fid"]}, "r holds ms-ssim, not fid"),
+        (results(), results(row("swd")), {}, "nothing to compare: r holds ms-ssim; r holds swd"),
+        (results(row(subject="real")), results(), {}, "no scores of generated images"),
+        (results(), results(), {"significance": 0}, "significance is a probability"),
+        (results(), results(), {"confidence": 95}, "confidence is a probability"),
+        (results(), results(), {"permutations": 0}, "at least 1 permutation"),
+        ("nowhere.csv", results(), {}, "nowhere.csv cannot be read"),
+    ],
+)
+def test_refusals(a, b, options, fact):
+    with pytest.raises(PgmetricsError, match=fact):
+        compare(a, b, **options)
+
+
+# Formats.
+
+
+def test_data_is_raw_and_tables_are_for_people(tmp_path):
+    swd = [row("swd", v, 0.001, level=level) for v, level in ((0.02, 32), (0.03, 16), (0.025, None))]
+    better = [{**one, "value": one["value"] / 2} for one in swd]
+    found = compare(results(*swd, row()), results(*better, row()))
+    table = str(found).splitlines()
+    assert table[0].split() == ["A", "B", "B", "-", "A", "95", "%", "interval", "p", "verdict"]
+    assert table[1].split()[:6] == ["SWD", "×10³", "32", "20.00", "10.00", "-10.00"]
+    assert table[3].startswith("SWD ×10³ Avg")
+    assert table[4].endswith("within noise")
+    assert found.rows[0]["difference"] == -0.01
+    for suffix in (".csv", ".json", ".md", ".txt"):
+        found.save(tmp_path / f"c{suffix}")
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "c.csv").read_text())))
+    assert float(rows[0]["difference"]) == -0.01
+    assert json.loads((tmp_path / "c.json").read_text())["rows"][0]["verdict"] == "better"
+    assert (tmp_path / "c.md").read_text().startswith("|  | A | B | B - A | 95 % interval | p | verdict |\n")
+    assert (tmp_path / "c.txt").read_text() == str(found)
+    frame = found.to_pandas()
+    assert frame.level.tolist()[:2] == [32, 16]
+    assert frame.verdict.tolist() == ["better", "better", "better", "within noise"]
+    with pytest.raises(OptionError, match="not 'xlsx'"):
+        found.to_text("xlsx")
+    with pytest.raises(OptionError, match="the suffix names the format"):
+        found.save(tmp_path / "c.xlsx")
