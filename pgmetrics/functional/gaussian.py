@@ -58,7 +58,7 @@ class GaussianMoments:
     def empty(cls, width: int, device: torch.device | str = "cpu") -> GaussianMoments:
         """Of no rows of `width` features."""
         mean = torch.zeros(width, dtype=torch.float64, device=device)
-        return cls(0, mean, mean.new_zeros(width, width))
+        return cls(0, mean, mean.new_zeros(()).expand(width, width))
 
     @classmethod
     def of(cls, rows: Tensor) -> GaussianMoments:
@@ -66,19 +66,27 @@ class GaussianMoments:
         rows = double(rows)
         return cls.empty(rows.shape[1], rows.device).with_rows(rows)
 
-    def with_rows(self, rows: Tensor) -> GaussianMoments:
-        """The moments with float rows [N, D] added; one pass over the scatter."""
+    def with_rows(self, rows: Tensor, *, reuse: bool = False) -> GaussianMoments:
+        """The moments with float rows [N, D] added; one pass over the scatter.
+
+        Args:
+            rows: on any device.
+            reuse: put the new scatter where this one's was, which must not be used any more.
+        """
         n = len(rows)
         if n == 0:
             return self
         rows = double(rows).to(self.mean.device)
         mean = rows.mean(dim=0)
+        centred = rows - mean
+        if self.count == 0:
+            return GaussianMoments(n, mean, centred.T @ centred)
         delta = mean - self.mean
         total = self.count + n
         # The merge of Chan et al. is one more row.
-        between = delta * sqrt(self.count * n / total)
-        stacked = torch.cat([rows - mean, between[None]])
-        scatter = torch.addmm(self.scatter, stacked.T, stacked)
+        stacked = torch.cat([centred, (delta * sqrt(self.count * n / total))[None]])
+        out = self.scatter if reuse else None
+        scatter = torch.addmm(self.scatter, stacked.T, stacked, out=out)
         return GaussianMoments(total, self.mean + delta * (n / total), scatter)
 
     def merge(self, other: GaussianMoments) -> GaussianMoments:
@@ -143,31 +151,71 @@ def delete_one_distances(
         ddof: of the set's covariances.
     """
     pool = merged(groups)
-    factor = root(covariance)
-    trace = float(covariance.trace())
-    inner = factor.T @ pool.scatter @ factor
+    reach, kept = _reach(root(covariance), pool)
+    trace, pool_trace = float(covariance.trace()), float(pool.scatter.trace())
+    inner = reach.T @ _block(pool.scatter, kept) @ reach
     distances = []
     for group in groups:
         rest = pool.count - group.count
         delta = group.mean - pool.mean
         weight = pool.count * group.count / rest
         # A group of few images is of low rank, so its part of the product costs little.
-        part = factor.T @ root(group.scatter)
-        across = factor.T @ delta
-        without = torch.addr(torch.addmm(inner, part, part.T, alpha=-1), across, across, alpha=-weight)
-        common = float(_eigenvalues(without / (rest - ddof)).clamp(min=0).sqrt().sum())
+        part = reach.T @ root(_block(group.scatter, kept))
+        across = reach.T @ (delta if kept is None else delta[kept])
+        without = torch.addmm(inner, part, part.T, alpha=-1).addr_(across, across, alpha=-weight)
+        common = float(_eigenvalues(without).clamp(min=0).sqrt().sum()) / sqrt(rest - ddof)
         apart = float((pool.mean - delta * (group.count / rest) - mean).square().sum())
-        scatter = float(pool.scatter.trace() - group.scatter.trace() - weight * delta.square().sum())
+        scatter = pool_trace - float(group.scatter.trace()) - weight * float(delta.square().sum())
         distances.append(apart + trace + scatter / (rest - ddof) - 2 * common)
     return distances
 
 
+def _reach(factor: Tensor, pool: GaussianMoments) -> tuple[Tensor, Tensor | None]:
+    """What takes the place of F in products F' S F for every S within the range of the pool's scatter.
+
+    A scatter of R < D rows is known by its R x R entries at the pivots of its Cholesky factorisation,
+    and so is every other one in its range: S = W S_kept W', with W the identity at the pivots and
+    bounded by the pivoting elsewhere. Parts of the pool are in its range, whatever their own ranks.
+
+    Returns:
+        R [K, M] and the K indices, with the same nonzero eigenvalues of R' S_kept R as of F' S F; the
+        factor itself and None where there is nothing to save.
+    """
+    width = len(pool.mean)
+    if pool.count > width or pool.mean.device.type != "cpu":
+        return factor, None
+    lower, order = _pivoted_cholesky(pool.scatter.numpy())
+    rank = lower.shape[1]
+    turned = factor[torch.from_numpy(order)]
+    top, bottom = torch.from_numpy(lower[:rank]), torch.from_numpy(lower[rank:])
+    # W' F; of `top` the lower triangle alone counts.
+    reach = turned[:rank] + torch.linalg.solve_triangular(top.T, bottom.T @ turned[rank:], upper=True)
+    if reach.shape[1] > rank:
+        reach = torch.linalg.qr(reach.T, mode="r").R.T
+    return reach, torch.from_numpy(order[:rank])
+
+
+def _block(scatter: Tensor, kept: Tensor | None) -> Tensor:
+    return scatter if kept is None else scatter[kept][:, kept]
+
+
 def merged(groups: Sequence[GaussianMoments]) -> GaussianMoments:
-    """Moments of all groups together, of at least one."""
-    first, *others = groups
-    for other in others:
-        first = first.merge(other)
-    return first
+    """Moments of all groups together, of at least one, on the first one's device."""
+    first = groups[0]
+    filled = [group.to(first.mean.device) for group in groups if group.count]
+    if len(filled) < 2:
+        return filled[0] if filled else first
+    total = sum(group.count for group in filled)
+    origin = filled[0].mean
+    deltas = torch.stack([group.mean - origin for group in filled])
+    shares = origin.new_tensor([group.count / total for group in filled])
+    shift = shares @ deltas
+    between = (deltas - shift) * (shares * total).sqrt()[:, None]
+    # One sum in place: merging two by two would write a D x D matrix three times for each.
+    scatter = torch.addmm(filled[0].scatter, between.T, between)
+    for group in filled[1:]:
+        scatter += group.scatter
+    return GaussianMoments(total, origin + shift, scatter)
 
 
 def root(matrix: Tensor) -> Tensor:

@@ -202,6 +202,8 @@ class MomentsState(State):
         super().__init__(key, storage)
         self.device = torch.device("cpu")
         self._groups: dict[int, GaussianMoments] = {}
+        # Groups whose scatter nobody else holds: writing into it costs a third of making a new one.
+        self._own: set[int] = set()
         self._waiting: dict[int, dict[int, Tensor]] = {}  # chunk -> first image -> its rows
         self._fitted: tuple[Tensor, Tensor] | None = None
         self._count: int | None = None
@@ -250,9 +252,12 @@ class MomentsState(State):
     def groups(self) -> list[GaussianMoments]:
         """Moments of the groups that have images, rows that wait included."""
         groups = dict(self._groups)
+        self._own.clear()
         for chunk in sorted(self._waiting):
             parts = self._waiting[chunk]
-            self._add(groups, chunk, torch.cat([parts[start] for start in sorted(parts)]))
+            number, rows = self._number(chunk), torch.cat([parts[start] for start in sorted(parts)])
+            before = groups.get(number)
+            groups[number] = GaussianMoments.of(rows) if before is None else before.with_rows(rows)
         return [groups[number] for number in sorted(groups)]
 
     @property
@@ -304,7 +309,7 @@ class MomentsState(State):
             start, stop = max(block.start, chunk * CHUNK), min(block.stop, (chunk + 1) * CHUNK)
             part = rows[start - block.start : stop - block.start]
             if stop - start == CHUNK:
-                self._add(self._groups, chunk, part)
+                self._add(chunk, part)
             else:
                 # A copy even of float64: the caller may use its memory again.
                 self._waiting.setdefault(chunk, {})[start] = part.clone()
@@ -313,18 +318,26 @@ class MomentsState(State):
     def _complete(self, chunk: int) -> None:
         parts = self._waiting[chunk]
         if sum(map(len, parts.values())) == CHUNK:
-            self._add(self._groups, chunk, torch.cat([parts[start] for start in sorted(parts)]))
+            self._add(chunk, torch.cat([parts[start] for start in sorted(parts)]))
             del self._waiting[chunk]
 
-    def _add(self, groups: dict[int, GaussianMoments], chunk: int, rows: Tensor) -> None:
-        number = chunk % self.key.parameters["groups"]
-        before = groups.get(number)
-        groups[number] = GaussianMoments.of(rows) if before is None else before.with_rows(rows)
+    def _number(self, chunk: int) -> int:
+        return int(chunk % self.key.parameters["groups"])
+
+    def _add(self, chunk: int, rows: Tensor) -> None:
+        number = self._number(chunk)
+        before = self._groups.get(number)
+        if before is None:
+            self._groups[number] = GaussianMoments.of(rows)
+        else:
+            self._groups[number] = before.with_rows(rows, reuse=number in self._own)
+        self._own.add(number)
 
     def _copy(self) -> MomentsState:
         copy = MomentsState(self.key, self.storage)
         copy.device = self.device
         copy.seen = self.seen
+        self._own.clear()
         copy._groups = dict(self._groups)
         copy._waiting = {chunk: dict(parts) for chunk, parts in self._waiting.items()}
         copy._fitted, copy._count = self._fitted, self._count
@@ -338,6 +351,7 @@ class MomentsState(State):
         if self.width is None:
             self.device = other.device
         other = other.to(self.device)
+        other._own.clear()
         for number, group in other._groups.items():
             mine = self._groups.get(number)
             self._groups[number] = group if mine is None else mine.merge(group)

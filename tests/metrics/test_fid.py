@@ -241,6 +241,36 @@ def test_a_group_is_updated_once_a_chunk_whatever_the_blocks(monkeypatch):
     assert passes == [64] * 4
 
 
+def test_what_was_handed_out_is_not_written_into():
+    # The state writes new chunks into its own scatters; a copy, a merge and `groups` share them.
+    rows = features(1, 5 * 64, 3)
+
+    def grow(state, chunk):
+        state.update(FeatureBlock(64 * chunk, rows[64 * chunk : 64 * chunk + 64]))
+
+    metric = FrechetDistance(groups=1)
+    for hand_out in (
+        lambda state: state.groups[0],
+        lambda state: state.merge(metric.new_state("fake", resolution=(32, 32))).groups[0],
+        lambda state: metric.new_state("fake", resolution=(32, 32)).merge(state).groups[0],
+        lambda state: state.moments(),
+    ):
+        state = metric.new_state("fake", resolution=(32, 32))
+        grow(state, 0)
+        grow(state, 1)
+        held = hand_out(state)
+        before = held.scatter.clone()
+        grow(state, 2)
+        grow(state, 3)
+        assert torch.equal(held.scatter, before)
+    empty = metric.new_state("fake", resolution=(32, 32))
+    both = empty.merge(state)
+    grow(both, 4)
+    np.testing.assert_allclose(
+        state.moments().covariance(), np.cov(rows[:256].double().numpy(), rowvar=False), rtol=1e-11
+    )
+
+
 def test_float64_features_that_wait_are_not_the_callers_memory():
     rows = features(1, 40, 3).double()
     state = FrechetDistance().new_state("fake", resolution=(32, 32))
