@@ -120,8 +120,8 @@ class Inception(FeatureExtractor):
 
     def _forward(self, pixels: Tensor, layers: Sequence[str]) -> Mapping[str, Tensor]:
         images = self._values(self._resize(pixels, SIDE)).to(self._dtype)
-        if self._form != "plain":
-            images = images.contiguous(memory_format=torch.channels_last)
+        layout = torch.contiguous_format if self._form == "plain" else torch.channels_last
+        images = images.contiguous(memory_format=layout)
         features = self._run(images).float()
         outputs = {"features": features}
         if "logits" in layers:
