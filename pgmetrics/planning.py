@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -25,6 +25,10 @@ from pgmetrics.storage import Storage
 
 Progress = Callable[[str, int, int], None]  # what is being done, how much of it, of how much
 
+_Loaded = tuple[int, NDArray[np.uint8]]
+
+_TOGETHER = 4  # blocks that go through a network in one extraction,
+_BYTES = 2**25  # unless fewer are that many bytes
 _ENDLESS = 10**9  # images that a generator can make
 _LISTED = ",in listing order"  # ends the fingerprint of images that are not taken in the permutation
 
@@ -290,16 +294,22 @@ class Planner:
         length = block_length(source.resolution[0])
         # Blocks begin anew where a consumer begins, so that each is cut as if it were alone.
         cuts = sorted({consumer.first for consumer in hungry} | {total})
+        together = _TOGETHER if any(consumer.tap for consumer in hungry) else 1
         if progress is not None:
             progress(f"{side} images", 0, total)
         for begin, end in pairwise(cuts):
-            for start, pixels in loading.blocks(source, order[begin:end], length, workers):
-                place, on_device = begin + start, torch.from_numpy(pixels).to(device)
-                features = self._features(hungry, place, on_device, source, order)
-                for consumer in hungry:
-                    consumer.feed(place, on_device, features)
-                if progress is not None:
-                    progress(f"{side} images", place + len(pixels), total)
+            loaded = loading.blocks(source, order[begin:end], length, workers)
+            for blocks in _several(loaded, together):
+                place = begin + blocks[0][0]
+                on_device = [torch.from_numpy(pixels).to(device) for _, pixels in blocks]
+                pixels = on_device[0] if len(on_device) == 1 else torch.cat(on_device)
+                features = self._features(hungry, place, pixels, source, order)
+                for pixels in on_device:
+                    for consumer in hungry:
+                        consumer.feed(place, pixels, features)
+                    place += len(pixels)
+                    if progress is not None:
+                        progress(f"{side} images", place, total)
         if side == "real" and self.cache is not None:
             for consumer in hungry:
                 self.cache.keep(consumer.name, consumer.state, (consumer.first, consumer.stop))
@@ -335,6 +345,18 @@ class Planner:
                     )
                 found[tap] = block
         return found
+
+
+def _several(blocks: Iterator[_Loaded], together: int) -> Iterator[list[_Loaded]]:
+    """Blocks of a sequence, a few at a time: at the end of each extraction some cores have nothing to do."""
+    several: list[_Loaded] = []
+    for block in blocks:
+        several.append(block)
+        if len(several) == together or sum(pixels.nbytes for _, pixels in several) >= _BYTES:
+            yield several
+            several = []
+    if several:
+        yield several
 
 
 def state_name(state: State, tap: Tap | None) -> str:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import pgmetrics
-from pgmetrics import SlicedWasserstein
+from pgmetrics import SlicedWasserstein, planning
 from pgmetrics.cache import Cache
 from pgmetrics.errors import OptionError, PgmetricsError, SampleError, SourceError, StateError
 from pgmetrics.evaluation import collect
@@ -67,6 +67,22 @@ def test_a_metric_beside_changes_no_bit_of_another():
     together = values(score(real, fake, ALL))
     for alone in ("fid", "kid", "is"):
         assert values(score(real, fake, [alone])).items() <= together.items()
+
+
+def test_blocks_that_share_an_extraction_change_no_bit_and_are_told_one_by_one(monkeypatch):
+    found, told = [], []
+    for together, size in ((1, 2**25), (4, 2**25), (4, 300 * 3 * 32 * 32), (7, 1)):
+        monkeypatch.setattr(planning, "_TOGETHER", together)
+        monkeypatch.setattr(planning, "_BYTES", size)
+        monkeypatch.setattr(planning, "block_length", lambda _: 64)
+        steps = []
+        network, (real, fake) = ToyNetwork(), sides(330, 321)
+        options = {"progress": lambda *step, steps=steps: steps.append(step), "floor": True}
+        found.append(score(real, fake, [SWD, "fid", "kid"], network, **options).rows)
+        told.append(steps)
+        assert network.images == 651
+    assert found[0] == found[1] == found[2] == found[3]
+    assert told[0] == told[1] == told[2] == told[3]
 
 
 def test_workers_change_no_bit_of_features(tmp_path):
