@@ -63,6 +63,8 @@ _TIE = 1e-9
 """Sums of equal numbers in another order differ by rounding, and must count as equal."""
 
 Vector = NDArray[np.float64]
+Place = tuple[str, "int | None"]
+"""A metric's name and a level."""
 
 
 @dataclass(frozen=True)
@@ -154,14 +156,14 @@ def paired_differences(
         raise OptionError(f"a randomisation test needs at least 1 permutation, not {permutations}")
     found_a, found_b = (_about_fakes(metric, real, fake) for fake in (a, b))
     parts_a, parts_b = (_by_place(metric.influences(real=real, fake=fake)) for fake in (a, b))
-    p_values = _swap_test(metric, real, a, b, seed, permutations) if parts_a else {}
+    p_values = swap_test(metric, real, a, b, seed=seed, permutations=permutations) if a.movable else {}
     differences = []
     for place in found_a:
         if place not in found_b:
             continue
         error = None
         if place in parts_a:
-            error = stderr(_contrast(parts_a[place], parts_b[place]))
+            error = stderr(contrast(parts_a[place], parts_b[place]))
         first = found_a[place]
         differences.append(
             _difference(
@@ -176,6 +178,36 @@ def paired_differences(
             )
         )
     return differences
+
+
+def swap_test(
+    metric: Metric, real: State | None, a: State, b: State, *, seed: int = 0, permutations: int = 9999
+) -> dict[Place, float]:
+    """The p-values of `paired_differences`, by metric and level."""
+    scores = metric.scores(real=real, fake=_pooled(a, b))
+    found = {(one.metric, one.level): one.fake for one in scores if one.fake is not None}
+    if not found:
+        return {}
+    pooled = np.stack(list(found.values()), axis=1)
+    n = len(pooled) // 2
+    p_values = swap_p_values(pooled[:n] - pooled[n:], seed=seed, permutations=permutations)
+    return dict(zip(found, p_values, strict=True))
+
+
+def contrast(a: Influence, b: Influence) -> Influence:
+    """The influence on the number of B less that of A: of each image of the reals, and of each pair of fakes.
+
+    Args:
+        a, b: of one metric and level, of sets that are as large as each other.
+    """
+
+    def less(one: Vector | None, other: Vector | None) -> Vector | None:
+        return None if one is None or other is None else other - one
+
+    halves = None
+    if a.halves is not None and b.halves is not None:
+        halves = contrast(a.halves[0], b.halves[0]), contrast(a.halves[1], b.halves[1])
+    return replace(a, real=less(a.real, b.real), fake=less(a.fake, b.fake), halves=halves)
 
 
 def independent_difference(
@@ -270,9 +302,6 @@ def _check_pair(a: State, b: State) -> None:
             )
 
 
-Place = tuple[str, "int | None"]
-
-
 def _about_fakes(metric: Metric, real: State | None, fake: State) -> dict[Place, Estimate]:
     estimates, _ = metric.compute(real=real if metric.two_sided else None, fake=fake)
     return {(one.metric, one.level): one for one in estimates if one.subject == "fake"}
@@ -282,35 +311,11 @@ def _by_place(influences: Sequence[Influence]) -> dict[Place, Influence]:
     return {(one.metric, one.level): one for one in influences}
 
 
-def _swap_test(
-    metric: Metric, real: State | None, a: State, b: State, seed: int, permutations: int
-) -> dict[Place, float]:
-    scores = [one for one in metric.scores(real=real, fake=_pooled(a, b)) if one.fake is not None]
-    if not scores:
-        return {}
-    pooled = np.stack([one.fake for one in scores if one.fake is not None], axis=1)
-    n = len(pooled) // 2
-    p_values = swap_p_values(pooled[:n] - pooled[n:], seed=seed, permutations=permutations)
-    return {(one.metric, one.level): p for one, p in zip(scores, p_values, strict=True)}
-
-
 def _pooled(a: State, b: State) -> State:
     """The images of A, then those of B, as one set."""
     last = a.seen.intervals[-1][1] if a.seen.intervals else 0
     # From an even place on, so that no MS-SSIM pair is torn.
     return a.shifted(0, "A and B").merge(b.shifted(last + last % 2, "A and B"))
-
-
-def _contrast(a: Influence, b: Influence) -> Influence:
-    """The influence of each image of the reals, and of each pair of fakes, on the difference."""
-
-    def less(one: Vector | None, other: Vector | None) -> Vector | None:
-        return None if one is None or other is None else other - one
-
-    halves = None
-    if a.halves is not None and b.halves is not None:
-        halves = _contrast(a.halves[0], b.halves[0]), _contrast(a.halves[1], b.halves[1])
-    return replace(a, real=less(a.real, b.real), fake=less(a.fake, b.fake), halves=halves)
 
 
 def _error_over_images(row: Mapping[str, Any], other: Mapping[str, Any]) -> float | None:

@@ -116,6 +116,49 @@ def subset_squared_mmds(
     return np.array(for_each_tile(estimate, subsets, x.rows.device), np.float64)
 
 
+def squared_mmd_influence(
+    real: Tensor,
+    fake: Tensor,
+    kernel: PolynomialKernel = KID_KERNEL,
+    device: torch.device | str = "cpu",
+) -> list[tuple[Vector, Vector]]:
+    """The influence of each row of both sides on the unbiased estimate from all pairs of rows.
+
+    Twice a row's mean kernel value to the others of its own side less that to the other side: its part
+    in Hoeffding's decomposition (Hájek's projection).
+
+    Args:
+        real, fake: float32 [n, D] and [m, D] on the CPU, at least 4 rows a side.
+        kernel: KID's by default.
+        device: where to compute.
+
+    Returns:
+        float64 [n] and [m], each with a mean of 0, three times: with the means over all rows, over those
+        of even places, and over those of odd places. Every kernel value is computed once.
+
+    Raises:
+        SampleError: a side has fewer than 4 rows.
+    """
+    if min(len(real), len(fake)) < 4:
+        raise SampleError(
+            f"influences on an MMD need at least 4 rows on each side; there are {len(real)} real "
+            f"and {len(fake)} generated"
+        )
+    centre = mean_row([real, fake])
+    x, y = (
+        [_SideRows(CentredRows([half.contiguous()], centre, device), centre, kernel) for half in halves]
+        for halves in ((real[::2], real[1::2]), (fake[::2], fake[1::2]))
+    )
+    across = [[_between(a, b) for b in y] for a in x]
+    to_y = _by_halves([[across[i][j].rows for j in (0, 1)] for i in (0, 1)], [len(b.rows) for b in y])
+    to_x = _by_halves([[across[i][j].columns for i in (0, 1)] for j in (0, 1)], [len(a.rows) for a in x])
+    found = []
+    for own_x, other_x, own_y, other_y in zip(_own_side(x), to_y, _own_side(y), to_x, strict=True):
+        sides = (2 * (own_x - other_x), 2 * (own_y - other_y))
+        found.append((sides[0] - sides[0].mean(), sides[1] - sides[1].mean()))
+    return found
+
+
 @dataclass(frozen=True)
 class _Rows:
     """Rows u around a centre c, and of gamma x.y + coef0 the part that each row brings by itself.
@@ -280,6 +323,34 @@ def _between(x: _SideRows, y: _SideRows) -> _Pairs:
         by_column[b] += columns
     squares -= n * m * float(by_row.mean() / m) ** 2
     return _Pairs(by_row / m + shift, by_column / n + shift, squares)
+
+
+def _own_side(halves: Sequence[_SideRows]) -> list[Vector]:
+    even, odd = (_within(half).rows for half in halves)
+    between = _between(*halves)
+    return _by_halves(
+        [[even, between.rows], [between.columns, odd]], [len(half.rows) for half in halves], itself=True
+    )
+
+
+def _by_halves(
+    means: Sequence[Sequence[Vector]], counts: Sequence[int], itself: bool = False
+) -> list[Vector]:
+    """Each row's mean kernel value to the rows of both halves of a side, of the even and of the odd half.
+
+    Args:
+        means: of the rows of half i to those of half j.
+        counts: rows of the halves j.
+        itself: whether i and j are of one side, where a row is no other of itself.
+    """
+    made = []
+    for parts in ((0, 1), (0,), (1,)):
+        mixed = np.empty(sum(len(rows[0]) for rows in means))
+        for i, rows in enumerate(means):
+            others = [counts[j] - (itself and i == j) for j in parts]
+            mixed[i::2] = sum(rows[j] * n for j, n in zip(parts, others, strict=True)) / sum(others)
+        made.append(mixed)
+    return made
 
 
 def _typical(x: _SideRows, y: _SideRows) -> float:

@@ -48,6 +48,7 @@ _CHUNK = 2**23
 Integers = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Booleans = NDArray[np.bool_]
+Pairs = tuple[Integers, Integers]
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,53 @@ class Neighbourhoods:
     real_balls: Integers
     covered: Booleans
     recalled: Booleans | None
+
+
+@dataclass(frozen=True)
+class Shares:
+    """What each fake does for coverage and recall.
+
+    Attributes:
+        covering: 1 for every real whose ball holds the fake, shared evenly with the other fakes in that
+            ball: float64 [M], N times the coverage in all.
+        alone: reals whose ball holds this fake and no other: int64 [M].
+        recalling: 1 for every real in the ball around the fake, shared evenly with the other balls that
+            the real lies in: float64 [M], N times the recall in all.
+    """
+
+    covering: Floats
+    alone: Integers
+    recalling: Floats
+
+
+def shares(
+    real: Sequence[Tensor], fake: Sequence[Tensor], k: int, *, device: torch.device | str = "cpu"
+) -> Shares:
+    """Who covers and recalls the reals; arguments and errors as of `neighbourhoods`.
+
+    16 bytes are held for every pair of a ball and an image in it.
+    """
+    x, y, radii, fake_radii = _balls(real, fake, k, True, device)
+    assert fake_radii is not None
+    tiles = [(i, j) for i in cuts(len(x), x.device) for j in cuts(len(y), y.device)]
+
+    def tile(i: slice, j: slice) -> tuple[Pairs, Pairs]:
+        bounds = _lower_bounds(x, y, i, j)
+        around_x = _inside(x, y, bounds, i, j, radii, False)
+        return around_x, _inside(x, y, bounds, i, j, fake_radii, True)
+
+    found = for_each_tile(tile, tiles, x.device)
+    a, b = (np.concatenate([pairs[side] for pairs, _ in found]) for side in (0, 1))
+    held = np.bincount(a, y.times[b], len(x))
+    covering = np.bincount(b, x.times[a] / held[a], len(y))
+    # Of several copies of a fake none is alone.
+    alone = np.bincount(b, x.times[a] * (held[a] == 1), len(y)).astype(np.int64)
+    a, b = (np.concatenate([pairs[side] for _, pairs in found]) for side in (0, 1))
+    balls = np.bincount(a, y.times[b], len(x))
+    recalling = np.bincount(b, x.times[a] / balls[a], len(y))
+    return Shares(
+        covering[y.inverse].astype(np.float64), alone[y.inverse], recalling[y.inverse].astype(np.float64)
+    )
 
 
 def neighbourhoods(
@@ -88,11 +136,16 @@ def neighbourhoods(
     Raises:
         SampleError: a side has fewer than k + 1 rows, or features beyond float32's range.
     """
+    return _count(*_balls(real, fake, k, fake_balls, device))
+
+
+def _balls(
+    real: Sequence[Tensor], fake: Sequence[Tensor], k: int, fake_balls: bool, device: torch.device | str
+) -> tuple[_Points, _Points, Floats, Floats | None]:
+    """Both sides, and the squared radii around reals and, if they are wanted, around fakes."""
     centre = mean_row([*real, *fake])
     x, y = (_Points(CentredRows(side, centre, device)) for side in (real, fake))
-    radii = _kth_others(x, k).squared
-    fake_radii = _kth_others(y, k).squared if fake_balls else None
-    return _count(x, y, radii, fake_radii)
+    return x, y, _kth_others(x, k).squared, _kth_others(y, k).squared if fake_balls else None
 
 
 def squared_radii(points: Sequence[Tensor], k: int, *, device: torch.device | str = "cpu") -> Floats:

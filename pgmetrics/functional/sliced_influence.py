@@ -18,6 +18,9 @@ from pgmetrics.threads import share_out
 CELLS = 4096
 """Of the grid on which a potential is tabulated; being read between two cells costs half a cell."""
 
+_TOGETHER = 2**16
+"""Points worked on at once: enough that calls do not cost more than the work."""
+
 Vector = NDArray[np.float64]
 
 
@@ -122,9 +125,13 @@ class _Side:
             made = torch.cat([matrix @ piece.T for piece in self.images.pieces], dim=1)
         return made.sub_(self.offsets[chunk].to(made.device, made.dtype)[:, None])
 
+    def by_image(self, values: Tensor) -> Tensor:
+        """Values [g, N] of all points as [g, n, P], a view."""
+        return values.view(len(values), len(self.images.moments), -1)
+
     def fitted(self, values: Tensor) -> Tensor:
-        """Of values [N] of all points those of the fitted images: [n_fit, P], a view."""
-        return values.view(len(self.images.moments), -1)[self.images.fit]
+        """Of values [g, N] of all points those of the fitted images: [g, n_fit, P], a view."""
+        return self.by_image(values)[:, self.images.fit]
 
     def sums(self, chunk: slice, direct: Tensor, signs: Tensor) -> _Sums:
         """Derivatives, from the sign of each fitted point's own along each direction.
@@ -171,37 +178,61 @@ class _Side:
 def _chunk(sides: Sequence[_Side], chunk: slice, rows: Sequence[NDArray[np.floating] | None]) -> list[_Sums]:
     both = [side.projections(chunk, place) for side, place in zip(sides, rows, strict=True)]
     direct = [torch.zeros(len(side.images.moments), dtype=torch.float64) for side in sides]
-    for along in zip(*both, strict=True):
+    together = max(1, _TOGETHER // max(rows.shape[1] for rows in both))
+    for start in range(0, len(both[0]), together):
+        along = [rows[start : start + together] for rows in both]
         cells, width = _cells(along)
         potential, sign = _tables(*(side.fitted(c) for side, c in zip(sides, cells, strict=True)))
         for i, (side, towards) in enumerate(zip(sides, (1.0, -1.0), strict=True)):
-            table = (potential * (towards * width)).to(along[i])
-            direct[i] += table.index_select(0, cells[i]).view(len(direct[i]), -1).mean(1).double().cpu()
-            slope = side.fitted((sign * -towards).to(along[i]).index_select(0, cells[i]))
+            heights = _looked_up(potential * (towards * width)[:, None], cells[i], along[i])
+            direct[i] += side.by_image(heights).mean(2).sum(0).double().cpu()
+            slope = side.fitted(_looked_up(sign * -towards, cells[i], along[i]))
             # The projections are done with, and what is needed next is of their size.
             along[i].zero_()
             side.fitted(along[i]).copy_(slope)
     return [side.sums(chunk, one, signs) for side, one, signs in zip(sides, direct, both, strict=True)]
 
 
-def _cells(along: Sequence[Tensor]) -> tuple[list[Tensor], float]:
-    """In which cell of a common grid each point lies: int32 [N] for each side; and a cell's width."""
-    lowest = min(float(points.min()) for points in along)
-    width = (max(float(points.max()) for points in along) - lowest) / CELLS
-    scale = 1 / width if width > 0 else 0.0
-    return [((points - lowest) * scale).int().clamp_(0, CELLS - 1) for points in along], width
+def _cells(along: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
+    """In which cell of a common grid each point lies, and the width of a cell.
+
+    Args:
+        along: for each side [g, N], points on g lines.
+
+    Returns:
+        int32 [g, N] for each side, the cells of line i from i * CELLS on; and float64 [g].
+    """
+    lowest = torch.stack([points.amin(1) for points in along]).amin(0)
+    widest = torch.stack([points.amax(1) for points in along]).amax(0) - lowest
+    scale = torch.where(widest > 0, CELLS / widest, 0.0)[:, None]
+    first = CELLS * torch.arange(len(lowest), dtype=torch.int32, device=lowest.device)[:, None]
+    cells = [((points - lowest[:, None]) * scale).int().clamp_(0, CELLS - 1).add_(first) for points in along]
+    return cells, widest.cpu().double() / CELLS
 
 
 def _tables(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     """Minus the integral of sign(F - G) up to the middle of each cell, in cells; and its mean over each cell.
 
     Args:
-        a, b: int32, the cells of the points of F and of G.
+        a, b: int32 [g, ...], the cells of the points of F and of G.
+
+    Returns:
+        float64 [g, CELLS] twice, on the CPU.
     """
-    above = [torch.bincount(cells.reshape(-1), minlength=CELLS).cumsum(0).double().cpu() for cells in (a, b)]
-    right = above[0] / a.numel() - above[1] / b.numel()
-    left = torch.cat([right.new_zeros(1), right[:-1]])
+    lines = len(a)
+    shares = [
+        torch.bincount(cells.reshape(-1), minlength=lines * CELLS).view(lines, CELLS).cumsum(1).cpu().double()
+        / cells[0].numel()
+        for cells in (a, b)
+    ]
+    right = shares[0] - shares[1]
+    left = torch.cat([right.new_zeros(lines, 1), right[:, :-1]], dim=1)
     # Where F - G changes sign within a cell, as if it were a straight line there; equal sets have no sign.
     steep = left.abs() + right.abs()
     sign = torch.where(steep > 0, (left + right) / steep, 0.0)
-    return sign / 2 - sign.cumsum(0), sign
+    return sign / 2 - sign.cumsum(1), sign
+
+
+def _looked_up(table: Tensor, cells: Tensor, like: Tensor) -> Tensor:
+    """Of a table [g, CELLS] the entry of each point: [g, N], of the points' dtype and device."""
+    return table.to(like).view(-1).index_select(0, cells.view(-1)).view_as(like)

@@ -152,6 +152,9 @@ class State(ABC):
     never written again, so states may share them.
     """
 
+    movable: ClassVar[bool] = True
+    """Whether what is remembered of an image does not depend on its place, so that `shifted` works."""
+
     def __init__(self, key: StateKey, storage: Storage | None = None) -> None:
         self.key = key
         self.seen = IndexSet()

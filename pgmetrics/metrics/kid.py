@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite
 from typing import ClassVar, Literal
 
@@ -12,8 +12,13 @@ from numpy.typing import NDArray
 
 from pgmetrics import seeding
 from pgmetrics.errors import OptionError, SampleError
-from pgmetrics.functional.kernel import PolynomialKernel, squared_mmd, subset_squared_mmds
-from pgmetrics.metrics.base import Estimate, State
+from pgmetrics.functional.kernel import (
+    PolynomialKernel,
+    squared_mmd,
+    squared_mmd_influence,
+    subset_squared_mmds,
+)
+from pgmetrics.metrics.base import Estimate, Influence, State
 from pgmetrics.metrics.rows import FeatureMetric
 from pgmetrics.seeding import Stream
 
@@ -74,10 +79,7 @@ class KernelInceptionDistance(FeatureMetric):
 
     def compute(self, *, real: State | None, fake: State | None) -> tuple[list[Estimate], list[str]]:
         reals, fakes = self._both(real, fake)
-        n_real, n_fake = len(reals.seen), len(fakes.seen)
-        for side, n in (("real", n_real), ("fake", n_fake)):
-            if n < self.least:
-                raise SampleError(f"{self._needs()}; the {side} side has {n:,}{self._way_out()}")
+        n_real, n_fake = self._counts(reals, fakes)
         x, y = ([torch.from_numpy(piece) for piece in state.pieces()] for state in (reals, fakes))
         kernel = PolynomialKernel(self.degree, self.gamma, self.coef0)
         if self.subsets:
@@ -94,6 +96,28 @@ class KernelInceptionDistance(FeatureMetric):
             self.name, None, value, spread, kind if spread is not None else None, "fake", n_real, n_fake
         )
         return [estimate], []
+
+    def influences(self, *, real: State | None, fake: State | None) -> list[Influence]:
+        """Of the estimate from all pairs of images; there are none for the mean over subsets."""
+        reals, fakes = self._both(real, fake)
+        if self.subsets or min(self._counts(reals, fakes)) < 4:
+            return []
+        x, y = (torch.from_numpy(state.rows()) for state in (reals, fakes))
+        kernel = PolynomialKernel(self.degree, self.gamma, self.coef0)
+        whole, even, odd = (
+            Influence(self.name, None, *sides) for sides in squared_mmd_influence(x, y, kernel, fakes.device)
+        )
+        return [replace(whole, halves=(even, odd))]
+
+    def scores(self, *, real: State | None, fake: State | None) -> list[Influence]:
+        return [replace(one, halves=None) for one in self.influences(real=real, fake=fake)]
+
+    def _counts(self, reals: State, fakes: State) -> tuple[int, int]:
+        counts = len(reals.seen), len(fakes.seen)
+        for side, n in zip(("real", "fake"), counts, strict=True):
+            if n < self.least:
+                raise SampleError(f"{self._needs()}; the {side} side has {n:,}{self._way_out()}")
+        return counts
 
     def _needs(self) -> str:
         if self.subsets:

@@ -1,0 +1,290 @@
+"""How often 95 % intervals hold the expectation, and how often the test calls equal sets different.
+
+    python -m benchmarks.coverage --out results/coverage.jsonl --repetitions 1000
+
+Every repetition draws reals R and sets of fakes A and B from one distribution and C from another, all of
+independent images, and computes each metric's value of A, its difference between A and B and that
+between A and C, with their intervals, and the p-value of A against B. What the intervals should hold is
+the mean over all repetitions: the expectation at this very number of images. In the cases "alike" the
+fakes are drawn from the distribution of the reals.
+
+Repetitions that the file already holds are not done again. docs/uncertainty.md has the table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from math import sqrt
+from pathlib import Path
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+import torch
+
+from pgmetrics import seeding, uncertainty
+from pgmetrics.blocks import Block, FeatureBlock
+from pgmetrics.metrics.base import Estimate, Metric, Side, State
+from pgmetrics.metrics.fid import FrechetDistance
+from pgmetrics.metrics.inception_score import InceptionScore
+from pgmetrics.metrics.kid import KernelInceptionDistance
+from pgmetrics.metrics.ms_ssim import MultiScaleSSIM
+from pgmetrics.metrics.prdc import PRDC
+from pgmetrics.metrics.swd import SlicedWasserstein
+from pgmetrics.seeding import Stream
+
+SIDE = 32
+WIDTH = 16
+REACH = NormalDist().inv_cdf(0.975)
+
+_R, _A, _B, _C = range(4)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A metric, the number of images of each set, and whether fakes are drawn like reals.
+
+    Attributes:
+        name: in the file and the table.
+        metric: made for a seed.
+        num_images: of each of the four sets.
+        alike: whether A and B are drawn from the reals' distribution.
+        pixels: whether sets are images, or features.
+        new_seeds: whether every repetition has a seed, so directions and patches, of its own.
+    """
+
+    name: str
+    metric: Metric
+    num_images: int
+    alike: bool
+    pixels: bool
+    new_seeds: bool = False
+
+
+_SWD: dict[str, Any] = {"patches_per_image": 32, "directions": 32, "repeats": 2}
+
+
+def cases() -> list[Case]:
+    """All that are in the table."""
+    made = []
+    for kind in (False, True):
+        word = "alike" if kind else "unlike"
+        made += [
+            Case(f"swd {word}", SlicedWasserstein(**_SWD), 64, kind, True),
+            Case(f"swd {word}, new directions", SlicedWasserstein(**_SWD), 64, kind, True, True),
+            Case(f"ms-ssim {word}", MultiScaleSSIM(), 64, kind, True),
+            Case(f"fd {word}", FrechetDistance(keep_rows=True), 200, kind, False),
+            Case(f"is {word}", InceptionScore(splits=10, error="images", network="own"), 400, kind, False),
+            Case(f"kid {word}", KernelInceptionDistance(network="own"), 100, kind, False),
+            Case(f"prdc {word}", PRDC(network="own"), 200, kind, False),
+        ]
+    return made
+
+
+def blotches(rng: seeding.Generator, n: int, rough: float, spread: float) -> torch.Tensor:
+    """Images of blotches and grain, of varying contrast and colour: uint8 [n, 3, 32, 32].
+
+    Args:
+        rng: to draw from.
+        n: images.
+        rough: share of the grain.
+        spread: of the contrasts.
+    """
+    coarse = rng.standard_normal((n, 3, SIDE // 8, SIDE // 8)).repeat(8, axis=2).repeat(8, axis=3)
+    coarse = (coarse + np.roll(coarse, 2, 2) + np.roll(coarse, 2, 3) + np.roll(coarse, 5, 3)) / 2
+    fine = rng.standard_normal((n, 3, SIDE, SIDE))
+    contrast = np.exp(spread * rng.standard_normal((n, 1, 1, 1)))
+    colour = rng.standard_normal((n, 3, 1, 1))
+    made = 128 + contrast * (30 * coarse + 40 * rough * fine) + 20 * colour
+    return torch.from_numpy(made.clip(0, 255).astype(np.uint8))
+
+
+def features(rng: seeding.Generator, n: int, scale: float, shift: float) -> torch.Tensor:
+    """Skewed, correlated and heavy-tailed, as features are: float32 [n, 16]."""
+    mixing = seeding.generator(0, Stream.RESAMPLING).standard_normal((WIDTH, WIDTH)) / sqrt(WIDTH)
+    rows = rng.standard_normal((n, WIDTH)) * np.exp(0.4 * rng.standard_normal((n, 1))) @ mixing
+    made = np.maximum(scale * rows + 0.3 + shift, 0)
+    return torch.from_numpy(made.astype(np.float32))
+
+
+def drawn(case: Case, which: int, rng: seeding.Generator) -> torch.Tensor:
+    """One of the sets R, A, B and C."""
+    like_reals = which == _R or (case.alike and which != _C)
+    worse = which == _C
+    if case.pixels:
+        rough, spread = (1.0, 0.3) if like_reals else (0.4, 0.5) if worse else (0.6, 0.4)
+        return blotches(rng, case.num_images, rough, spread)
+    scale, shift = (1.0, 0.0) if like_reals else (1.5, 0.3) if worse else (1.25, 0.2)
+    return features(rng, case.num_images, scale, shift)
+
+
+def filled(case: Case, side: Side, images: torch.Tensor, seed: int) -> State:
+    """The state of a set."""
+    state = case.metric.new_state(side, resolution=(SIDE, SIDE), seed=seed)
+    step = 64
+    for start in range(0, len(images), step):
+        part = images[start : start + step]
+        state.update(Block(start, part) if case.pixels else FeatureBlock(start, part))
+    return state
+
+
+Row = list[Any]
+"""What is looked at, metric, level, value, standard error, p-value."""
+
+
+def repetition(case: Case, number: int) -> list[Row]:
+    """The rows of one repetition."""
+    index = [one.name for one in cases()].index(case.name)
+    seed = number if case.new_seeds else 0
+    sets = [
+        drawn(case, which, seeding.generator(1, Stream.RESAMPLING, index, number, which))
+        for which in range(4)
+    ]
+    real = filled(case, "real", sets[_R], seed) if case.metric.two_sided else None
+    a, b, c = (filled(case, "fake", images, seed) for images in sets[_A:])
+    numbers = [_numbers(case.metric, real, fake) for fake in (a, b, c)]
+    parts = [
+        {(one.metric, one.level): one for one in case.metric.influences(real=real, fake=fake)}
+        for fake in (a, b, c)
+    ]
+    p_values = uncertainty.swap_test(case.metric, real, a, b, seed=number, permutations=199)
+    rows: list[Row] = [["printed", *place, e.value, e.stderr, None] for place, e in numbers[0].items()]
+    for place, mine in numbers[0].items():
+        error = uncertainty.stderr(parts[0][place]) if place in parts[0] else None
+        rows.append(["value", *place, mine.value, error, None])
+        for name, other in (("B - A", 1), ("C - A", 2)):
+            difference = numbers[other][place].value - mine.value
+            if place in parts[0]:
+                error = uncertainty.stderr(uncertainty.contrast(parts[0][place], parts[other][place]))
+            rows.append([name, *place, difference, error, p_values.get(place) if other == 1 else None])
+    return rows
+
+
+def _numbers(metric: Metric, real: State | None, fake: State) -> dict[tuple[str, int | None], Estimate]:
+    estimates, _ = metric.compute(real=real, fake=fake)
+    return {(one.metric, one.level): one for one in estimates if one.subject == "fake"}
+
+
+def _work(task: tuple[int, int]) -> tuple[str, int, list[Row]]:
+    case = cases()[task[0]]
+    return case.name, task[1], repetition(case, task[1])
+
+
+def simulate(path: Path, repetitions: int, names: Sequence[str] | None = None, processes: int = 2) -> None:
+    """Append the repetitions that the file does not hold yet."""
+    done = {(line["case"], line["repetition"]) for line in read(path)}
+    tasks = [
+        (index, number)
+        for index, case in enumerate(cases())
+        if names is None or case.name in names
+        for number in range(repetitions)
+        if (case.name, number) not in done
+    ]
+    context = multiprocessing.get_context("spawn")
+    with open(path, "a") as file, context.Pool(processes, torch.set_num_threads, (1,)) as pool:
+        for name, number, rows in pool.imap_unordered(_work, tasks, chunksize=8):
+            file.write(json.dumps({"case": name, "repetition": number, "rows": rows}) + "\n")
+            file.flush()
+
+
+def read(path: Path) -> Iterator[dict[str, Any]]:
+    """The repetitions in the file; a last line that was torn is passed over."""
+    if not path.exists():
+        return
+    for line in path.read_text().splitlines():
+        try:
+            yield json.loads(line)
+        except json.JSONDecodeError:
+            continue
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Of one number of one case.
+
+    Attributes:
+        covered: share of the intervals that hold the mean over all repetitions.
+        deviation: of the values over the repetitions.
+        stderr: the root mean square of the standard errors.
+        alarms: share of p-values of at most 0.05, None where there are none.
+    """
+
+    case: str
+    what: str
+    metric: str
+    level: int | None
+    repetitions: int
+    mean: float
+    covered: float | None
+    deviation: float
+    stderr: float | None
+    alarms: float | None
+
+
+def summarise(lines: Iterable[dict[str, Any]]) -> list[Summary]:
+    """A summary of each number, in the order in which they came."""
+    found: dict[tuple[Any, ...], list[Row]] = defaultdict(list)
+    for line in lines:
+        for row in line["rows"]:
+            found[(line["case"], *row[:3])].append(row[3:])
+    return [_summary(key, rows) for key, rows in found.items()]
+
+
+def _summary(key: tuple[Any, ...], rows: list[Row]) -> Summary:
+    values = np.array([row[0] for row in rows], float)
+    errors = np.array([np.nan if row[1] is None else row[1] for row in rows], float)
+    p_values = np.array([np.nan if row[2] is None else row[2] for row in rows], float)
+    # What is expected of the difference between sets of one distribution is known.
+    expected = 0.0 if key[1] == "B - A" else float(values.mean())
+    sound = bool(np.isfinite(errors).all())
+    return Summary(
+        *key,
+        repetitions=len(rows),
+        mean=float(values.mean()),
+        covered=float((np.abs(values - expected) <= REACH * errors).mean()) if sound else None,
+        deviation=float(values.std(ddof=1)) if len(values) > 1 else 0.0,
+        stderr=sqrt(float((errors**2).mean())) if sound else None,
+        alarms=float((p_values <= 0.05).mean()) if np.isfinite(p_values).all() else None,
+    )
+
+
+def table(found: Iterable[Summary]) -> str:
+    """In Markdown."""
+
+    def show(x: float | None, form: str) -> str:
+        return "" if x is None else format(x, form)
+
+    lines = [
+        "| case | of | number | n | mean | 95 % intervals hold | deviation | mean stderr | p ≤ 0.05 |",
+        "| :-- | :-- | :-- | --: | --: | --: | --: | --: | --: |",
+    ]
+    for one in found:
+        name = one.metric if one.level is None else f"{one.metric} {one.level}"
+        lines.append(
+            f"| {one.case} | {one.what} | {name} | {one.repetitions:,} | {one.mean:.4g} "
+            f"| {show(one.covered, '.1%')} | {one.deviation:.3g} | {show(one.stderr, '.3g')} "
+            f"| {show(one.alarms, '.1%')} |"
+        )
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run what is missing, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, required=True, help="JSON Lines; continued if it is there")
+    parser.add_argument("--repetitions", type=int, default=1000)
+    parser.add_argument("--case", action="append", help=f"some of: {', '.join(c.name for c in cases())}")
+    parser.add_argument("--processes", type=int, default=2)
+    given = parser.parse_args(arguments)
+    given.out.parent.mkdir(parents=True, exist_ok=True)
+    simulate(given.out, given.repetitions, given.case, given.processes)
+    print(table(summarise(read(given.out))))
+
+
+if __name__ == "__main__":
+    main()
