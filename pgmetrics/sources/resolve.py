@@ -10,8 +10,9 @@ import os
 import re
 import sys
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 import numpy as np
 
@@ -41,6 +42,14 @@ class Plugin(Protocol):
 
     def open_source(self, path: str, options: dict[str, str]) -> ImageSource:
         """The images of `SCHEME:PATH,key=value`."""
+
+    def describe(self, path: Path) -> Mapping[str, Any]:
+        """Where a checkpoint stands: `images_shown`, `resolution`, `alpha`, `final_resolution`.
+
+        May be left out. A plug-in that has it lets training runs be scored, and its `open_source` takes
+        `at` (`stage` or `final`: the checkpoint's own resolution, or enlarged to the final one) and `seed`.
+        It raises a SourceError where the file is damaged.
+        """
 
 
 def open_source(
@@ -107,6 +116,55 @@ def _open_text(text: str, decoding: Decoding, resolution: int | None) -> ImageSo
             return _python(text, scheme, rest, options)
         raise SourceError(_unknown_scheme(text, scheme))
     raise SourceError(_missing(text))
+
+
+class Checkpoint(NamedTuple):
+    """A file that a plug-in can sample, and where it stands.
+
+    Attributes:
+        plugin: whose it is.
+        images_shown: of the training, when it was written.
+        resolution: of its images, in pixels.
+        alpha: how far that resolution is faded in, 1 outside of fades.
+        final_resolution: that it will have grown to.
+    """
+
+    plugin: Plugin
+    images_shown: int
+    resolution: int
+    alpha: float
+    final_resolution: int
+
+
+def checkpoint(path: Path) -> Checkpoint | None:
+    """What a plug-in says about a file; None if it is no checkpoint of any that describes its own.
+
+    Raises:
+        SourceError: it is one, and damaged.
+    """
+    for plugin in map(_load, _plugins().values()):
+        if hasattr(plugin, "describe") and plugin.recognises(path):
+            facts = plugin.describe(path)
+            return Checkpoint(
+                plugin,
+                int(facts["images_shown"]),
+                int(facts["resolution"]),
+                float(facts["alpha"]),
+                int(facts["final_resolution"]),
+            )
+    return None
+
+
+def named(text: str) -> Any:
+    """What `module:name` names.
+
+    Raises:
+        SourceError: there is no such module or name in it, or importing it fails.
+    """
+    module, _, name = text.partition(":")
+    if not (_PYTHON_NAME.fullmatch(module) and _PYTHON_NAME.fullmatch(name)):
+        raise SourceError(f"{text}: a Python name is written module:name")
+    return _named(text, module, name)
 
 
 def from_object(images: object, name: str | None = None, n: int | None = None) -> ImageSource:
@@ -196,6 +254,18 @@ def _python(text: str, module: str, name: str, options: dict[str, str]) -> Image
         n = int(options["n"]) if "n" in options else None
     except ValueError:
         raise SourceError(f"{text}: n is a whole number, not {options['n']!r}") from None
+    found = _named(text, module, name)
+    if _takes_nothing(found):
+        found = found()
+    source = from_object(found, name=text, n=n)
+    if n is not None and not isinstance(source, FunctionSource):
+        raise SourceError(
+            f"{text}: n says how often a function is called; {module}:{name} has its own length"
+        )
+    return source
+
+
+def _named(text: str, module: str, name: str) -> Any:
     try:
         found: Any = _import(module)
     except ModuleNotFoundError as error:
@@ -209,14 +279,7 @@ def _python(text: str, module: str, name: str, options: dict[str, str]) -> Image
             found = getattr(found, part)
     except AttributeError as error:
         raise SourceError(f"{text}: {module} has no {name}") from error
-    if _takes_nothing(found):
-        found = found()
-    source = from_object(found, name=text, n=n)
-    if n is not None and not isinstance(source, FunctionSource):
-        raise SourceError(
-            f"{text}: n says how often a function is called; {module}:{name} has its own length"
-        )
-    return source
+    return found
 
 
 def _import(module: str) -> object:
