@@ -198,6 +198,8 @@ class MomentsState(State):
     as chunks are completed in the same order, and the order changes rounding alone.
     """
 
+    movable: ClassVar[bool] = False
+
     def __init__(self, key: StateKey, storage: Storage | None = None) -> None:
         super().__init__(key, storage)
         self.device = torch.device("cpu")
