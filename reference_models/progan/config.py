@@ -1,13 +1,32 @@
-"""What defines a ProGAN and its training: one frozen object, and presets by name."""
+"""What defines a ProGAN and its training: one frozen object, and presets by name.
+
+docs/training.md says of every field who uses which value, and where it comes from.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
 from pgmetrics.errors import OptionError
+
+_CHOICES: Mapping[str, tuple[bool | str, ...]] = {
+    "minibatch_statistics": ("stddev", "discrimination", "none"),
+    "generator_norm": ("none", "batch"),
+    "discriminator_norm": ("none", "layer"),
+    "activation": ("leaky", "relu"),
+    "output": ("linear", "tanh"),
+    "loss": ("wgan-gp", "lsgan"),
+    "gp_resolution": ("final", "current"),
+} | dict.fromkeys(
+    (
+        "fused_scale", "normalise_latents", "normalise_labels", "equalized", "pixel_norm", "growing",
+        "simultaneous", "mirror",
+    ),
+    (False, True),
+)  # fmt: skip
 
 
 def _default_minibatch() -> Mapping[int, int]:
@@ -35,13 +54,30 @@ class ProGANConfig:
             function; the discriminator does not, since its activation then follows the downscale.
         mbstd_group: images whose standard deviation is taken together; a smaller minibatch is
             one group.
+        minibatch_statistics: how the discriminator compares images: by the standard deviation of
+            their features, by Salimans' kernels ("discrimination"), or not at all.
+        normalise_latents: give a latent a root mean square of 1 before it enters.
+        normalise_labels: latent and label share that norm; otherwise the label joins it afterwards,
+            as it is.
+        equalized: weights of N(0, 1), scaled at run time; otherwise N(0, scale**2), used as they are.
+        pixel_norm: normalise the generator's features at every pixel.
+        generator_norm, discriminator_norm: "batch" and "layer" normalise between a convolution and
+            its activation.
+        activation: of the generator; the discriminator's is always leaky.
+        output: "tanh" keeps the generator's images within -1 to 1, "linear" means them to be.
+        growing: from 4 x 4 on; otherwise every step is made at the final resolution.
         stabilise_images, fade_images: length of the two phases of a resolution. 4 x 4 has no fade.
         total_images: real images shown until training ends.
         minibatch, learning_rate: by resolution.
+        lr_rampup_images: the learning rate rises over this many images at the beginning of the run.
         minibatch_repeats: steps between two looks at the schedule.
         d_repeats: discriminator steps for each generator step.
         simultaneous: update both networks from the same fakes, instead of in turns.
         adam_beta1, adam_beta2, adam_epsilon: of both optimisers.
+        loss: "wgan-gp", or "lsgan", in which real is 0 and fake is 1.
+        noise_strength: of LSGAN's multiplicative noise in the discriminator, see
+            `losses.noise_scale`; 0 is none.
+        label_weight: of the class cross entropies in both losses.
         gp_lambda, gp_gamma: the penalty is lambda / gamma**2 * (norm - gamma)**2.
         gp_resolution: "final" measures the gradient's norm on images enlarged to the final
             resolution, as the original does; "current" on those of the stage.
@@ -63,18 +99,32 @@ class ProGANConfig:
     fmap_max: int = 512
     fused_scale: bool = False
     mbstd_group: int = 4
+    minibatch_statistics: Literal["stddev", "discrimination", "none"] = "stddev"
+    normalise_latents: bool = True
+    normalise_labels: bool = True
+    equalized: bool = True
+    pixel_norm: bool = True
+    generator_norm: Literal["none", "batch"] = "none"
+    discriminator_norm: Literal["none", "layer"] = "none"
+    activation: Literal["leaky", "relu"] = "leaky"
+    output: Literal["linear", "tanh"] = "linear"
 
+    growing: bool = True
     stabilise_images: int = 600_000
     fade_images: int = 600_000
     total_images: int = 15_000_000
     minibatch: Mapping[int, int] = field(default_factory=_default_minibatch)
     learning_rate: Mapping[int, float] = field(default_factory=_default_learning_rate)
+    lr_rampup_images: int = 0
     minibatch_repeats: int = 4
     d_repeats: int = 1
     simultaneous: bool = False
     adam_beta1: float = 0.0
     adam_beta2: float = 0.99
     adam_epsilon: float = 1e-8
+    loss: Literal["wgan-gp", "lsgan"] = "wgan-gp"
+    noise_strength: float = 0.0
+    label_weight: float = 1.0
     gp_lambda: float = 10.0
     gp_gamma: float = 1.0
     gp_resolution: Literal["final", "current"] = "final"
@@ -91,15 +141,26 @@ class ProGANConfig:
             )
         if self.channels not in (1, 3):
             raise OptionError(f"images have 1 or 3 channels, not {self.channels}")
+        self._check_choices()
         self._check_ranges()
-        if self.gp_resolution not in ("final", "current"):
-            raise OptionError(f"gp_resolution is 'final' or 'current', not {self.gp_resolution!r}")
+        if self.noise_strength and self.loss != "lsgan":
+            raise OptionError(
+                f"noise_strength={self.noise_strength} follows scores of 0 to 1, which loss={self.loss!r} "
+                "does not have; take loss='lsgan' or noise_strength=0"
+            )
         if self.simultaneous and self.d_repeats != 1:
             raise OptionError(
                 f"simultaneous updates step both networks once; d_repeats={self.d_repeats} needs "
                 "simultaneous=False"
             )
         self._check_by_resolution()
+
+    def _check_choices(self) -> None:
+        for name, choices in _CHOICES.items():
+            value = getattr(self, name)
+            # 1 equals True, and is not what a switch means.
+            if value not in choices or type(value) is not type(choices[0]):
+                raise OptionError(f"{name} is {' or '.join(map(repr, choices))}, not {value!r}")
 
     def _check_ranges(self) -> None:
         positive = (
@@ -109,7 +170,10 @@ class ProGANConfig:
         for name in positive:
             if not getattr(self, name) > 0:
                 raise OptionError(f"{name} must be above 0, not {getattr(self, name)}")
-        for name in ("label_size", "fmap_decay", "drift", "seed"):
+        not_negative = (
+            "label_size", "fmap_decay", "drift", "seed", "lr_rampup_images", "noise_strength", "label_weight",
+        )  # fmt: skip
+        for name in not_negative:
             if not getattr(self, name) >= 0:
                 raise OptionError(f"{name} must not be below 0, not {getattr(self, name)}")
         for name in ("adam_beta1", "adam_beta2", "ema"):
@@ -133,6 +197,8 @@ class ProGANConfig:
                 if not _is_power_of_two(resolution) or value <= 0:
                     raise OptionError(f"{name} has {value} from resolution {resolution} on, which is no use")
         for resolution in self.resolutions:
+            if self.minibatch_statistics != "stddev" or not (self.growing or resolution == self.resolution):
+                continue
             minibatch = self.minibatch_at(resolution)
             group = min(self.mbstd_group, minibatch)
             if minibatch % group:
@@ -141,6 +207,26 @@ class ProGANConfig:
                     f"of mbstd_group={group}; take a minibatch of {minibatch - minibatch % group}, or "
                     f"mbstd_group={minibatch} for the whole minibatch"
                 )
+
+    def with_options(self, assignments: Sequence[str]) -> ProGANConfig:
+        """This configuration with fields as written on a command line.
+
+        Args:
+            assignments: such as "loss=lsgan", "mirror=true", "minibatch=4:16,256:14".
+
+        Raises:
+            OptionError: a field is unknown, or its value is not of its kind or out of range.
+        """
+        changes: dict[str, Any] = {}
+        for assignment in assignments:
+            name, equals, text = assignment.partition("=")
+            if not equals or name not in self.to_json():
+                raise OptionError(
+                    f"{assignment!r} sets no option of a ProGAN; NAME=VALUE does, with a name of "
+                    f"{', '.join(self.to_json())}"
+                )
+            changes[name] = _parsed(name, text, getattr(self, name))
+        return replace(self, **changes)
 
     @property
     def resolutions(self) -> tuple[int, ...]:
@@ -198,6 +284,22 @@ class ProGANConfig:
             raise OptionError(f"a ProGAN configuration has a field of the wrong type: {error}") from error
 
 
+def _parsed(name: str, text: str, like: object) -> object:
+    """The value that a text means where a value like this one stands."""
+    try:
+        if isinstance(like, bool):
+            return {"true": True, "false": False}[text.lower()]
+        if isinstance(like, Mapping):
+            kind = float if name == "learning_rate" else int
+            return {int(k): kind(v) for k, v in (part.split(":") for part in text.split(","))}
+        if isinstance(like, (int, float)):
+            return type(like)(text)
+    except (ValueError, KeyError):
+        wanted = {bool: "true or false", int: "a whole number", float: "a number"}.get(type(like))
+        raise OptionError(f"{name} takes {wanted or 'values such as 4:16,256:14'}, not {text!r}") from None
+    return text
+
+
 def _is_power_of_two(value: int) -> bool:
     return value > 0 and value & (value - 1) == 0
 
@@ -206,7 +308,7 @@ def _nearest_power_of_two(value: int) -> int:
     return int(2 ** max(2, round(math.log2(max(value, 1)))))
 
 
-PRESETS: Mapping[str, ProGANConfig] = {
+_RUNS: Mapping[str, ProGANConfig] = {
     # The paper's networks as its first released configuration trains them: plain convolutions, the
     # standard deviation over the whole minibatch, which is at most 16.
     "celebahq-1024-v1": ProGANConfig(
@@ -291,6 +393,70 @@ PRESETS: Mapping[str, ProGANConfig] = {
         learning_rate={4: 0.003},
         ema=0.99,
     ),
+}
+
+
+def _table1() -> dict[str, ProGANConfig]:
+    """The paper's ablation at 128 x 128, each row a change to the row before.
+
+    For CelebA; LSUN bedrooms were not mirrored. The original's averages are per generator step, ours
+    per discriminator step: 0.999 for every 16 images in both.
+    """
+    b = ProGANConfig(
+        resolution=128,
+        fmap_base=2048,
+        latent_size=128,
+        normalise_latents=False,
+        equalized=False,
+        pixel_norm=False,
+        generator_norm="batch",
+        discriminator_norm="layer",
+        activation="relu",
+        output="tanh",
+        minibatch_statistics="none",
+        stabilise_images=800_000,
+        fade_images=800_000,
+        total_images=10_000_000,
+        minibatch={4: 64},
+        learning_rate={4: 0.0001},
+        minibatch_repeats=1,
+        d_repeats=5,
+        adam_beta2=0.9,
+        drift=0.0,
+        ema=0.999**4,
+        mirror=True,
+    )
+    a = replace(b, growing=False)
+    c = replace(b, minibatch={4: 16}, ema=0.999)
+    d = replace(
+        c,
+        latent_size=512,
+        normalise_latents=True,
+        generator_norm="none",
+        discriminator_norm="none",
+        activation="leaky",
+        output="linear",
+        d_repeats=1,
+        adam_beta2=0.99,
+        drift=0.001,
+    )
+    e_star = replace(d, minibatch_statistics="discrimination")
+    e = replace(d, minibatch_statistics="stddev", mbstd_group=16)
+    f = replace(e, equalized=True, learning_rate={4: 0.001})
+    g = replace(f, pixel_norm=True)
+    # "Converged": wider networks, trained for longer. How long is not written anywhere.
+    h = replace(g, fmap_base=8192, total_images=20_000_000)
+    rows = {"a": a, "b": b, "c": c, "d": d, "e-star": e_star, "e": e, "f": f, "g": g, "h": h}
+    return {f"table1-{name}": config for name, config in rows.items()}
+
+
+PRESETS: Mapping[str, ProGANConfig] = {
+    **_RUNS,
+    # The other loss that the paper describes, with its noise.
+    "tiny-32-lsgan": replace(_RUNS["tiny-32"], loss="lsgan", noise_strength=0.2),
+    # As many images, all at the final resolution: what growing is to be compared with.
+    **{f"{name}-fixed": replace(_RUNS[name], growing=False) for name in ("tiny-32", "small-32", "tiny-64")},
+    **_table1(),
 }
 
 

@@ -2,7 +2,7 @@
 
 Every resolution but the first fades in over `fade_images` and then stabilises over
 `stabilise_images`; the level of detail `lod` falls from log2(final / 4) to 0, and a fade is the
-way from one whole number to the next.
+way from one whole number to the next. A run that does not grow is at lod 0 from its first image on.
 
 Source: `TrainingSchedule` in train.py of Karras et al. 2018.
 """
@@ -10,7 +10,7 @@ Source: `TrainingSchedule` in train.py of Karras et al. 2018.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import ceil, floor
+from math import ceil, exp, floor
 
 from reference_models.progan.config import ProGANConfig
 
@@ -51,15 +51,27 @@ def stage(images_shown: int, config: ProGANConfig) -> Stage:
         images_shown: real images the discriminator has been shown so far, repeats counted.
         config: of the run.
     """
-    phase = config.stabilise_images + config.fade_images
-    grown, within = divmod(images_shown, phase)
-    faded = max(within - config.stabilise_images, 0) / config.fade_images
-    lod = max(len(config.resolutions) - 1 - grown - faded, 0.0)
+    lod = 0.0
+    if config.growing:
+        phase = config.stabilise_images + config.fade_images
+        grown, within = divmod(images_shown, phase)
+        faded = max(within - config.stabilise_images, 0) / config.fade_images
+        lod = max(len(config.resolutions) - 1 - grown - faded, 0.0)
     resolution = config.resolution >> floor(lod)
     return Stage(
         resolution=resolution,
         alpha=1 - (lod - floor(lod)),
         lod=lod,
         minibatch=config.minibatch_at(resolution),
-        learning_rate=config.learning_rate_at(resolution),
+        learning_rate=config.learning_rate_at(resolution) * _rampup(images_shown, config.lr_rampup_images),
     )
+
+
+def _rampup(images_shown: int, duration: int) -> float:
+    """From exp(-5) to 1 within the duration, and 1 from then on.
+
+    Source: `rampup` in misc.py of the paper's Theano code.
+    """
+    if images_shown >= duration:
+        return 1.0
+    return exp(-5 * (1 - images_shown / duration) ** 2)

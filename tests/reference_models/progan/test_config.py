@@ -28,6 +28,13 @@ from reference_models.progan.config import PRESETS, ProGANConfig, preset
         ({"stabilise_images": 0}, "stabilise_images must be above 0"),
         ({"seed": -1}, "seed must not be below 0"),
         ({"gp_gamma": float("nan")}, "gp_gamma must be above 0"),
+        ({"loss": "hinge"}, "loss is 'wgan-gp' or 'lsgan', not 'hinge'"),
+        ({"minibatch_statistics": "std"}, "'stddev' or 'discrimination' or 'none', not 'std'"),
+        ({"equalized": 1}, "equalized is False or True, not 1"),
+        ({"growing": "no"}, "growing is False or True, not 'no'"),
+        ({"noise_strength": 0.2}, "noise_strength=0.2 follows scores of 0 to 1.*loss='lsgan'"),
+        ({"label_weight": -1.0}, "label_weight must not be below 0"),
+        ({"lr_rampup_images": -1}, "lr_rampup_images must not be below 0"),
     ],
 )
 def test_what_cannot_work_is_refused(options, fact):
@@ -37,6 +44,54 @@ def test_what_cannot_work_is_refused(options, fact):
 
 def test_a_minibatch_below_the_group_is_one_group():
     assert ProGANConfig(mbstd_group=16, minibatch={4: 16, 256: 14, 512: 6, 1024: 3})
+
+
+def test_groups_matter_only_where_they_are_made():
+    odd = {4: 16, 256: 14}
+    assert ProGANConfig(minibatch=odd, minibatch_statistics="none")
+    assert ProGANConfig(minibatch={4: 14, 1024: 16}, growing=False)
+    with pytest.raises(OptionError, match="at 1024 x 1024 the minibatch of 14"):
+        ProGANConfig(minibatch=odd, growing=False)
+
+
+def test_what_an_older_version_wrote_is_read_as_it_was_meant():
+    # The fields of the first released format: what it did not know stays off.
+    old = ProGANConfig(seed=3).to_json()
+    for name in (
+        "minibatch_statistics", "normalise_latents", "normalise_labels", "equalized", "pixel_norm",
+        "generator_norm", "discriminator_norm", "activation", "output", "growing", "lr_rampup_images", "loss",
+        "noise_strength", "label_weight",
+    ):  # fmt: skip
+        del old[name]
+    assert len(old) == 27
+    assert ProGANConfig.from_json(old) == ProGANConfig(seed=3)
+
+
+def test_options_as_written_on_a_command_line():
+    config = ProGANConfig().with_options(
+        ["loss=lsgan", "noise_strength=0.2", "mirror=true", "minibatch=4:16,256:12", "learning_rate=4:0.002"]
+    )
+    assert (config.loss, config.noise_strength, config.mirror) == ("lsgan", 0.2, True)
+    assert config.minibatch == {4: 16, 256: 12}
+    assert config.learning_rate == {4: 0.002}
+    assert ProGANConfig().with_options(["resolution=64", "drift=0"]) == ProGANConfig(resolution=64, drift=0.0)
+
+
+@pytest.mark.parametrize(
+    ("written", "fact"),
+    [
+        ("sharpness=3", "'sharpness=3' sets no option of a ProGAN; .* with a name of resolution, channels"),
+        ("mirror", "'mirror' sets no option"),
+        ("mirror=1", "mirror takes true or false, not '1'"),
+        ("resolution=big", "resolution takes a whole number, not 'big'"),
+        ("drift=none", "drift takes a number, not 'none'"),
+        ("minibatch=16", "minibatch takes values such as 4:16,256:14, not '16'"),
+        ("loss=hinge", "'wgan-gp' or 'lsgan', not 'hinge'"),
+    ],
+)
+def test_options_that_mean_nothing_are_refused(written, fact):
+    with pytest.raises(OptionError, match=fact):
+        ProGANConfig().with_options([written])
 
 
 @pytest.mark.parametrize("name", PRESETS)

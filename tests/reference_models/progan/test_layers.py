@@ -11,8 +11,11 @@ from torch import Tensor
 from pgmetrics.errors import OptionError
 from reference_models.progan.config import ProGANConfig
 from reference_models.progan.layers import (
+    BatchNorm,
     EqualizedConv2d,
     EqualizedLinear,
+    LayerNorm,
+    MinibatchDiscrimination,
     initialize,
     minibatch_stddev,
     pixel_norm,
@@ -138,3 +141,84 @@ def test_minibatch_deviation_is_taken_in_float32():
 def test_a_minibatch_that_is_no_multiple_of_the_group_is_refused():
     with pytest.raises(OptionError, match=r"minibatch of 6 .* groups of 4"):
         minibatch_stddev(normal(6, 1, 1, 1), 4)
+
+
+@pytest.mark.parametrize("channels", [16, 512])
+def test_pixel_norm_takes_its_mean_in_float32(channels):
+    # 300 squared overflows float16, and the mean of 512 squares in bfloat16 is off by percents.
+    x = torch.full((1, channels, 2, 2), 300.0)
+    for kind in (torch.float16, torch.bfloat16):
+        out = pixel_norm(x.to(kind))
+        assert out.dtype == kind
+        assert out.tolist() == torch.ones_like(x).tolist()
+
+
+@pytest.mark.parametrize("gain", [1.0, 2**0.5])
+def test_weights_without_a_run_time_scale_have_it_from_the_start(gain):
+    # The same function at the start, another one to Adam.
+    scaled = EqualizedConv2d(64, 32, 3, gain=gain)
+    plain = EqualizedConv2d(64, 32, 3, gain=gain, equalized=False)
+    dense = EqualizedLinear(64, 32, gain=gain, equalized=False)
+    for layer in (scaled, plain, dense):
+        initialize(layer, "layer", 0)
+    assert (plain.scale, dense.scale) == (1.0, 1.0)
+    assert torch.equal(plain.weight, scaled.weight * scaled.scale)
+    assert float(dense.weight.detach().std()) == pytest.approx(gain / 8, rel=0.05)
+    assert not plain.bias.any()
+
+
+def test_batch_norm_by_hand():
+    # Two images of one channel: 1, 3 / 5, 7 has mean 4 and biased variance 5.
+    norm = BatchNorm(1).double()
+    initialize(norm, "norm", 0)
+    assert (norm.gain.tolist(), norm.bias.tolist()) == ([1.0], [0.0])
+    with torch.no_grad():
+        norm.gain.fill_(2)
+        norm.bias.fill_(10)
+    x = torch.tensor([[1.0, 3.0], [5.0, 7.0]], dtype=torch.float64).reshape(2, 1, 1, 2)
+    expected = 10 + 2 * (x - 4) / (5 + 1e-4) ** 0.5
+    assert torch.allclose(norm(x), expected, atol=1e-12)
+    # Nothing is remembered of it: evaluation is by what was measured, which at first is nothing.
+    assert torch.allclose(norm.eval()(x), 10 + 2 * x / (1 + 1e-4) ** 0.5, atol=1e-12)
+
+
+def test_layer_norm_by_hand():
+    # Every image by its own mean and deviation over all features; one gain, a bias for each channel.
+    norm = LayerNorm(3).double()
+    initialize(norm, "norm", 0)
+    with torch.no_grad():
+        norm.gain.fill_(2)
+        norm.bias.copy_(torch.tensor([1.0, 2.0, 3.0]))
+    x = normal(4, 3, 2, 5) * torch.tensor([1.0, 10.0, 100.0, 1000.0]).reshape(4, 1, 1, 1)
+    out = norm(x)
+    for n in range(4):
+        expected = 2 * (x[n] - x[n].mean()) / (x[n].var(correction=0) + 1e-4).sqrt()
+        assert torch.allclose(out[n], expected + torch.tensor([1.0, 2.0, 3.0])[:, None, None], atol=1e-12)
+    flat = LayerNorm(6).double()
+    initialize(flat, "norm", 0)
+    assert torch.allclose(flat(normal(4, 6)).square().mean(1), torch.ones(4).double(), atol=1e-3)
+
+
+def test_minibatch_discrimination_by_hand():
+    # Three images at 0, 1 and 3 on one axis; every direction is that axis, so L1 in 5 dimensions is
+    # five times the distance, and the scale 0.1 of the logarithm makes half of it.
+    layer = MinibatchDiscrimination(2, kernels=4).double()
+    initialize(layer, "layer", 0)
+    assert float(layer.weight.detach().std()) == pytest.approx(0.05, rel=0.3)
+    assert layer.bias.tolist() == [-1.0] * 4
+    with torch.no_grad():
+        layer.weight.zero_()
+        layer.weight[0] = 7.0  # directions count, lengths do not
+        layer.log_scale.fill_(float(np.log(0.1)))
+    x = torch.tensor([[0.0, 5.0], [1.0, 5.0], [3.0, 5.0]], dtype=torch.float64)
+    out = layer(x)
+    assert torch.equal(out[:, :2], x)
+    near = {d: float(np.exp(-0.5 * d)) for d in (1, 2, 3)}
+    expected = torch.tensor([near[1] + near[3], near[1] + near[2], near[3] + near[2]]).double() - 1
+    assert torch.allclose(out[:, 2:], expected[:, None].expand(3, 4), atol=1e-7)
+
+
+def test_minibatch_discrimination_without_weights_is_finite():
+    layer = MinibatchDiscrimination(2)
+    layer(torch.ones(3, 2)).sum().backward()
+    assert bool(layer.weight.grad.isfinite().all())

@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from reference_models.progan.config import ProGANConfig
-from reference_models.progan.layers import initialize
-from reference_models.progan.networks import Discriminator, Generator
+from reference_models.progan.layers import BatchNorm, LayerNorm, initialize
+from reference_models.progan.networks import Discriminator, Generator, measure_batch_norm
 
 SMALL = ProGANConfig(resolution=32, fmap_base=128, fmap_max=32, latent_size=32, minibatch={4: 8})
 
@@ -353,3 +353,195 @@ def test_grey_and_colour(channels):
     images = started(Generator, config)(normal(8, 32), resolution=16, alpha=0.5)
     assert images.shape == (8, channels, 16, 16)
     assert started(Discriminator, config)(images, alpha=0.5)[0].shape == (8,)
+
+
+def test_labels_join_latents_before_or_after_the_norm():
+    # 512 numbers of a root mean square of 1 and ten labels: the label is 1 afterwards in the paper's
+    # Theano code, and sqrt(522 / 513) in the TensorFlow version.
+    config = replace(SMALL, latent_size=512, label_size=10)
+    z = normal(4, 512)
+    z = z / z.square().mean(1, keepdim=True).sqrt()
+    labels = torch.eye(10, dtype=torch.float64)[[3, 1, 4, 1]]
+    seen = {}
+    for together in (True, False):
+        g = started(Generator, replace(config, normalise_labels=together))
+        g.block4.register_forward_pre_hook(lambda m, args, key=together: seen.update({key: args[0]}))
+        g(z, labels, resolution=4)
+    assert torch.allclose(seen[True][:, 512:], labels * (522 / 513) ** 0.5, atol=1e-7)
+    assert torch.equal(seen[False][:, 512:], labels)
+    assert torch.allclose(seen[False][:, :512], z, atol=1e-7)
+
+
+def test_latents_that_are_not_normalised_enter_as_they_are():
+    config = replace(SMALL, normalise_latents=False, label_size=3)
+    g = started(Generator, config)
+    seen = []
+    g.block4.register_forward_pre_hook(lambda m, args: seen.append(args[0]))
+    z, labels = normal(5, 32), torch.eye(3, dtype=torch.float64)[[0, 1, 2, 0, 1]]
+    g(z, labels, resolution=4)
+    assert torch.equal(seen[0], torch.cat([z, labels], 1))
+
+
+def test_tanh_bounds_the_faded_image():
+    # Over the mixture of both resolutions, as the Theano code has it, not over each.
+    linear = started(Generator, SMALL)
+    bounded = build(Generator, replace(SMALL, output="tanh"))
+    bounded.load_state_dict(linear.state_dict())
+    z = normal(4, 32)
+    for alpha in (0.4, 1.0):
+        images = linear(z, resolution=16, alpha=alpha)
+        assert torch.equal(bounded(z, resolution=16, alpha=alpha), images.tanh())
+
+
+ABLATED = replace(
+    SMALL,
+    pixel_norm=False,
+    generator_norm="batch",
+    discriminator_norm="layer",
+    activation="relu",
+    minibatch_statistics="none",
+    equalized=False,
+)
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_norms_of_the_ablation_stand_between_convolution_and_activation(fused):
+    config = replace(ABLATED, fused_scale=fused)
+    g, d = started(Generator, config), started(Discriminator, config)
+    seen = {}
+
+    def look(network, prefix):
+        for name, module in network.named_modules():
+            if name.startswith("block") and ("norm" in name or "." not in name):
+                module.register_forward_hook(
+                    lambda m, a, out, name=name: seen.update({prefix + name: (a[0].detach(), out.detach())})
+                )
+
+    look(g, "g.")
+    look(d, "d.")
+    d(g(normal(8, 32), resolution=16))
+    for r in (4, 8, 16):
+        for k in (0, 1):
+            _, out = seen[f"g.block{r}.norm{k}"]
+            assert torch.allclose(out.mean((0, 2, 3)), torch.zeros(()).double(), atol=1e-10)
+            assert torch.allclose(out.var((0, 2, 3), correction=0), torch.ones(()).double(), atol=0.05)
+            _, out = seen[f"d.block{r}.norm{k}"]
+            assert torch.allclose(out.flatten(1).mean(1), torch.zeros(()).double(), atol=1e-10)
+        assert torch.equal(seen[f"g.block{r}"][1], seen[f"g.block{r}.norm1"][1].relu())
+    norms = [m for n in (g, d) for m in n.modules() if isinstance(m, BatchNorm | LayerNorm)]
+    assert len(norms) == 16
+    # A norm takes the layer's own bias away, and has one of its own.
+    biased = {n for n, _ in g.named_parameters() if n.endswith("bias") and "norm" not in n}
+    assert biased == {f"to_rgb{r}.bias" for r in (4, 8, 16, 32)}
+    biased = {n for n, _ in d.named_parameters() if n.endswith("bias") and "norm" not in n}
+    assert biased == {"block4.dense1.bias", *(f"from_rgb{r}.bias" for r in (4, 8, 16, 32))}
+
+
+def test_the_discriminator_is_leaky_in_every_configuration():
+    d = build(Discriminator, ABLATED)
+    with torch.no_grad():
+        d.from_rgb4.bias.fill_(-1)
+    features = []
+    d.block4.register_forward_pre_hook(lambda m, args: features.append(args[0].detach()))
+    d(normal(8, 3, 4, 4))
+    assert torch.allclose(features[0], torch.full((), -0.2, dtype=torch.float64))
+
+
+def test_measured_batch_norm_makes_the_images_of_training_mode():
+    g = started(Generator, ABLATED)
+    z = normal(64, 32)
+    trained = g(z, resolution=16, alpha=0.5)
+    measure_batch_norm(g, z, resolution=16, alpha=0.5)
+    assert g.training
+    g.eval()
+    assert torch.allclose(g(z, resolution=16, alpha=0.5), trained, atol=1e-10)
+    # One image alone is now what it is among others; over the minibatch it would not be.
+    alone = g(z[:1], resolution=16, alpha=0.5)
+    assert torch.allclose(alone, trained[:1], atol=1e-10)
+    assert not torch.allclose(g.train()(z[:8], resolution=16, alpha=0.5), trained[:8], atol=1e-2)
+    # Hooks are gone, and steps leave what was measured alone.
+    before = {name: b.clone() for name, b in g.named_buffers()}
+    g(normal(8, 32) + 1, resolution=16)
+    assert all(torch.equal(b, before[name]) for name, b in g.named_buffers())
+    assert torch.equal(g.block32.norm0.variance, torch.ones(8).double())
+
+
+def test_without_batch_norm_there_is_nothing_to_measure():
+    g = started(Generator, SMALL).eval()
+    measure_batch_norm(g, normal(4, 32), resolution=8)
+    assert not g.training
+    assert not list(g.buffers())
+
+
+@pytest.mark.parametrize(
+    ("statistics", "compared"), [("none", False), ("stddev", True), ("discrimination", True)]
+)
+def test_scores_depend_on_the_minibatch_where_images_are_compared(statistics, compared):
+    d = started(Discriminator, replace(SMALL, minibatch_statistics=statistics))
+    images = 0.1 * normal(8, 3, 8, 8)
+    others = torch.cat([images[:1], 3 * images[1:]])
+    same = torch.allclose(d(images)[0][0], d(others)[0][0], rtol=1e-9)
+    assert same != compared
+
+
+def test_discrimination_is_appended_behind_the_first_dense_layer():
+    d = build(Discriminator, replace(SMALL, minibatch_statistics="discrimination", label_size=2))
+    assert d.block4.conv.weight.shape == (32, 32, 3, 3)
+    assert d.block4.dense1.weight.shape == (3, 32 + 100)
+
+
+@pytest.mark.parametrize("options", [{}, {"fused_scale": True}, {"minibatch_statistics": "none"}], ids=str)
+def test_noise_multiplies_every_channel_before_every_convolution(options):
+    # 1 + sqrt(channels) times the number that belongs to the image, the layer and the channel.
+    d = started(Discriminator, replace(SMALL, **options))
+    last = 32 + (d.config.minibatch_statistics == "stddev")
+    layers = {
+        "block16.conv0": 16, "block16.conv1": 16, "block8.conv0": 32, "block8.conv1": 32,
+        "block4.conv": last, "block4.dense0": 32,
+    }  # fmt: skip
+    images, size = normal(8, 3, 16, 16), sum(layers.values())
+    assert d.noise_size(16) == size
+
+    def inputs(noise):
+        seen = {}
+        hooks = [
+            d.get_submodule(name).register_forward_pre_hook(
+                lambda m, args, name=name: seen.update({name: args[0].detach().flatten(1)})
+            )
+            for name in (*layers, "block4.dense1")
+        ]
+        d(images, alpha=0.5, noise=noise)
+        for hook in hooks:
+            hook.remove()
+        return seen
+
+    calm = inputs(None)
+    assert all(torch.equal(x, calm[name]) for name, x in inputs(torch.zeros(8, size).double()).items())
+    start = 0
+    for place, (name, channels) in enumerate(layers.items()):
+        noise = torch.zeros(8, size, dtype=torch.float64)
+        noise[:, start : start + channels] = 0.1 * normal(8, channels)
+        start += channels
+        noisy = inputs(noise)
+        factor = 1 + channels**0.5 * 0.1 * normal(8, channels)
+        pixels = calm[name].shape[1] // channels
+        assert torch.allclose(noisy[name], calm[name] * factor.repeat_interleave(pixels, 1), atol=1e-12)
+        assert all(torch.equal(noisy[before], calm[before]) for before in list(layers)[:place])
+        assert not torch.equal(noisy["block4.dense1"], calm["block4.dense1"])
+
+
+def test_alpha_may_be_a_tensor():
+    # For a compiled step, which would be compiled again for every other number.
+    g, d = started(Generator, SMALL), started(Discriminator, SMALL)
+    z = normal(8, 32)
+    for alpha in (0.0, 0.3, 1.0):
+        tensor = torch.tensor(alpha, dtype=torch.float64)
+        images = g(z, resolution=16, alpha=alpha)
+        assert torch.allclose(g(z, resolution=16, alpha=tensor), images, atol=1e-12)
+        assert torch.allclose(d(images, alpha=tensor)[0], d(images, alpha=alpha)[0], atol=1e-12)
+
+
+def test_scores_are_float32_whatever_the_activations_are():
+    d = started(Discriminator, replace(SMALL, label_size=2)).to(torch.bfloat16)
+    scores, logits = d(normal(8, 3, 8, 8).bfloat16())
+    assert scores.dtype == logits.dtype == torch.float32

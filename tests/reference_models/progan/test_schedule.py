@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import exp, floor
 
 import pytest
 
@@ -92,3 +93,38 @@ def test_alpha_rises_linearly_and_never_falls():
 def test_one_resolution_never_grows():
     config = replace(V1, resolution=4)
     assert {stage(n, config).resolution for n in range(0, 19_000_000, 99_000)} == {4}
+
+
+def test_lod_is_that_of_the_theano_code_s_other_formula():
+    # `train_gan` in the paper's own code writes the same line with the place in a cycle as a fraction.
+    cycle, fade = V1.stabilise_images + V1.fade_images, V1.fade_images
+    for shown in range(0, 19_000_000, 7_777):
+        place = shown / cycle
+        lod = 8 - floor(place) - max(1 + (place % 1 - 1) * cycle / fade, 0)
+        assert stage(shown, V1).lod == pytest.approx(max(lod, 0), abs=1e-9)
+
+
+def test_v1_forgets_where_the_original_run_did():
+    key, changes = None, []
+    for shown, now in steps(replace(V1, total_images=2_500_000)):
+        if now.reset_key != key:
+            changes.append(shown)
+            key = now.reset_key
+    assert changes == [0, 800_064, 1_600_000, 2_400_064]
+
+
+def test_without_growing_every_step_is_at_the_final_resolution():
+    config = replace(V1, growing=False)
+    stages = {stage(n, config) for n in range(0, 19_000_000, 99_000)}
+    assert [(s.resolution, s.alpha, s.minibatch, s.enlargement, s.reset_key) for s in stages] == [
+        (1024, 1.0, 3, 1, (0, 0))
+    ]
+
+
+def test_the_learning_rate_rises_at_the_beginning_of_the_run_alone():
+    # exp(-5 (1 - t)^2): the Theano code's first 40,000 images; not again at a new resolution.
+    config = replace(V1, lr_rampup_images=40_000)
+    rates = [stage(n, config).learning_rate for n in (0, 20_000, 39_999, 40_000, 800_001, 1_600_000)]
+    assert rates == pytest.approx([0.001 * exp(-5), 0.001 * exp(-1.25), 0.001, 0.001, 0.001, 0.001], rel=1e-6)
+    assert rates[3:] == [0.001] * 3
+    assert rates[2] < 0.001
