@@ -241,7 +241,7 @@ def float32_array(value: object, name: str) -> NDArray[np.float32]:
             pass
         case _:
             raise SourceError(f"its {shown(name)} is no array of little-endian float32 numbers")
-    sides = [side for side in shape if type(side) is int and 0 < side <= len(data)]
+    sides = [side for side in shape if isinstance(side, int) and 0 < side <= len(data)]
     if len(sides) != len(shape) or len(sides) > 4 or 4 * prod(sides) != len(data):
         raise SourceError(
             f"its {shown(name)} has another size than its {len(data):,} bytes of data; the file is damaged"

@@ -1,0 +1,233 @@
+"""The original's network pickles: snapshots of its TensorFlow version, and those it converted from Theano.
+
+Such a file is a pickled tuple of three networks (G, D, Gs). Each carries its arguments, its source
+code, which is text to us, and its variables, which are unscaled float32 arrays. Networks trained
+by the TensorFlow version have fused up- and downscaling, the converted ones plain convolutions;
+their variables' names tell which.
+
+Source: the pickle format of `tfutil.Network` and the variables of networks.py of Karras et al. 2018.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from math import floor, isfinite
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from pgmetrics.errors import SourceError
+from reference_models.progan.config import ProGANConfig
+from reference_models.progan.importers.imported import MAX_SIDE, Imported, blank
+from reference_models.progan.importers.unpickling import Global, Made, float32_array, loads, shown
+
+_VERSION = 2
+# Arguments whose other values make a network that ours cannot be.
+_AS_OURS: Mapping[str, object] = {"pixelnorm_epsilon": 1e-8, "dtype": "float32"}
+# Arguments that are read elsewhere, or that decide how a function is computed and not which.
+_KNOWN = (
+    "num_channels", "resolution", "label_size", "latent_size", "fmap_base", "fmap_decay", "fmap_max",
+    "normalize_latents", "use_wscale", "use_pixelnorm", "use_leakyrelu", "fused_scale", "mbstd_group_size",
+    "structure", "is_template_graph",
+)  # fmt: skip
+# Which of our axes each stored axis is.
+_AXES: Mapping[str, tuple[int, ...]] = {
+    "conv": (2, 3, 1, 0),
+    "up": (2, 3, 0, 1),
+    "dense": (1, 0),
+    "bias": (0,),
+}
+
+
+def read(data: bytes, which: Literal["Gs", "G"] = "Gs") -> Imported:
+    """One of the generators of a snapshot.
+
+    Args:
+        data: the file's bytes.
+        which: "Gs" is the averaged one, "G" the one in training.
+
+    Raises:
+        SourceError: it is no such snapshot, or of a network that ours cannot be.
+    """
+    networks = loads(data)
+    if not isinstance(networks, tuple) or len(networks) != 3:
+        raise SourceError("its pickle is no tuple of three networks (G, D, Gs)")
+    generator = _state(networks[0 if which == "G" else 2], "G_paper")
+    discriminator = _state(networks[1], "D_paper")
+    found = _variables(generator)
+    fused = any(name.endswith("/Conv0_up/weight") for name in found)
+    if fused != any(name.endswith("/Conv1_down/weight") for name in _variables(discriminator)):
+        raise SourceError("one of its networks has fused_scale and the other has not, which ours cannot")
+    config = _config(_arguments(generator), _arguments(discriminator), fused)
+    resolution, alpha = _stage(found.pop("lod", None), config)
+    return Imported(
+        layout=f"original, {'fused' if fused else 'plain'} convolutions",
+        config=config,
+        weights=_weights(found, config),
+        resolution=resolution,
+        alpha=alpha,
+    )
+
+
+def _state(network: object, build: str) -> Mapping[str, object]:
+    match network:
+        case Made(Global.NETWORK, (), dict(state)):
+            pass
+        case _:
+            raise SourceError("its pickle is no tuple of three networks (G, D, Gs)")
+    version = state.get("version")
+    if version != _VERSION:
+        raise SourceError(f"its networks have version {_briefly(version)}; {_VERSION} can be read")
+    function = state.get("build_func_name")
+    if function != build:
+        raise SourceError(f"a network in it was built by {_briefly(function)} where {build} is known")
+    return state
+
+
+def _variables(state: Mapping[str, object]) -> dict[str, object]:
+    """The records of the variables by name, unread."""
+    variables = state.get("variables")
+    out: dict[str, object] = {}
+    for pair in variables if isinstance(variables, list) else (None,):
+        match pair:
+            case (str(name), value) if name not in out:
+                out[name] = value
+            case _:
+                raise SourceError("its variables are no list of names, each once, and arrays")
+    return out
+
+
+def _arguments(state: Mapping[str, object]) -> Mapping[str, object]:
+    """The arguments the network was built with, once all are known to mean what ours does."""
+    arguments = state.get("static_kwargs")
+    if not isinstance(arguments, dict):
+        raise SourceError("its networks carry no static_kwargs")
+    for name, value in arguments.items():
+        if name in _AS_OURS:
+            wanted = _AS_OURS[name]
+            if type(value) is not type(wanted) or value != wanted:
+                raise SourceError(f"its {name} is {_briefly(value)}; our networks have {wanted}")
+        # The original ignores what it does not know; a modified one may not, unless it is off.
+        elif name not in _KNOWN and value not in (None, False, 0):
+            raise SourceError(
+                f"it was built with {shown(name)}={_briefly(value)}, which our networks have not"
+            )
+    return arguments
+
+
+def _config(arguments: Mapping[str, object], critic: Mapping[str, object], fused: bool) -> ProGANConfig:
+    fmap_base = _whole(arguments, "fmap_base", 8192, MAX_SIDE * MAX_SIDE)
+    fmap_max = _whole(arguments, "fmap_max", 512)
+    decay = arguments.get("fmap_decay", 1.0)
+    if isinstance(decay, bool) or not isinstance(decay, int | float) or not 0 <= decay <= 16:
+        raise SourceError(f"its fmap_decay is {_briefly(decay)}, which is no number from 0 to 16")
+    latent_size = min(fmap_base, fmap_max)
+    if arguments.get("latent_size") is not None:
+        latent_size = _whole(arguments, "latent_size", None)
+    # The original takes a group of one for none at all.
+    group = _whole(critic, "mbstd_group_size", 4, least=0)
+    return ProGANConfig(
+        resolution=_whole(arguments, "resolution", None),
+        channels=_whole(arguments, "num_channels", None),
+        label_size=_whole(arguments, "label_size", None, least=0),
+        latent_size=latent_size,
+        fmap_base=fmap_base,
+        fmap_decay=float(decay),
+        fmap_max=fmap_max,
+        fused_scale=fused,
+        mbstd_group=max(group, 1),
+        minibatch_statistics="stddev" if group > 1 else "none",
+        normalise_latents=_flag(arguments, "normalize_latents"),
+        equalized=_flag(arguments, "use_wscale"),
+        pixel_norm=_flag(arguments, "use_pixelnorm"),
+        activation="leaky" if _flag(arguments, "use_leakyrelu") else "relu",
+        # The file does not say; any that the group divides.
+        minibatch={4: 16 if group and 16 % group == 0 else max(group, 1)},
+    )
+
+
+def _whole(
+    arguments: Mapping[str, object], name: str, default: int | None, most: int = MAX_SIDE, least: int = 1
+) -> int:
+    value = arguments.get(name, default)
+    if isinstance(value, float) and isfinite(value) and value.is_integer():
+        value = int(value)
+    if type(value) is not int or not least <= value <= most:
+        raise SourceError(
+            f"its {name} is {_briefly(value)}, which is no whole number from {least} to {most:,}"
+        )
+    return value
+
+
+def _flag(arguments: Mapping[str, object], name: str) -> bool:
+    """A switch, which in the original is on unless the file says otherwise."""
+    value = arguments.get(name, True)
+    if type(value) is not bool:
+        raise SourceError(f"its {name} is {_briefly(value)}, which is neither true nor false")
+    return value
+
+
+def _briefly(value: object) -> str:
+    """A foreign value for a message: texts and numbers shortened, of others only the type."""
+    if value is None or isinstance(value, bool):
+        return str(value)
+    if isinstance(value, str):
+        return shown(value)
+    if isinstance(value, float) or (isinstance(value, int) and abs(value) < 10**18):
+        return str(value)
+    return f"a {type(value).__name__}"
+
+
+def _stage(value: object, config: ProGANConfig) -> tuple[int, float]:
+    """Resolution and alpha for the level of detail, which counts halvings of the final resolution."""
+    if value is None:
+        raise SourceError("it has no variable lod, so its stage is unknown")
+    array = float32_array(value, "lod")
+    lod = float(array) if array.shape == () else -1.0
+    if not 0 <= lod <= len(config.resolutions) - 1:
+        raise SourceError(
+            f"its lod is none of a network that grows to {config.resolution} x {config.resolution}, "
+            f"which are 0 to {len(config.resolutions) - 1}"
+        )
+    return config.resolution >> floor(lod), 1 - (lod - floor(lod))
+
+
+def _weights(found: Mapping[str, object], config: ProGANConfig) -> dict[str, Tensor]:
+    names = dict(_names(config))
+    if set(found) != set(names):
+        first = sorted(set(found) ^ set(names))[0]
+        raise SourceError(
+            f"it {'lacks' if first in names else 'has'} the variable {shown(first)}, unlike a network of its "
+            "static_kwargs"
+        )
+    parameters = dict(blank(config).named_parameters())
+    weights = {}
+    for theirs, (ours, kind) in names.items():
+        array = float32_array(found[theirs], theirs)
+        shape = [parameters[ours].shape[axis] for axis in _AXES[kind]]
+        if list(array.shape) != shape:
+            raise SourceError(
+                f"its {theirs} has shape {list(array.shape)} where its static_kwargs ask for {shape}"
+            )
+        tensor = torch.from_numpy(array.copy()).permute(
+            sorted(range(array.ndim), key=_AXES[kind].__getitem__)
+        )
+        # A transposed convolution writes its kernel where ours reads, hence rotated.
+        weights[ours] = (tensor.flip(2, 3) if kind == "up" else tensor).contiguous()
+    return weights
+
+
+def _names(config: ProGANConfig) -> Iterator[tuple[str, tuple[str, str]]]:
+    """The original's variables with our parameters and how their axes lie."""
+    for lod, r in enumerate(reversed(config.resolutions)):
+        layers = [(f"ToRGB_lod{lod}", f"to_rgb{r}", "conv")]
+        if r == 4:
+            layers += [("4x4/Dense", "block4.dense", "dense"), ("4x4/Conv", "block4.conv", "conv")]
+        else:
+            up = ("Conv0_up", "up") if config.fused_scale else ("Conv0", "conv")
+            layers += [(f"{r}x{r}/{up[0]}", f"block{r}.conv0", up[1])]
+            layers += [(f"{r}x{r}/Conv1", f"block{r}.conv1", "conv")]
+        for theirs, ours, kind in layers:
+            yield f"{theirs}/weight", (f"{ours}.weight", kind)
+            yield f"{theirs}/bias", (f"{ours}.bias", "bias")
