@@ -1,0 +1,134 @@
+"""Models of facebookresearch's pytorch_GAN_zoo: its ProGAN as its trainer and its hub save it.
+
+The file holds the settings and two generators, `netG` and its average `avgG`. Layers scale their
+whole output, the bias too, by sqrt(2 / fan in), and so does the layer to colours. Blending is
+counted from the other end: alpha is the old resolution's weight.
+
+Source: progressive_conv_net.py and custom_layers.py of that project.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import prod, sqrt
+from typing import Literal
+
+from torch import Tensor
+
+from pgmetrics.errors import SourceError
+from reference_models.progan.config import ProGANConfig
+from reference_models.progan.importers.imported import Imported, feature_map_options, scales
+from reference_models.progan.importers.torch_files import Settings, refuse_others, weight
+
+# Settings whose other values make a network that ours is not.
+_AS_OURS: Mapping[str, tuple[object, ...]] = {
+    "perChannelNormalization": (True,),
+    "leakyReluLeak": (0.2,),
+    "lossCriterion": ("WGANGP", "Logistic", "MSE", "DCGAN"),
+    "categoryVectorDim": (0,),
+    "equalizedlR": (True, False),
+}
+
+
+def recognises(content: Mapping[str, object]) -> bool:
+    """Whether a file's names are of this layout."""
+    state = content.get("netG")
+    return "config" in content and isinstance(state, dict) and any("formatLayer" in str(n) for n in state)
+
+
+def read(content: Mapping[str, object], which: Literal["Gs", "G"] = "Gs") -> Imported:
+    """One of the generators of such a file.
+
+    Args:
+        content: as `read_torch` gives it.
+        which: "Gs" is the averaged one, "G" the one in training.
+
+    Raises:
+        SourceError: it is incomplete, or of a network that ours cannot be.
+    """
+    settings = _settings(content["config"])
+    held = content.get("netG" if which == "G" else "avgG")
+    if not isinstance(held, dict):
+        raise SourceError("it holds no averaged generator avgG; --which G takes the other")
+    # Newer versions of that project name the module inside a layer, too.
+    state = {str(name).replace(".module.", "."): tensor for name, tensor in held.items()}
+    blocks = 1
+    while f"scaleLayers.{blocks - 1}.0.weight" in state:
+        blocks += 1
+    names = {"formatLayer": "block4.dense", "groupScale0.0": "block4.conv"}
+    for i in range(blocks):
+        names[f"toRGBLayers.{i}"] = f"to_rgb{4 << i}"
+        if i:
+            names |= {f"scaleLayers.{i - 1}.{k}": f"block{4 << i}.conv{k}" for k in (0, 1)}
+    refuse_others(state, {f"{layer}.{part}" for layer in names for part in ("weight", "bias")})
+    found = {
+        theirs: (
+            weight(state, f"{theirs}.weight", 2 if theirs == "formatLayer" else 4),
+            weight(state, f"{theirs}.bias", 1),
+        )
+        for theirs in names
+    }
+    first = ("groupScale0.0", *(f"scaleLayers.{i}.0" for i in range(blocks - 1)))
+    fmap_base, fmap_max = feature_map_options([found[layer][0].shape[0] for layer in first])
+    config = ProGANConfig(
+        resolution=4 << (blocks - 1),
+        channels=found["toRGBLayers.0"][0].shape[0],
+        latent_size=found["formatLayer"][0].shape[1],
+        fmap_base=fmap_base,
+        fmap_max=fmap_max,
+        equalized=settings["equalizedlR"] is True,
+        # There the loss decides how the generator ends.
+        output="linear" if settings["lossCriterion"] in ("WGANGP", "Logistic") else "tanh",
+    )
+    ours = scales(config)
+    weights = {}
+    for theirs, name in names.items():
+        kernel, bias = found[theirs]
+        scale = sqrt(2 / prod(kernel.shape[1:])) if settings["equalizedlR"] else 1.0
+        weights[f"{name}.weight"] = kernel * (scale / ours[name])
+        weights[f"{name}.bias"] = bias * scale
+    weights["block4.dense.bias"] = _by_channel(weights["block4.dense.bias"])
+    return Imported(
+        layout="GAN-zoo",
+        config=config,
+        weights=weights,
+        resolution=config.resolution,
+        alpha=_alpha(settings) if blocks > 1 else 1.0,
+    )
+
+
+def _settings(held: object) -> Mapping[str, object]:
+    if not isinstance(held, Settings):
+        raise SourceError("its config is not GAN-zoo's")
+    settings = vars(held)
+    for name, known in _AS_OURS.items():
+        if name not in settings:
+            raise SourceError(f"its config says nothing of {name}")
+        if settings[name] not in known:
+            wanted = " or ".join(map(str, known))
+            raise SourceError(f"its {name} is {str(settings[name])[:60]!r}; our networks have {wanted}")
+    return settings
+
+
+def _alpha(settings: Mapping[str, object]) -> float:
+    old = settings.get("alpha")
+    if isinstance(old, bool) or not isinstance(old, int | float) or not 0 <= old <= 1:
+        raise SourceError("its alpha is no number from 0 to 1, so its stage is unknown")
+    return 1.0 - old
+
+
+def _by_channel(bias: Tensor) -> Tensor:
+    """One bias for each channel of the first layer, which has one for each of its 16 pixels here.
+
+    Raises:
+        SourceError: the pixels of a channel have different ones.
+    """
+    if bias.numel() % 16:
+        raise SourceError(f"its formatLayer.bias has {bias.numel()} numbers, which are no 4 x 4 images")
+    by_pixel = bias.reshape(-1, 16)
+    if not (by_pixel == by_pixel[:, :1]).all():
+        raise SourceError(
+            "its formatLayer.bias differs between the pixels of a channel, and our first layer has one bias "
+            "for each channel"
+        )
+    return by_pixel[:, 0].clone()
