@@ -207,7 +207,13 @@ def contrast(a: Influence, b: Influence) -> Influence:
     halves = None
     if a.halves is not None and b.halves is not None:
         halves = contrast(a.halves[0], b.halves[0]), contrast(a.halves[1], b.halves[1])
-    return replace(a, real=less(a.real, b.real), fake=less(a.fake, b.fake), halves=halves)
+    return replace(
+        a,
+        real=less(a.real, b.real),
+        fake=less(a.fake, b.fake),
+        halves=halves,
+        batches=less(a.batches, b.batches),
+    )
 
 
 def independent_difference(

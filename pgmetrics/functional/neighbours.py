@@ -74,13 +74,11 @@ class Shares:
     Attributes:
         covering: 1 for every real whose ball holds the fake, shared evenly with the other fakes in that
             ball: float64 [M], N times the coverage in all.
-        alone: reals whose ball holds this fake and no other: int64 [M].
         recalling: 1 for every real in the ball around the fake, shared evenly with the other balls that
             the real lies in: float64 [M], N times the recall in all.
     """
 
     covering: Floats
-    alone: Integers
     recalling: Floats
 
 
@@ -104,14 +102,10 @@ def shares(
     a, b = (np.concatenate([pairs[side] for pairs, _ in found]) for side in (0, 1))
     held = np.bincount(a, y.times[b], len(x))
     covering = np.bincount(b, x.times[a] / held[a], len(y))
-    # Of several copies of a fake none is alone.
-    alone = np.bincount(b, x.times[a] * (held[a] == 1), len(y)).astype(np.int64)
     a, b = (np.concatenate([pairs[side] for _, pairs in found]) for side in (0, 1))
     balls = np.bincount(a, y.times[b], len(x))
     recalling = np.bincount(b, x.times[a] / balls[a], len(y))
-    return Shares(
-        covering[y.inverse].astype(np.float64), alone[y.inverse], recalling[y.inverse].astype(np.float64)
-    )
+    return Shares(covering[y.inverse].astype(np.float64), recalling[y.inverse].astype(np.float64))
 
 
 def neighbourhoods(

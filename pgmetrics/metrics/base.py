@@ -56,6 +56,8 @@ class Influence:
             of every pair); None for a side that takes no part, or whose part is not known.
         halves: the same of all images, but with the derivative taken at the images of even places alone,
             then at those of odd places alone; None where there are none.
+        batches: where no influence is known, the number's values for B disjoint parts of the images, for
+            each of P ways to part them: float64 [P, B]; None otherwise.
     """
 
     metric: str
@@ -63,6 +65,7 @@ class Influence:
     real: NDArray[np.float64] | None
     fake: NDArray[np.float64] | None
     halves: tuple[Influence, Influence] | None = None
+    batches: NDArray[np.float64] | None = None
 
     def variance(self) -> float:
         """The variance of the number over sets of so many images.
@@ -73,13 +76,20 @@ class Influence:
         derivatives were taken at independent halves of the images. The mean of the two is right to the
         second order.
 
+        Of batches it is their variance over their number: right if the number's variance goes with the
+        inverse of the number of images.
+
         Raises:
             SampleError: a side has fewer than 2 images.
 
         Source: that such a sum is never too small in the mean is Efron and Stein 1981; the variance as
         the mean covariance of derivatives at sets that share from none to all of their images is the
-        covariance identity of Houdré and Pérez-Abreu 1995, here by the trapezoidal rule.
+        covariance identity of Houdré and Pérez-Abreu 1995, here by the trapezoidal rule; batch means are
+        Schmeiser 1982.
         """
+        if self.batches is not None:
+            of_parts = np.var(self.batches, axis=1, ddof=1)
+            return float(np.mean(of_parts)) / self.batches.shape[1]
         both = self._covariance(self)
         if self.halves is None:
             return both
