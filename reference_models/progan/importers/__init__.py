@@ -1,0 +1,135 @@
+"""Networks of other ProGANs, turned into checkpoints of ours."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from pgmetrics.errors import OptionError, SourceError
+
+if TYPE_CHECKING:
+    from reference_models.progan.checkpoint import Checkpoint
+    from reference_models.progan.importers.imported import Imported
+
+Layout = Literal["original", "ptrblck", "gan-zoo"]
+
+# What torch.save writes: a zip file, and before 2020 a pickle of this number.
+_ZIP = b"PK\x03\x04"
+_TORCH_BEFORE_ZIP = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+_SNAPSHOT = re.compile(r"network-snapshot-(\d{6})\.pkl")
+
+
+def recognise(path: Path) -> Layout:
+    """Which layout a file has, by its content; nothing in it is run.
+
+    Raises:
+        SourceError: none that is known, or the file cannot be read.
+    """
+    try:
+        return _recognise(_bytes(path))
+    except SourceError as error:
+        raise SourceError(f"{path} cannot be imported: {error}") from error
+
+
+def import_network(
+    path: Path,
+    out: Path,
+    *,
+    which: Literal["Gs", "G"] = "Gs",
+    licence: str = "unknown",
+    images_shown: int | None = None,
+) -> tuple[Checkpoint, Layout]:
+    """Write a checkpoint of ours with a generator of somebody else's file.
+
+    What the file does not say is left unknown: of the training options in the checkpoint's
+    configuration none is the file's, classes are named by their numbers and equally frequent.
+
+    Args:
+        path: an official pickle, or a PyTorch file of ptrblck's or GAN-zoo's layout.
+        out: of the checkpoint; its directory exists.
+        which: "Gs" for the averaged generator, "G" for the one in training.
+        licence: under which the weights may be used.
+        images_shown: real images shown in training; if None, what the original's own file name
+            says, and 0 under any other name.
+
+    Returns:
+        What the checkpoint says about itself, and the layout of the file.
+
+    Raises:
+        SourceError: the file cannot be read, has no layout that is known, or holds a network that
+            ours cannot be.
+        OptionError: `out` is the file itself.
+        PgmetricsError: the checkpoint cannot be written.
+    """
+    from reference_models.progan import checkpoint as checkpoints
+
+    if out.exists() and out.samefile(path):
+        raise OptionError(f"{out} is the file to import; its checkpoint needs a name of its own")
+    try:
+        data = _bytes(path)
+        layout = _recognise(data)
+        imported = _read(data, layout, which)
+        generator = imported.generator()
+    except (SourceError, OptionError) as error:
+        raise SourceError(f"{path} cannot be imported: {error}") from error
+    if images_shown is None:
+        named = _SNAPSHOT.fullmatch(path.name)
+        images_shown = int(named[1]) * 1000 if named else 0
+    classes = imported.config.label_size
+    facts = checkpoints.Checkpoint(
+        config=imported.config,
+        images_shown=images_shown,
+        resolution=imported.resolution,
+        alpha=imported.alpha,
+        data_fingerprint=f"unknown; imported from a file of sha256 {hashlib.sha256(data).hexdigest()}",
+        licence=licence,
+        label_names=tuple(str(k) for k in range(classes)),
+        label_distribution=(1 / classes,) * classes if classes else (),
+    )
+    checkpoints.save(out, facts, generator)
+    return facts, layout
+
+
+def _bytes(path: Path) -> bytes:
+    from reference_models.progan.importers.unpickling import MAX_BYTES
+
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise SourceError(error.strerror or str(error)) from error
+    if len(data) > MAX_BYTES:
+        raise SourceError(f"it has more than {MAX_BYTES:,} bytes, and no ProGAN comes near that")
+    return data
+
+
+def _recognise(data: bytes) -> Layout:
+    if not data.startswith((_ZIP, _TORCH_BEFORE_ZIP)):
+        if data[:1] != b"\x80":
+            raise SourceError("it is neither a pickle nor a PyTorch file")
+        return "original"
+    from reference_models.progan.importers import gan_zoo, ptrblck
+    from reference_models.progan.importers.torch_files import read_torch
+
+    content = read_torch(data)
+    if ptrblck.recognises(content):
+        return "ptrblck"
+    if gan_zoo.recognises(content):
+        return "gan-zoo"
+    raise SourceError("it is a PyTorch file, but neither of ptrblck's layout nor of GAN-zoo's")
+
+
+def _read(data: bytes, layout: Layout, which: Literal["Gs", "G"]) -> Imported:
+    from reference_models.progan.importers import gan_zoo, official, ptrblck
+    from reference_models.progan.importers.torch_files import read_torch
+
+    if layout == "original":
+        return official.read(data, which)
+    content = read_torch(data)
+    if layout == "gan-zoo":
+        return gan_zoo.read(content, which)
+    if which == "G":
+        raise SourceError("it holds one generator, the averaged one, and --which G asks for the other")
+    return ptrblck.read(content)
