@@ -1,0 +1,121 @@
+"""The command that scores a training run."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+
+from pgmetrics.cli.options import networking, reading, running, say, writing
+
+SKIPPED = 4
+"""Exit code: finished, but some checkpoints could not be read."""
+
+INTERRUPTED = 130
+"""Exit code: Ctrl-C, as shells have it."""
+
+
+@click.command()
+@click.argument("run", metavar="RUN")
+@click.option("--real", required=True, metavar="SOURCE", help="Real images, of the final resolution.")
+@click.option(
+    "--metrics",
+    default="swd,ms-ssim",
+    show_default=True,
+    metavar="NAME,…",
+    help="swd, ms-ssim, fid, fid-infinity, is, kid, prdc, fd, memorisation.",
+)
+@click.option(
+    "--protocol",
+    "protocols",
+    type=click.Choice(["at-final", "at-stage"]),
+    multiple=True,
+    default=["at-final"],
+    show_default=True,
+    help="Enlarged to the final resolution, or at the stage's own beside reals shrunk and faded alike.  "
+    "Repeatable.",
+)
+@click.option("--untrained", is_flag=True, help="Also score the network before training.")
+@click.option("--no-floor", is_flag=True, help="Leave out the reals among themselves.")
+@click.option("--watch", is_flag=True, help="Go on as checkpoints come, until training is over or Ctrl-C.")
+@click.option(
+    "--poll-seconds",
+    type=click.FloatRange(min=0.01),
+    default=5.0,
+    show_default=True,
+    help="Between two looks of --watch.",
+)
+@click.option(
+    "--jobs",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Checkpoints scored at a time. --device cuda:0,cuda:1 shares them over devices.",
+)
+@click.option(
+    "--pattern",
+    metavar="GLOB|REGEX",
+    help="Others' checkpoints, such as 'ckpt-{images}-{resolution}.pt'; {kimg} and {alpha}, too.",
+)
+@click.option("--loader", metavar="MODULE:NAME", help="Called with a checkpoint's path; returns its images.")
+@writing
+@reading
+@networking
+@running
+def growth(run: str, metrics: str, no_floor: bool, format_: str, out: str | None, **options: Any) -> None:
+    """Score every checkpoint of the training run in the directory RUN, and print the table.
+
+    What is scored is kept in RUN/scores.jsonl, and not scored again: interrupt it when you like, the same
+    command goes on. Other settings are another series there. A checkpoint that cannot be read is
+    named and skipped (exit code 4).
+    """
+    from pgmetrics.cli.score import names, own_network_for
+    from pgmetrics.growth import score_run
+    from pgmetrics.results import check_destination
+
+    if out is not None:
+        check_destination(out)
+    chosen, rest = own_network_for(names(metrics), options)
+    try:
+        with _bar() as progress:
+            found, skipped = score_run(run, metrics=chosen, floor=not no_floor, progress=progress, **rest)
+    except KeyboardInterrupt:
+        click.echo("Interrupted. What was scored is stored; the same command goes on from there.", err=True)
+        sys.exit(INTERRUPTED)
+    if out is not None:
+        found.save(out)
+    if found.rows:
+        say(found.to_text(format_))
+    if skipped:
+        sys.exit(SKIPPED)
+
+
+# What is remembered of the reals serves every checkpoint, descriptors of pixels included.
+next(
+    option for option in growth.params if option.name == "cache"
+).help = "Where real sides are kept for other runs.  [default: in RUN, until all is scored]"
+
+
+@contextmanager
+def _bar() -> Iterator[Callable[[str, int, int], None]]:
+    """Shows the items done and the time left on standard error."""
+    from tqdm import tqdm
+
+    interval = 0.1 if sys.stderr.isatty() else 10.0
+    with tqdm(
+        total=0,
+        file=sys.stderr,
+        mininterval=interval,
+        leave=False,
+        bar_format="{percentage:3.0f}% {bar} {n_fmt}/{total_fmt} {elapsed}, {remaining} left{postfix}",
+    ) as bar:
+
+        def report(what: str, done: int, total: int) -> None:
+            bar.total = total
+            bar.set_postfix_str(what, refresh=False)
+            bar.update(done - bar.n)
+
+        yield report

@@ -1,0 +1,15 @@
+"""A training run scored across its growth: every checkpoint, in order, resumed where it was interrupted."""
+
+from pgmetrics.growth.run import FINISHED, read_scores, score_run
+from pgmetrics.growth.snapshots import PROTOCOLS, Finder, Snapshot, find_snapshots, open_snapshot
+
+__all__ = [
+    "FINISHED",
+    "PROTOCOLS",
+    "Finder",
+    "Snapshot",
+    "find_snapshots",
+    "open_snapshot",
+    "read_scores",
+    "score_run",
+]
