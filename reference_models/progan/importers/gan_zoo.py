@@ -89,7 +89,6 @@ def read(content: Mapping[str, object], which: Literal["Gs", "G"] = "Gs") -> Imp
         weights[f"{name}.bias"] = bias * scale
     weights["block4.dense.bias"] = _by_channel(weights["block4.dense.bias"])
     return Imported(
-        layout="GAN-zoo",
         config=config,
         weights=weights,
         resolution=config.resolution,

@@ -22,13 +22,11 @@ class Imported:
     """A generator read from somebody else's file.
 
     Attributes:
-        layout: of the file, in words.
         config: what the file says about the network; of its training nothing is known.
         weights: by our parameters' names, float32 and unscaled as ours.
         resolution, alpha: the stage.
     """
 
-    layout: str
     config: ProGANConfig
     weights: Mapping[str, Tensor]
     resolution: int

@@ -62,7 +62,6 @@ def read(data: bytes, which: Literal["Gs", "G"] = "Gs") -> Imported:
     config = _config(_arguments(generator), _arguments(discriminator), fused)
     resolution, alpha = _stage(found.pop("lod", None), config)
     return Imported(
-        layout=f"original, {'fused' if fused else 'plain'} convolutions",
         config=config,
         weights=_weights(found, config),
         resolution=resolution,
@@ -176,7 +175,7 @@ def _briefly(value: object) -> str:
         return shown(value)
     if isinstance(value, float) or (isinstance(value, int) and abs(value) < 10**18):
         return str(value)
-    return f"a {type(value).__name__}"
+    return f"of type {type(value).__name__}"
 
 
 def _stage(value: object, config: ProGANConfig) -> tuple[int, float]:

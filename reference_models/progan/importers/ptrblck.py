@@ -68,7 +68,7 @@ def read(content: Mapping[str, object]) -> Imported:
         kernel = found[f"{theirs}.conv.weight"] * (float(scale) / ours[name])
         weights[f"{name}.weight"] = _as_dense(kernel) if name == "block4.dense" else kernel
         weights[f"{name}.bias"] = found[f"{theirs}.wscale.b"].clone()
-    return Imported(layout="ptrblck", config=config, weights=weights, resolution=config.resolution, alpha=1.0)
+    return Imported(config=config, weights=weights, resolution=config.resolution, alpha=1.0)
 
 
 def _as_dense(kernel: Tensor) -> Tensor:

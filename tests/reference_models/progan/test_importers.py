@@ -398,7 +398,7 @@ def changed_variable(states, name, change):
         ({"num_channels": None}, "num_channels is None, "),
         ({"resolution": 24}, "24 cannot be reached"),
         ({"resolution": 2**20}, "resolution is 1048576, "),
-        ({"resolution": 10**400}, "resolution is a int, "),
+        ({"resolution": 10**400}, "resolution is of type int, "),
         ({"label_size": -1}, "label_size is -1"),
         ({"latent_size": 5}, "4x4/Dense/weight has shape .4, 64. where its static_kwargs ask for .5, 64."),
         ({"latent_size": 2**40}, "latent_size is 1099511627776"),
