@@ -4,6 +4,8 @@ import pytest
 
 from benchmarks import random_weights
 
+pytest_plugins = ["pytester"]
+
 
 @pytest.fixture(scope="session")
 def inception_weights(tmp_path_factory):
