@@ -245,7 +245,8 @@ def read_results(path: str | os.PathLike[str], series: str | None = None) -> Res
     if series is not None and suffix != ".jsonl":
         raise OptionError(f"{place}: a series is part of a store, {journal.FILE_NAME}; leave it out")
     if suffix == ".jsonl":
-        return _read_store(path, series)
+        stored, about = journal.load(path, series)
+        return Results(tuple(stored), about)
     readers = {".json": Results.from_json, ".csv": Results.from_csv}
     if suffix != ".parquet" and suffix not in readers:
         raise OptionError(f"{place}: results are read from .json, .csv, .parquet or .jsonl")
@@ -266,20 +267,6 @@ def _read_text(path: Path) -> str:
         raise PgmetricsError(f"{path} cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         raise StateError("not a result: it is not UTF-8 text") from error
-
-
-def _read_store(path: str | os.PathLike[str], series: str | None) -> Results:
-    entries = journal.series_of(journal.read(path), series)
-    scored = [entry for entry in entries if entry.kind != "settings"]
-    rows = [dict(row) for entry in scored for row in entry.results]
-    return Results(
-        tuple(rows),
-        {
-            "runs": {entry.label: {**entry.provenance, "item": dict(entry.item)} for entry in scored},
-            "settings": dict(next((entry.settings for entry in entries if entry.settings), {})),
-            "series": entries[0].series,
-        },
-    )
 
 
 def run_id(description: Mapping[str, Any]) -> str:

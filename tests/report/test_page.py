@@ -1,0 +1,363 @@
+"""The page in a real browser: it renders, says what the store says, sorts, and can be read by all."""
+
+import re
+import shutil
+from html.parser import HTMLParser
+from itertools import pairwise
+
+import pytest
+
+from pgmetrics.errors import OptionError, PgmetricsError
+from pgmetrics.report import gallery, page
+from pgmetrics.report.data import read_growth
+from pgmetrics.results import COLUMNS, tables
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+@pytest.fixture(scope="module")
+def growth(network_run):
+    return read_growth(network_run)
+
+
+@pytest.fixture(scope="module")
+def file(network_run, tmp_path_factory):
+    """The page about the run with metrics of features."""
+    path = tmp_path_factory.mktemp("page") / "report.html"
+    assert page.write_report(network_run, path, samples=8) == []
+    return path
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A headless Chromium."""
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if CHROMIUM is None:
+        pytest.skip("no chromium on this machine")
+    with api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+class Shown:
+    """The page in a tab, and what the browser said about it."""
+
+    def __init__(self, browser, file, width=1280, scheme="light"):
+        self.said, self.asked = [], []
+        self.tab = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
+        self.tab.on("console", lambda message: self.said.append(message.text))
+        self.tab.on("pageerror", lambda error: self.said.append(str(error)))
+        self.tab.on("request", lambda request: self.asked.append(request.url))
+        self.tab.goto(file.as_uri())
+
+    def column(self, name, table="#scores"):
+        """The cells of a column of the rows that are shown, as they would be sorted."""
+        return self.tab.evaluate(
+            """([table, name]) => {
+                const rows = Array.from(document.querySelectorAll(table + " tbody tr"));
+                const heads = Array.from(document.querySelector(table).tHead.rows[0].cells);
+                const at = heads.findIndex((head) => head.textContent === name);
+                return rows.filter((row) => !row.hidden).map((row) => row.cells[at])
+                    .map((cell) => cell.dataset.v ?? cell.textContent);
+            }""",
+            [table, name],
+        )
+
+
+@pytest.fixture
+def shown(browser, file):
+    one = Shown(browser, file)
+    yield one
+    one.tab.close()
+
+
+# In a browser.
+
+
+def test_it_renders_without_a_word_from_the_console_and_asks_for_nothing(shown, file):
+    # A style that the policy refuses, a script that fails, a font from elsewhere.
+    assert shown.said == []
+    assert {url for url in shown.asked if not url.startswith("data:")} == {file.as_uri()}
+    assert shown.tab.locator("svg.plot:visible").count() == 9
+
+
+def test_every_row_of_the_store_is_on_the_page_as_it_is(shown, growth):
+    rows = growth.results.rows
+    for name in COLUMNS:
+        cells = shown.column(name.replace("_", " "))
+        read = [("" if row[name] is None else row[name]) for row in rows]
+        if name in ("value", "stderr"):
+            assert [float(cell) if cell else "" for cell in cells] == read
+        else:
+            assert cells == [str(value) for value in read]
+    texts = shown.tab.locator("#scores tbody tr").all_inner_texts()
+    assert f"{rows[0]['value']:.6g}" in texts[0]
+
+
+def test_the_table_of_the_paper_holds_what_tables_for_people_print(shown, growth):
+    for protocol, table in zip(growth.protocols, shown.tab.locator("table.paper").all(), strict=True):
+        rows = [r for r in growth.results.rows if str(r["protocol"]).split(",")[0] == protocol]
+        expected = [line.cells for line in tables.layout(rows)[1]]
+        found = [
+            [cell.text_content() for cell in line.locator("td").all()]
+            for line in table.locator("tbody tr").all()
+        ]
+        assert found == expected
+
+
+def test_the_headline_says_what_the_store_says(shown, growth):
+    last = next(
+        row for row in growth.results.rows
+        if (row["run"], row["metric"], row["level"], row["protocol"])
+        == ("0000077056-32x32", "swd", None, "at-final")
+    )  # fmt: skip
+    lede = shown.tab.locator(".lede").inner_text()
+    assert f"After 77,056 images, SWD ×10³ is {1e3 * last['value']:.2f}" in lede
+    assert f"{last['value'] / 0.0085:.1f} times the 8.50" in lede
+    tile = shown.tab.locator(".tile").first.inner_text()
+    assert f"{1e3 * last['value']:.2f}" in tile
+    assert f"± {1960 * last['stderr']:.2f}" in tile
+
+
+def test_each_stage_has_its_card(shown):
+    cards = [text.replace("\n", " ") for text in shown.tab.locator(".stage").all_inner_texts()]
+    assert [card.split()[0] for card in cards] == ["4×4", "8×8", "16×16", "32×32"]
+    assert "11,008 – 33,024 images" in cards[1]
+    assert "within noise" in cards[3]
+    assert "better" in cards[1]
+
+
+def test_sorting_goes_up_down_and_back(shown):
+    # As text 1149.66 comes before 29.48; empty cells first, or lost.
+    given = shown.column("value")
+    button = shown.tab.locator("#scores thead th", has_text="value").locator("button")
+    head = shown.tab.locator("#scores thead th", has_text="value")
+    button.click()
+    assert [float(v) for v in shown.column("value")] == sorted(map(float, given))
+    assert head.get_attribute("aria-sort") == "ascending"
+    assert shown.tab.locator("#rows").inner_text() == "Sorted by value, ascending."
+    button.click()
+    assert [float(v) for v in shown.column("value")] == sorted(map(float, given), reverse=True)
+    assert head.get_attribute("aria-sort") == "descending"
+    button.click()
+    assert shown.column("value") == given
+    assert head.get_attribute("aria-sort") is None
+
+
+def test_sorting_by_keyboard_leaves_one_sorted_column_and_missing_values_last(shown):
+    shown.tab.locator("#scores thead th", has_text="value").locator("button").click()
+    shown.tab.locator("#scores thead th", has_text="level").locator("button").focus()
+    shown.tab.keyboard.press("Enter")
+    shown.tab.keyboard.press("Space")
+    levels = shown.column("level")
+    known = [int(level) for level in levels if level]
+    assert known == sorted(known, reverse=True)
+    assert "" not in levels[: len(known)]
+    assert shown.tab.locator("#scores th[aria-sort]").all_inner_texts() == ["level"]
+
+
+def test_choosing_a_metric_hides_the_others(shown, growth):
+    shown.tab.get_by_label("Metric").select_option("fid")
+    assert set(shown.column("metric")) == {"fid"}
+    count = sum(row["metric"] == "fid" for row in growth.results.rows)
+    assert shown.tab.locator("#rows").inner_text() == f"{count} of {len(growth.results.rows)} rows."
+    shown.tab.get_by_label("Metric").select_option("")
+    assert len(shown.column("metric")) == len(growth.results.rows)
+
+
+def test_the_download_is_the_csv(shown, growth, tmp_path):
+    with shown.tab.expect_download() as started:
+        shown.tab.get_by_text("Download CSV").click()
+    started.value.save_as(tmp_path / "down.csv")
+    assert started.value.suggested_filename == "features-scores.csv"
+    assert (tmp_path / "down.csv").read_text("utf-8") == growth.results.to_csv()
+
+
+@pytest.mark.parametrize("width", [320, 360, 768, 1280])
+def test_nothing_is_wider_than_the_screen(browser, file, width):
+    shown = Shown(browser, file, width)
+    assert shown.tab.evaluate("document.documentElement.scrollWidth") == width
+    kind = "narrow" if width <= 620 else "wide"
+    assert shown.tab.locator("svg.plot:visible").count() == 9
+    assert shown.tab.locator(f"svg.{kind}:visible").count() == 9
+    shown.tab.close()
+
+
+SMALL_TEXT = """() => Array.from(document.querySelectorAll("svg.plot text"))
+    .filter((text) => text.getBoundingClientRect().width)
+    .map((text) => parseFloat(getComputedStyle(text).fontSize) * text.getScreenCTM().a)"""
+
+
+@pytest.mark.parametrize("width", [360, 768, 1280])
+def test_text_in_plots_is_large_enough_to_read(browser, file, width):
+    # One drawing scaled to every screen has text of five pixels on a phone.
+    shown = Shown(browser, file, width)
+    assert min(shown.tab.evaluate(SMALL_TEXT)) >= 9.5
+    shown.tab.close()
+
+
+CONTRASTS = """() => {
+    const channels = (text) => (text.match(/[\\d.]+/g) || []).map(Number);
+    const light = (rgb) => {
+        const part = rgb.slice(0, 3).map((v) => v / 255)
+            .map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4));
+        return 0.2126 * part[0] + 0.7152 * part[1] + 0.0722 * part[2];
+    };
+    const behind = (element) => {
+        for (let at = element; at; at = at.parentElement) {
+            const rgb = channels(getComputedStyle(at).backgroundColor);
+            if (rgb.length === 3 || rgb[3] === 1) return rgb;
+        }
+        return [255, 255, 255];
+    };
+    const found = [];
+    for (const element of document.querySelectorAll("body *")) {
+        const own = Array.from(element.childNodes).some((n) => n.nodeType === 3 && n.textContent.trim());
+        if (!own || ["SCRIPT", "STYLE", "title", "OPTION"].includes(element.tagName)) continue;
+        if (!element.getBoundingClientRect().width) continue;
+        const style = getComputedStyle(element);
+        const colour = channels(element instanceof SVGElement ? style.fill : style.color);
+        const [a, b] = [light(colour), light(behind(element))].sort((x, y) => y - x);
+        found.push([(a + 0.05) / (b + 0.05), element.textContent.trim().slice(0, 40)]);
+    }
+    return found;
+}"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_all_text_stands_out_from_its_background(browser, file, scheme):
+    # WCAG 2.2 AA asks 4.5 : 1 of text; labels within plots included.
+    shown = Shown(browser, file, scheme=scheme)
+    contrasts = shown.tab.evaluate(CONTRASTS)
+    shown.tab.close()
+    assert len(contrasts) > 500
+    assert [found for found in contrasts if found[0] < 4.5] == []
+
+
+def test_dark_is_dark(browser, file):
+    shown = Shown(browser, file, scheme="dark")
+    assert shown.tab.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(18, 22, 26)"
+    shown.tab.close()
+
+
+def test_curves_and_floors_stand_out_from_the_page(browser, file):
+    # WCAG asks 3 : 1 of graphics that carry meaning.
+    script = CONTRASTS.replace('"body *"', '".s-curve, .s-real, [class*=s-level]"').replace(
+        "if (!own ||", "if ("
+    ).replace("style.fill", "style.stroke")  # fmt: skip
+    for scheme in ("light", "dark"):
+        shown = Shown(browser, file, scheme=scheme)
+        contrasts = [found[0] for found in shown.tab.evaluate(script)]
+        shown.tab.close()
+        assert contrasts
+        assert min(contrasts) >= 3
+
+
+def test_without_scripts_the_page_is_complete(browser, file, growth):
+    context = browser.new_context(java_script_enabled=False)
+    tab = context.new_page()
+    tab.goto(file.as_uri())
+    assert tab.locator("#scores tbody tr").count() == len(growth.results.rows)
+    assert tab.locator("#scores thead button").count() == 0
+    assert not tab.locator("#rows-filter").is_visible()
+    context.close()
+
+
+# In the file.
+
+
+class Outline(HTMLParser):
+    """Elements with their attributes, the text of a few, and whether every one was closed."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.elements, self.open = [], []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attributes):
+        self.elements.append((tag, dict(attributes)))
+        if tag not in ("meta", "link", "img", "br"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.elements.append((tag, dict(attributes)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def all(self, tag):
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+@pytest.fixture(scope="module")
+def outline(file):
+    found = Outline(file.read_text("utf-8"))
+    assert found.open == []
+    return found
+
+
+def test_every_image_and_plot_is_told_in_words(outline):
+    assert all(image["alt"].strip() for image in outline.all("img"))
+    assert all(plot["role"] == "img" and plot["aria-labelledby"] for plot in outline.all("svg"))
+    assert outline.all("html") == [{"lang": "en"}]
+
+
+def test_headings_do_not_skip_a_level(outline):
+    levels = [int(tag[1]) for tag, _ in outline.elements if re.fullmatch(r"h[1-6]", tag)]
+    assert levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in pairwise(levels))
+
+
+def test_ids_are_unique_and_links_lead_somewhere(outline):
+    ids = [attributes["id"] for _, attributes in outline.elements if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    links = [link["href"][1:] for link in outline.all("a") if link["href"].startswith("#")]
+    assert len(links) >= 6
+    assert set(links) <= set(ids)
+
+
+def test_what_can_be_scrolled_can_be_reached_by_keyboard(outline):
+    boxes = [a for _, a in outline.elements if "scroll" in (a.get("class") or "").split()]
+    assert boxes
+    assert all(box["tabindex"] == "0" and box["aria-label"] for box in boxes)
+
+
+def test_nothing_comes_from_elsewhere(file):
+    text = file.read_text("utf-8")
+    assert not re.search(r"https?://|@import|url\((?!#)", text)
+    assert not re.search(r"<[^>]+\son\w+=|<[^>]+\sstyle=", text)
+
+
+def test_equal_scores_give_an_equal_page(file, network_run, tmp_path):
+    page.write_report(network_run, tmp_path / "again.html", samples=8)
+    assert (tmp_path / "again.html").read_bytes() == file.read_bytes()
+
+
+def test_a_name_with_signs_of_html_is_only_a_name(run):
+    text = page.to_html(read_growth(run), gallery.Images())
+    assert "<h1>leaves &lt;32&gt; &amp; co</h1>" in text
+    assert "<32>" not in text
+    assert 'download="leaves--32----co-scores.csv"' in text
+
+
+def test_without_real_images_there_are_none(network_run, file, tmp_path):
+    page.write_report(network_run, tmp_path / "none.html", samples=8, show_reals=False)
+    without = Outline((tmp_path / "none.html").read_text("utf-8"))
+    assert not any("real" in image["alt"] for image in without.all("img"))
+    assert len(without.all("img")) == 8  # four cards and four grids
+    with_reals = Outline(file.read_text("utf-8")).all("img")
+    assert sum("real image" in image["alt"] for image in with_reals) == 4 + 8 * 4
+
+
+def test_what_is_missing_is_said_on_the_page(growth):
+    text = page.to_html(growth, gallery.Images(notes=["No real images: gone."]))
+    assert "No real images: gone." in text
+
+
+def test_a_page_is_one_html_file(network_run, tmp_path):
+    with pytest.raises(OptionError, match=r"a\.pdf: the page is written to a file\.html"):
+        page.write_report(network_run, tmp_path / "a.pdf")
+    with pytest.raises(PgmetricsError, match="there is no directory"):
+        page.write_report(network_run, tmp_path / "none" / "a.html")

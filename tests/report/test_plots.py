@@ -1,0 +1,165 @@
+"""Plots: every metric has one, they hold the store's numbers, and equal scores give equal files."""
+
+import re
+import sys
+import xml.etree.ElementTree as ET
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pgmetrics.errors import OptionError, PgmetricsError
+from pgmetrics.report import plots, svg
+from pgmetrics.report.data import read_growth
+from pgmetrics.report.plots import Look
+
+
+@pytest.fixture(scope="module")
+def growth(network_run):
+    return read_growth(network_run)
+
+
+def drawn(growth, name):
+    return next(plot for plot in plots.plots(growth) if plot.name == name)
+
+
+def lines_of(figure):
+    """The data of every line with more than two points or a marker."""
+    return [line.get_xydata() for line in figure.axes[0].lines]
+
+
+def test_every_metric_is_plotted_under_every_protocol(growth):
+    assert [plot.name for plot in plots.plots(growth)] == [
+        "swd-at-final", "swd-levels-at-final", "ms-ssim-at-final", "fid-at-final", "is-at-final",
+        "kid-at-final", "swd-at-stage", "swd-levels-at-stage", "ms-ssim-at-stage",
+    ]  # fmt: skip
+
+
+def test_a_line_holds_the_printed_values(growth):
+    # The mistake: raw SWD under a title that says x10^3.
+    plot = drawn(growth, "swd-at-final")
+    (curve,) = plot.curves
+    expected = [[p.snapshot.images_shown, 1e3 * p.value] for p in curve.points]
+    assert any(np.allclose(line, expected) for line in lines_of(plot.draw(Look())) if len(line) == 8)
+
+
+def test_an_interval_is_drawn_for_every_point(growth):
+    plot = drawn(growth, "ms-ssim-at-final")
+    bars = [line for line in lines_of(plot.draw(Look())) if len(line) == 2 and line[0, 0] == line[1, 0]]
+    for point in plot.curves[0].points:
+        ends = [[point.snapshot.images_shown, point.low], [point.snapshot.images_shown, point.high]]
+        assert any(np.allclose(bar, ends) for bar in bars)
+
+
+def test_scores_at_unlike_resolutions_are_not_joined(growth):
+    # A line from 16 to 32 pixels would show a change that is one of resolution.
+    lines = [line for line in lines_of(drawn(growth, "swd-at-stage").draw(Look())) if len(line) > 2]
+    assert [line[:, 0].tolist() for line in lines] == [[38016, 44032, 55040]]
+
+
+def test_the_floor_is_a_band_with_its_interval(growth):
+    plot = drawn(growth, "fid-at-final")
+    real = plot.curves[0].reals[32]
+    low, high = (
+        [part.get_paths()[0].get_extents().y0, part.get_paths()[0].get_extents().y1]
+        for part in plot.draw(Look()).axes[0].collections[:1]
+    ).__next__()
+    assert (low, high) == pytest.approx((real.low, real.high))
+
+
+def test_fades_are_shaded_over_their_own_images(growth):
+    patches = drawn(growth, "is-at-final").draw(Look(fade="#123456")).axes[0].patches
+    shaded = [p.get_extents().transformed(p.axes.transData.inverted()) for p in patches]
+    spans = {(round(box.x0), round(box.x1)) for box, p in zip(shaded, patches, strict=True) if p.get_fc()[:3]
+             == pytest.approx((0x12 / 255, 0x34 / 255, 0x56 / 255))}  # fmt: skip
+    assert spans == {(11008, 22016), (33024, 44032), (55040, 66048)}
+
+
+def test_an_axis_of_values_below_zero_is_linear(growth):
+    assert not drawn(growth, "kid-at-final").logarithmic
+    assert drawn(growth, "fid-at-final").logarithmic
+    assert not drawn(growth, "is-at-final").logarithmic
+
+
+def test_labels_beside_the_axes_do_not_overlap(growth):
+    # KID ends at 9.4 beside a floor of -0.4, on an axis up to 150.
+    figure = drawn(growth, "kid-at-final").draw(Look())
+    figure.canvas.draw()
+    texts = [t for t in figure.axes[0].texts if t.get_position()[0] > 1 and t.get_ha() == "left"]
+    boxes = sorted((t.get_window_extent() for t in texts), key=lambda box: box.y0)
+    assert len(boxes) == 2
+    assert boxes[0].y1 <= boxes[1].y0 + 1
+    assert max(box.x1 for box in boxes) <= figure.bbox.width
+
+
+def test_words_say_what_the_plot_shows(growth):
+    text = drawn(growth, "fid-at-final").description
+    assert "446.90 ± 0.98 after 11,008 images, 144.20 ± 0.38 after 77,056" in text
+    assert "floor (real against real) 29.48" in text
+    assert "standard deviation over splits" in drawn(growth, "is-at-final").key
+
+
+@pytest.mark.parametrize("format", ["png", "svg", "pdf"])
+def test_equal_scores_give_equal_files(growth, tmp_path, format):
+    # Matplotlib writes dates and random ids unless told not to.
+    one = plots.save_plots(growth, tmp_path / "one", format)
+    two = plots.save_plots(growth, tmp_path / "two", format)
+    assert len(one) == 9
+    assert [path.read_bytes() for path in one] == [path.read_bytes() for path in two]
+    assert {path.suffix for path in one} == {f".{format}"}
+
+
+def test_a_picture_for_slides_is_opaque(growth, tmp_path):
+    (path, *_) = plots.save_plots(growth, tmp_path, "png")
+    with Image.open(path) as picture:
+        assert picture.size == (460 * 220 // 72, 300 * 220 // 72)
+        assert picture.convert("RGBA").getextrema()[3] == (255, 255)
+
+
+def test_another_format_is_refused(growth, tmp_path):
+    with pytest.raises(OptionError, match="png, svg, pdf, not 'gif'"):
+        plots.save_plots(growth, tmp_path, "gif")
+
+
+def test_without_matplotlib_it_says_how_to_get_it(growth, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(PgmetricsError, match="pip install matplotlib"):
+        plots.save_plots(growth, tmp_path)
+
+
+# In a page.
+
+
+def test_an_inline_plot_has_no_colour_style_or_font_of_its_own(growth):
+    # A style attribute is refused by the page's policy; a colour of its own is unreadable in the dark.
+    for number, plot in enumerate(plots.plots(growth)):
+        text = svg.inline(plot, f"p{number}", 500, 300)
+        assert not re.search(r"style=|#[0-9a-f]{6}\b|rgb\(|font-family|xmlns|<style|http", text)
+
+
+def test_ids_on_a_page_are_unique_and_found(growth):
+    # Two plots with the same clip path's id: the second is cut by the frame of the first.
+    text = "".join(svg.inline(plot, f"p{i}", 500, 300) for i, plot in enumerate(plots.plots(growth)))
+    ids = re.findall(r'\bid="([^"]+)"', text)
+    used = re.findall(r'(?:href="#|url\(#|aria-labelledby=")([^")]+)', text)
+    assert len(ids) == len(set(ids))
+    assert used
+    assert set(used) <= set(ids)
+
+
+def test_every_colour_of_an_inline_plot_is_in_the_style_sheet(growth):
+    from importlib import resources
+
+    sheet = resources.files("pgmetrics.report").joinpath("page.css").read_text("utf-8")
+    text = "".join(svg.inline(plot, f"p{i}", 500, 300) for i, plot in enumerate(plots.plots(growth)))
+    used = {name for names in re.findall(r'class="([^"]+)"', text) for name in names.split()} - {"plot"}
+    assert "f-curve" in used
+    assert all(f".{name} {{" in sheet for name in used)
+
+
+def test_an_inline_plot_tells_each_point(growth):
+    root = ET.fromstring(svg.inline(drawn(growth, "fid-at-final"), "p", 500, 300))
+    titles = [title.text for title in root.iter("title")]
+    assert "0000077056-32x32: 144.20 ± 0.38" in titles
+    assert root.get("role") == "img"
+    assert root.get("aria-labelledby") == root.find("title").get("id")
