@@ -169,6 +169,12 @@ def test_hours_of_the_published_runs(name, published_days):
     assert 0.75 < hours / 24 / published_days < 1
 
 
+@pytest.mark.parametrize(("name", "minutes"), [("tiny-32", 3), ("small-32", 10), ("tiny-64", 6)])
+def test_hours_of_the_small_presets(name, minutes):
+    # As they were timed, on an idle machine with two cores.
+    assert 0.65 < run_hours(PRESETS[name], DEVICES["2 CPU cores"]) * 60 / minutes < 1.1
+
+
 def test_small_steps_cost_their_launches():
     # 380 operations of 7 microseconds, whatever the minibatch, while the device has next to nothing to do.
     config = replace(SMALL, resolution=4, total_images=3600)

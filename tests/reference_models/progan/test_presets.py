@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ import torch
 
 from pgmetrics.sources.arrays import ArraySource
 from reference_models.progan.config import PRESETS, ProGANConfig
+from reference_models.progan.costs import presets_table
 from reference_models.progan.data import TrainingImages
 from reference_models.progan.networks import Discriminator, Generator
 from reference_models.progan.schedule import stage
@@ -130,3 +133,42 @@ def test_every_preset_trains(name):
     moved = [not torch.equal(a, b) for a, b in zip(before, trainer.generator.parameters(), strict=True)]
     if preset.growing:
         assert all(moved)
+
+
+PAGE = Path(__file__).parents[3] / "docs" / "training.md"
+
+
+def test_every_field_and_preset_is_explained():
+    # An option comes with a line that says who uses it.
+    first_cells = {line.split("|")[1] for line in PAGE.read_text().splitlines() if line.startswith("|")}
+    explained = set(re.findall(r"`([^`]+)`", " ".join(first_cells)))
+    assert set(ProGANConfig().to_json()) | set(PRESETS) <= explained
+
+
+def test_defaults_are_explained_as_they_are():
+    rows = [line.split("|") for line in PAGE.read_text().splitlines() if line.startswith("| `")]
+    for name in (
+        "fused_scale",
+        "mbstd_group",
+        "loss",
+        "growing",
+        "d_repeats",
+        "gp_resolution",
+        "drift",
+        "ema",
+    ):
+        (default,) = [cells[2] for cells in rows if f"`{name}`" in cells[1]]
+        value = getattr(ProGANConfig(), name)
+        assert default.strip(" `").startswith(str(value).lower() if isinstance(value, bool) else str(value))
+
+
+def test_the_checklist_names_tests_that_are_there():
+    here = Path(__file__).parent
+    named = re.findall(r"`(test_\w+\.py)::(test_\w+)`", PAGE.read_text())
+    assert len(named) > 50
+    for file, test in named:
+        assert f"def {test}(" in (here / file).read_text(), f"{file}::{test}"
+
+
+def test_the_page_shows_the_table_that_the_command_prints():
+    assert presets_table() in PAGE.read_text()
