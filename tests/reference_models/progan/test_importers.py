@@ -915,6 +915,10 @@ def test_the_command_imports(progan, pickled, out):
     assert done.stderr == "original layout, G: 16 x 16, alpha 0.50\n"
     facts = inspect(out)
     assert (facts.licence, facts.images_shown) == ("CC0", 100_000)
+    trained = load(out)[1].block4.conv.weight
+    other = out.with_name("other.safetensors")
+    assert torch.equal(imported(path, other, which="G")[1].block4.conv.weight, trained)
+    assert not torch.equal(imported(path, other)[1].block4.conv.weight, trained)
     assert progan("import", path, "--out", out, "--images-shown", 5).exit_code == 0
     assert (inspect(out).licence, inspect(out).images_shown) == ("unknown", 5)
     grid = progan("sample", out, "--num", 4, "--out", out.with_suffix(".png"))
