@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pgmetrics import uncertainty
+from pgmetrics import journal, uncertainty
 from pgmetrics.errors import OptionError, StateError
 from pgmetrics.evaluation import observe
 from pgmetrics.metrics.base import Metric
@@ -54,7 +54,6 @@ COLUMNS = (
 FORMATS = ("table", "csv", "json", "markdown")
 RESULT_SUFFIXES = (".json", ".csv", ".jsonl", ".parquet")
 
-_STORE = "scores.jsonl"
 # They decide how many images are taken, which the counts say, or what an error is taken over.
 _HARMLESS_PARAMETERS = ("num_images", "num_pairs", "error", "keep_rows")
 _READING = ("mirror", "preset", "resolution", "resize", "alpha", "bits")
@@ -223,6 +222,7 @@ def compare(
     *,
     real: object | None = None,
     metrics: Sequence[str | Metric] | None = None,
+    protocol: str | None = None,
     significance: float = 0.01,
     confidence: float = 0.95,
     permutations: int = 9999,
@@ -244,6 +244,7 @@ def compare(
         real: the real images, for metrics that compare two sides. Of no use with results.
         metrics: names, or metrics with parameters of their own; "swd" and "ms-ssim", or all that
             both results have, if left out.
+        protocol: compare only rows of this one, such as "at-final", where results hold several.
         significance: the probability of a false alarm over all rows together.
         confidence: of each interval.
         permutations: random swaps of the test; few images are swapped in every way.
@@ -264,7 +265,12 @@ def compare(
         if options or real is not None:
             given = ", ".join(["real"] * (real is not None) + list(options))
             raise OptionError(f"results hold their numbers; {given} goes with sources of images")
-        return _compare_results(Scores.read(a), Scores.read(b), metrics, judging, explain)
+        scores = [Scores.read(one) for one in (a, b)]
+        if protocol is not None:
+            scores = [one.under(protocol) for one in scores]
+        return _compare_results(scores[0], scores[1], metrics, judging, explain)
+    if protocol is not None:
+        raise OptionError("a protocol is chosen among results; images are compared as they are")
     if any(kinds):
         which = " and ".join(
             f"{name(one)} holds {'results' if kind else 'images'}"
@@ -283,7 +289,7 @@ def is_results(one: object) -> bool:
     if not isinstance(one, (str, os.PathLike)):
         return False
     path, _ = _path_and_run(one)
-    return path.suffix.lower() in RESULT_SUFFIXES or (path / _STORE).is_file()
+    return path.suffix.lower() in RESULT_SUFFIXES or (path / journal.FILE_NAME).is_file()
 
 
 @dataclass(frozen=True)
@@ -350,6 +356,18 @@ class Scores:
         """Names in the order of tables."""
         return metrics_in_order([metric for metric, _, _ in self.rows])
 
+    def under(self, protocol: str) -> Scores:
+        """Those made under one protocol, with whichever network.
+
+        Raises:
+            OptionError: there are none.
+        """
+        kept = {key: row for key, row in self.rows.items() if _base(key[2]) == protocol}
+        if not kept:
+            known = dict.fromkeys(_base(key[2]) or "no name" for key in self.rows)
+            raise OptionError(f"{self.name} holds no scores {protocol}; it holds those {', '.join(known)}")
+        return dataclasses.replace(self, rows=kept)
+
     def only(self, metrics: Sequence[str]) -> Scores:
         """Those of some metrics."""
         kept = {key: row for key, row in self.rows.items() if key[0] in metrics}
@@ -373,19 +391,24 @@ def differing_settings(a: Scores, b: Scores) -> list[Setting]:
 def _row_settings(a: Scores, b: Scores, metrics: Sequence[str]) -> Iterator[Setting]:
     """What rows alone tell: protocols, levels, counts and seeds."""
     for metric in metrics:
-        sides = [{key[1:]: row for key, row in one.rows.items() if key[0] == metric} for one in (a, b)]
-        shared = [key for key in sides[0] if key in sides[1]]
-        protocols = [[protocol for _, protocol in keys] for keys in sides]
-        if not set(protocols[0]) & set(protocols[1]):
+        mine, theirs = ({key[1:]: row for key, row in one.rows.items() if key[0] == metric} for one in (a, b))
+        protocols = [[protocol for _, protocol in keys] for keys in (mine, theirs)]
+        shared = dict.fromkeys(one for one in protocols[0] if one in protocols[1])
+        if not shared:
             yield Setting.of(f"{metric} protocol", protocols)
-            continue
-        levels = [sorted({level for level, _ in keys if level}, reverse=True) for keys in sides]
-        if levels[0] != levels[1]:
-            yield Setting.of(f"{metric} levels", levels)
-        for count, side in (("n_real", "real"), ("n_fake", "generated")):
-            if any(sides[0][key][count] != sides[1][key][count] for key in shared):
-                numbers = [[_count(one[key][count]) for key in shared] for one in sides]
-                yield Setting.of(f"{metric} {side} images", numbers)
+        for protocol in shared:
+            what = f"{metric} {protocol}" if len(shared) > 1 else metric
+            sides = [
+                {key[0]: row for key, row in one.items() if key[1] == protocol} for one in (mine, theirs)
+            ]
+            levels = [sorted((level for level in one if level), reverse=True) for one in sides]
+            if levels[0] != levels[1]:
+                yield Setting.of(f"{what} levels", levels)
+            common = [level for level in sides[0] if level in sides[1]]
+            for count, side in (("n_real", "real"), ("n_fake", "generated")):
+                if any(sides[0][level][count] != sides[1][level][count] for level in common):
+                    numbers = [[_count(one[level][count]) for level in common] for one in sides]
+                    yield Setting.of(f"{what} {side} images", numbers)
     seeds = [[row["seed"] for row in one.rows.values()] for one in (a, b)]
     if set(seeds[0]) != set(seeds[1]):
         yield Setting.of("seed", seeds, matters=False)
@@ -394,7 +417,7 @@ def _row_settings(a: Scores, b: Scores, metrics: Sequence[str]) -> Iterator[Sett
 def _provenance_settings(scores: Scores) -> dict[str, tuple[Any, bool]]:
     """Value of each setting in the provenance, and whether it moves numbers, the weightiest first."""
     provenance = scores.provenance
-    parameters, sources = provenance.get("parameters", {}), provenance.get("sources", {})
+    parameters = provenance.get("parameters", {})
     known = {name: (parameters[name], True) for name in _READING if name in parameters}
     networks = set()
     for metric, its in parameters.get("metrics", {}).items():
@@ -403,11 +426,14 @@ def _provenance_settings(scores: Scores) -> dict[str, tuple[Any, bool]]:
         networks.add(its.get("network"))
         known |= {f"{metric} {name}": (its[name], True) for name in its if name not in _HARMLESS_PARAMETERS}
     two_sided = any(row["n_real"] is not None for row in scores.rows.values())
-    if "real" in sources and two_sided:
-        # The mirroring itself is a setting of its own; its coins come from the seed.
-        images = re.sub(r"\+mirror,seed=\d+", "+mirror", sources["real"].get("fingerprint", ""))
-        known["real images"] = (images or sources["real"].get("name"), True)
-    for side, source in sources.items():
+    protocols = {_base(key[2]) for key in scores.rows}
+    for side, source in provenance.get("sources", {}).items():
+        if " " in side and side.partition(" ")[2] not in protocols:
+            continue
+        if side.startswith("real") and two_sided:
+            # The mirroring itself is a setting of its own; its coins come from the seed.
+            images = re.sub(r"\+mirror,seed=\d+", "+mirror", source.get("fingerprint", ""))
+            known[side.replace("real", "real images", 1)] = (images or source.get("name"), True)
         if "height" in source:
             known[f"{side} resolution"] = (f"{source['height']}x{source['width']}", True)
     for network, its in provenance.get("networks", {}).items():
@@ -606,11 +632,28 @@ def _told(comparison: Comparison) -> Comparison:
 
 
 def provenance_of(results: Results, run: str) -> dict[str, Any]:
-    """Of one run of several; of a store, with what holds for all of its series."""
+    """Of one run of several.
+
+    Of a store the settings are the parameters of all its runs, and a source is called by its side and
+    the protocol under which it was scored: "real at-final".
+    """
     provenance = results.provenance
     if "runs" not in provenance:
         return provenance
-    return {**provenance.get("settings", {}), **provenance["runs"].get(run, {})}
+    mine = dict(provenance["runs"].get(run, {}))
+    if "settings" not in provenance:
+        return mine
+    sources = {
+        f"{side} {protocol}": source
+        for protocol, sides in mine.get("sources", {}).items()
+        for side, source in sides.items()
+    }
+    return {**mine, "parameters": provenance["settings"], "sources": sources}
+
+
+def _base(protocol: str | None) -> str | None:
+    """The protocol without the network that a metric of features adds to it."""
+    return None if protocol is None else protocol.partition(",")[0]
 
 
 def _path_and_run(one: str | os.PathLike[str]) -> tuple[Path, str | None]:

@@ -13,6 +13,7 @@ import pgmetrics
 from pgmetrics import SlicedWasserstein
 from pgmetrics.comparison import Scores, _judged, _paired, compare, differing_settings
 from pgmetrics.errors import OptionError, PgmetricsError, SampleError, StateError
+from pgmetrics.journal import Entry, Journal
 from pgmetrics.metrics.fid import FrechetInceptionDistance
 from pgmetrics.metrics.fid_infinity import FIDInfinity
 from pgmetrics.results import Results
@@ -383,6 +384,46 @@ def test_one_run_of_several_is_chosen_by_its_name(tmp_path):
         compare(f"{path}#last", f"{path}#late")
 
 
+@pytest.fixture
+def store(tmp_path):
+    """A scored run: an early checkpoint of 16 px and a late one of 32, under two protocols."""
+
+    def rows(run, value, side):
+        final = [row("swd", value, 0.01, run=run, level=level, protocol="at-final") for level in (32, 16)]
+        return [*final, row("swd", value, 0.01, run=run, level=side, protocol="at-stage")]
+
+    def sources(side):
+        def real(name, side):
+            return {"real": {"fingerprint": name, "count": 500, "height": side, "width": side}}
+
+        return {"at-final": real("reals", 32), "at-stage": real(f"reals at {side}", side)}
+
+    settings = {"metrics": {"swd": {"patches_per_image": 128}}, "seed": 0, "mirror": False}
+    with Journal(tmp_path) as journal:
+        journal.append(Entry("series-1", {"kind": "settings"}, settings=settings))
+        for run, value, side in (("early", 0.9, 16), ("late", 0.5, 32)):
+            item = {"kind": "checkpoint", "label": run, "images_shown": side, "resolution": side}
+            journal.append(Entry("series-1", item, rows(run, value, side), {"sources": sources(side)}))
+    return tmp_path
+
+
+def test_two_checkpoints_of_a_store_are_compared_under_one_protocol(store):
+    found = compare(f"{store}#early", f"{store}/scores.jsonl#late", protocol="at-final")
+    assert verdicts(found) == {("swd", 32): "better", ("swd", 16): "better"}
+    # At their own stages they were compared with other reals.
+    with pytest.raises(StateError, match="swd at-stage levels: 16 in A, 32 in B, and 2 more"):
+        compare(f"{store}#early", f"{store}#late")
+    with pytest.raises(OptionError, match="holds no scores native; it holds those at-final, at-stage"):
+        compare(f"{store}#early", f"{store}#late", protocol="native")
+
+
+def test_the_settings_of_a_store_are_parameters(store):
+    a, b = (Scores.read(f"{store}#{run}") for run in ("early", "late"))
+    other = {**b.provenance, "parameters": {**b.provenance["parameters"], "mirror": True}}
+    found = differing_settings(a.under("at-final"), replace(b.under("at-final"), provenance=other))
+    assert [(one.name, one.a, one.b) for one in found] == [("mirror", "False", "True")]
+
+
 def test_a_name_with_the_sign_in_it_is_a_file(tmp_path):
     results().save(tmp_path / "run#1.csv")
     assert compare(tmp_path / "run#1.csv", results()).rows
@@ -402,6 +443,7 @@ def test_one_run_at_several_seeds_is_refused():
         (results(), results(), {"metrics": ["fid"]}, "r holds ms-ssim, not fid"),
         (results(), results(row("swd")), {}, "nothing to compare: r holds ms-ssim; r holds swd"),
         (results(row(subject="real")), results(), {}, "no scores of generated images"),
+        ("a.zip", "b.zip", {"protocol": "at-final"}, "a protocol is chosen among results"),
         (results(), results(), {"significance": 0}, "significance is a probability"),
         (results(), results(), {"confidence": 95}, "confidence is a probability"),
         (results(), results(), {"permutations": 0}, "at least 1 permutation"),

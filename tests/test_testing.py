@@ -12,11 +12,9 @@ import pytest
 import torch  # noqa: F401 - the runs within this one must not be the first to import it
 
 import pgmetrics
-import pgmetrics.comparison
-import pgmetrics.evaluation
 from pgmetrics import SlicedWasserstein
 from pgmetrics.results import Results
-from pgmetrics.testing import _file_name, _quantile
+from pgmetrics.testing.regression import _compare, _file_name, _quantile
 from tests.samplers import write_checkpoint
 from tests.test_comparison import row, settings_of
 
@@ -197,8 +195,6 @@ def test_the_band_widens_with_the_number_of_rows():
 def test_an_unchanged_model_passes_as_often_as_promised():
     # Values whose noise is as large as their errors say: false alarms are one in ten, not more or fewer.
     rng = np.random.default_rng(1)
-    from pgmetrics.testing import _compare
-
     failures = 0
     for _ in range(400):
         made = [

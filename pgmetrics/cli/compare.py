@@ -18,16 +18,9 @@ WORSE = 3
 """The exit code of --fail-if-worse."""
 
 _OF_RESULTS = (
-    "a",
-    "b",
-    "metrics",
-    "significance",
-    "confidence",
-    "fail_if_worse",
-    "explain",
-    "format_",
-    "out",
-)
+    "a", "b", "metrics", "protocol", "significance", "confidence",
+    "fail_if_worse", "explain", "format_", "out",
+)  # fmt: skip
 _PROBABILITY = click.FloatRange(0, 1, min_open=True, max_open=True)
 
 
@@ -39,6 +32,9 @@ _PROBABILITY = click.FloatRange(0, 1, min_open=True, max_open=True)
 )
 @click.option(
     "--metrics", metavar="NAME,…", help="[default: swd,ms-ssim of images; of results, all that both hold]"
+)
+@click.option(
+    "--protocol", metavar="NAME", help="Of results, only rows made so: native, at-final, at-stage, …"
 )
 @click.option(
     "--significance",
@@ -75,6 +71,7 @@ def compare(
     a: str,
     b: str,
     metrics: str | None,
+    protocol: str | None,
     fail_if_worse: bool,
     explain: bool,
     format_: str,
@@ -100,12 +97,13 @@ def compare(
     if comparison.is_results(a) and comparison.is_results(b):
         _refuse_what_goes_with_images()
         judging = {key: options[key] for key in ("significance", "confidence")}
-        found = comparison.compare(a, b, metrics=asked, explain=explain, **judging)
+        found = comparison.compare(a, b, metrics=asked, protocol=protocol, explain=explain, **judging)
     else:
         options["cache"] = _cache(options["cache"])
         chosen, options = own_network_for(asked or ["swd", "ms-ssim"], options)
         with progress_bar() as progress:
-            found = comparison.compare(a, b, metrics=chosen, explain=explain, progress=progress, **options)
+            options |= {"metrics": chosen, "protocol": protocol, "explain": explain}
+            found = comparison.compare(a, b, progress=progress, **options)
     if out is not None:
         found.save(out)
     if explain and format_ != "json":
