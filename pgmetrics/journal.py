@@ -179,35 +179,33 @@ def load(
 class Journal:
     """A store that is being written: each line is on the disk before `append` returns.
 
-    What a kill left of a line is cut off before the next one is written.
+    The file is made with its first line. What a kill left of a line is cut off before the next one.
+
+    Attributes:
+        path: of the file.
+        entries: its lines.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        """Open the store for appending, and make it if need be.
+        """Read what is there.
 
         Args:
             path: of the store, or of a run's directory.
 
         Raises:
             StateError: a line of it is damaged.
-            PgmetricsError: it cannot be written.
+            PgmetricsError: it cannot be read.
         """
         self.path = store_path(path)
         self.entries: list[Entry] = read(self.path) if self.path.exists() else []
-        try:
-            self._file: IO[bytes] = open(self.path, "ab", buffering=0)
-            _flush_directory(self.path.parent)
-            size = _complete(self.path.read_bytes())
-            if size < os.fstat(self._file.fileno()).st_size:
-                self._file.truncate(size)
-        except OSError as error:
-            raise self._unwritable(error) from error
+        self._file: IO[bytes] | None = None
 
     def __enter__(self) -> Journal:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
 
     def append(self, entry: Entry) -> None:
         """Write one line, whole or not at all as far as any later reader can tell.
@@ -216,17 +214,33 @@ class Journal:
             PgmetricsError: the disk refuses, as when it is full; what was there before stays.
         """
         line = entry.to_line()
-        end = os.fstat(self._file.fileno()).st_size
+        try:
+            file = self._file = self._file or self._open()
+        except OSError as error:
+            raise self._unwritable(error) from error
+        end = os.fstat(file.fileno()).st_size
         try:
             view = memoryview(line)
             while view:
-                view = view[self._file.write(view) :]
-            os.fsync(self._file.fileno())
+                view = view[file.write(view) :]
+            os.fsync(file.fileno())
         except OSError as error:
             # Cutting makes room and cannot fail for the lack of it.
-            self._file.truncate(end)
+            file.truncate(end)
             raise self._unwritable(error) from error
         self.entries.append(entry)
+
+    def _open(self) -> IO[bytes]:
+        file: IO[bytes] = open(self.path, "ab", buffering=0)
+        try:
+            _flush_directory(self.path.parent)
+            size = _complete(self.path.read_bytes())
+            if size < os.fstat(file.fileno()).st_size:
+                file.truncate(size)
+        except OSError:
+            file.close()
+            raise
+        return file
 
     def _unwritable(self, error: OSError) -> PgmetricsError:
         return PgmetricsError(f"{self.path} cannot be written: {error.strerror or error}")

@@ -8,7 +8,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -185,8 +185,12 @@ class _Session:
                 f"{self.run} holds no untrained network: a checkpoint of 0 images, such as `progan train` "
                 "writes as untrained.safetensors"
             )
-        self._score(found)
-        shutil.rmtree(self.run / WORK, ignore_errors=True)
+        try:
+            self._score(found)
+        except PgmetricsError:
+            self._tidy()
+            raise
+        self._tidy()
 
     def follow(self, poll_seconds: float) -> None:
         """Score what comes until training is over, or Ctrl-C."""
@@ -202,7 +206,13 @@ class _Session:
                 time.sleep(0 if new else poll_seconds)
         except KeyboardInterrupt:
             logger.info("stopped following; the same command goes on where this one ended")
-        shutil.rmtree(self.run / WORK, ignore_errors=True)
+        self._tidy()
+
+    def _tidy(self) -> None:
+        """Remove what was remembered of the reals, unless somebody else is at work with it."""
+        if (self.run / WORK).exists():
+            with suppress(PgmetricsError), _claimed(self.run):
+                shutil.rmtree(self.run / WORK, ignore_errors=True)
 
     def _look(self) -> list[Snapshot]:
         """The checkpoints that are to be scored; tells of new ones that cannot be read."""
