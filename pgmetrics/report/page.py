@@ -503,10 +503,25 @@ def _readable(label: str, known: Mapping[str, Snapshot]) -> str:
 def _protocol(growth: Growth, images: Images) -> str:
     runs = growth.results.provenance.get("runs", {})
     latest = runs.get(growth.snapshots[-1].label, {})
-    facts = dict(_flat(growth.settings))
+    # What was asked for is said again, in full, by the settings that came of it.
+    settings = {name: value for name, value in growth.settings.items() if name != "asked"}
+    if "real_spec" in settings:
+        # Where it lies on somebody's disk is nobody else's business.
+        settings["real_spec"] = str(settings["real_spec"]).rpartition("/")[2]
+    facts = dict(_flat(settings))
     for name in ("device", "versions"):
         facts |= dict(_flat({name: latest[name]})) if name in latest else {}
-    notes = dict.fromkeys(note for about in runs.values() for note in about.get("notes", ()))
+    notes = [
+        f"<li>{escape(_readable(run, {one.label: one for one in growth.snapshots}))}: {escape(note)}</li>"
+        for run, about in runs.items()
+        for note in about.get("notes", ())
+    ]
+    remarks = (
+        f"<details><summary>Notes of the evaluations ({len(notes)})</summary>"
+        f'<ul class="plain">{"".join(notes)}</ul></details>'
+        if notes
+        else ""
+    )
     rows = "".join(
         f"<dt>{escape(name)}</dt><dd><code>{escape(value)}</code></dd>" for name, value in facts.items()
     )
@@ -518,11 +533,11 @@ def _protocol(growth: Growth, images: Images) -> str:
     )
     metrics = dict.fromkeys(row["metric"] for row in growth.results.rows)
     meanings = "".join(f"<li>{_MEANINGS[name]}</li>" for name in metrics if name in _MEANINGS)
-    remarks = "".join(f"<li>{escape(note)}</li>" for note in notes)
     return f"""<h2>Protocol and provenance</h2>
 <ul class="plain">{meanings}<li>The <b>{CONFIDENCE:.0%} intervals</b> are of the expectation at the very \
-number of images used, not of the value at infinitely many.</li>{remarks}</ul>
+number of images used, not of the value at infinitely many.</li></ul>
 <dl class="facts">{rows}</dl>
+{remarks}
 <details><summary>Checkpoints</summary>
 <div class="scroll" role="region" aria-label="Table of checkpoints" tabindex="0"><table>
 <thead><tr><th scope="col" class="text">run</th><th scope="col">images shown</th>\

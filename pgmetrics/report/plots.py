@@ -33,7 +33,9 @@ _LOGARITHMIC_FROM = 6.0
 _DOTS_PER_INCH = 220
 _POINTS_PER_INCH = 72
 _LINE_HEIGHT = 14.0
-_RIGHT = 82
+_LEFT, _RIGHT = 44, 82
+_CHARACTER = 6.5
+_CROWDED = 14
 
 
 @dataclass(frozen=True)
@@ -143,7 +145,7 @@ class Plot:
         figure = Figure(figsize=(look.width / _POINTS_PER_INCH, look.height / _POINTS_PER_INCH))
         figure.patch.set_facecolor("none")
         top = 34 + (22 if look.titled else 0)
-        left, right, bottom = 44, _RIGHT, 40
+        left, right, bottom = _LEFT, _RIGHT, 40
         axes = figure.add_axes(
             (
                 left / look.width,
@@ -269,6 +271,8 @@ def real_name(metric: str) -> str:
 
 def direction(metric: str) -> str:
     """Which way is better, in words; empty where neither is."""
+    if metric == "ms-ssim":
+        return "lower is more varied"
     higher = HIGHER_IS_BETTER.get(metric)
     return "" if higher is None else "higher is better" if higher else "lower is better"
 
@@ -289,7 +293,11 @@ def _draw_stages(axes: Axes, growth: Growth, look: Look) -> None:
     stages = growth.stages
     above = axes.get_xaxis_transform()
     ruler, height = 1.03, 0.045
-    span = stages[-1].stop or 1
+    scale = (look.width - _LEFT - _RIGHT) / (stages[-1].stop or 1)
+    widths = [(stage.stop - stage.start) * scale for stage in stages]
+    names = [f"{stage.resolution}×{stage.resolution}" for stage in stages]
+    if any(wide < _CHARACTER * (len(name) + 1) for wide, name in zip(widths, names, strict=True)):
+        names = [str(stage.resolution) for stage in stages]
     for i, stage in enumerate(stages):
         if stage.faded > stage.start:
             axes.axvspan(stage.start, stage.faded, facecolor=look.fade, linewidth=0, zorder=0)
@@ -303,15 +311,11 @@ def _draw_stages(axes: Axes, growth: Growth, look: Look) -> None:
             transform=above,
             clip_on=False,
         )
-        wide = (stage.stop - stage.start) / span * (look.width - 44 - _RIGHT)
-        name = f"{stage.resolution}×{stage.resolution}"
-        if wide < 7 * len(name):
-            name = str(stage.resolution)
-        if wide >= 7 * len(name):
+        if widths[i] >= _CHARACTER * (len(names[i]) + 1):
             axes.text(
                 (stage.start + stage.stop) / 2,
                 ruler + height + 0.015,
-                name,
+                names[i],
                 transform=above,
                 ha="center",
                 va="bottom",
@@ -363,7 +367,7 @@ def _draw_curve(axes: Axes, curve: Curve, colour: str, marker: str) -> None:
             [point.value * scale],
             linestyle="none",
             marker=marker,
-            markersize=5.5,
+            markersize=5.5 if len(curve.points) <= _CROWDED else 3.8,
             markerfacecolor=colour if solid else "none",
             markeredgecolor=colour,
             markeredgewidth=1.2,

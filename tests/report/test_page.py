@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
 
@@ -354,6 +355,13 @@ def test_without_real_images_there_are_none(network_run, file, tmp_path):
 def test_what_is_missing_is_said_on_the_page(growth):
     text = page.to_html(growth, gallery.Images(notes=["No real images: gone."]))
     assert "No real images: gone." in text
+
+
+def test_where_the_reals_lie_on_a_disk_is_not_told(growth):
+    spec = {**growth.settings, "real_spec": "/home/somebody/secret/photos.zip", "asked": {"seed": 0}}
+    text = page.to_html(replace(growth, settings=spec), gallery.Images())
+    assert "photos.zip" in text
+    assert "somebody" not in text
 
 
 def test_a_page_is_one_html_file(network_run, tmp_path):

@@ -3,6 +3,7 @@
 import re
 import sys
 import xml.etree.ElementTree as ET
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -92,6 +93,17 @@ def test_labels_beside_the_axes_do_not_overlap(growth):
     assert max(box.x1 for box in boxes) <= figure.bbox.width
 
 
+def test_stages_are_named_alike_and_not_over_each_other(growth):
+    # "16x16" beside "4", and on a phone names written across their neighbours'.
+    for width, names in ((500, ["4×4", "8×8", "16×16", "32×32"]), (200, ["8", "16", "32"])):
+        figure = drawn(growth, "is-at-final").draw(Look(width=width))
+        figure.canvas.draw()
+        texts = [t for t in figure.axes[0].texts if t.get_ha() == "center"]
+        assert [t.get_text() for t in texts] == names
+        boxes = [t.get_window_extent() for t in texts]
+        assert all(a.x1 < b.x0 for a, b in pairwise(boxes))
+
+
 def test_words_say_what_the_plot_shows(growth):
     text = drawn(growth, "fid-at-final").description
     assert "446.90 ± 0.98 after 11,008 images, 144.20 ± 0.38 after 77,056" in text
@@ -100,18 +112,25 @@ def test_words_say_what_the_plot_shows(growth):
 
 
 @pytest.mark.parametrize("format", ["png", "svg", "pdf"])
-def test_equal_scores_give_equal_files(growth, tmp_path, format):
+def test_equal_scores_give_equal_files(growth, format):
     # Matplotlib writes dates and random ids unless told not to.
-    one = plots.save_plots(growth, tmp_path / "one", format)
-    two = plots.save_plots(growth, tmp_path / "two", format)
-    assert len(one) == 9
-    assert [path.read_bytes() for path in one] == [path.read_bytes() for path in two]
-    assert {path.suffix for path in one} == {f".{format}"}
+    for name in ("ms-ssim-at-final", "swd-levels-at-stage"):
+        one, two = (plots.render(drawn(growth, name).draw(Look()), format) for _ in range(2))
+        assert one == two
 
 
-def test_a_picture_for_slides_is_opaque(growth, tmp_path):
-    (path, *_) = plots.save_plots(growth, tmp_path, "png")
-    with Image.open(path) as picture:
+@pytest.fixture(scope="module")
+def saved(growth, tmp_path_factory):
+    """Every plot as a picture."""
+    return plots.save_plots(growth, tmp_path_factory.mktemp("plots") / "new", "png")
+
+
+def test_every_plot_has_a_file_of_its_name(growth, saved):
+    assert [path.name for path in saved] == [f"{plot.name}.png" for plot in plots.plots(growth)]
+
+
+def test_a_picture_for_slides_is_opaque(saved):
+    with Image.open(saved[0]) as picture:
         assert picture.size == (460 * 220 // 72, 300 * 220 // 72)
         assert picture.convert("RGBA").getextrema()[3] == (255, 255)
 
@@ -130,16 +149,21 @@ def test_without_matplotlib_it_says_how_to_get_it(growth, tmp_path, monkeypatch)
 # In a page.
 
 
-def test_an_inline_plot_has_no_colour_style_or_font_of_its_own(growth):
+@pytest.fixture(scope="module")
+def inlined(growth):
+    """Every plot as it stands in a page."""
+    return [svg.inline(plot, f"p{number}", 500, 300) for number, plot in enumerate(plots.plots(growth))]
+
+
+def test_an_inline_plot_has_no_colour_style_or_font_of_its_own(inlined):
     # A style attribute is refused by the page's policy; a colour of its own is unreadable in the dark.
-    for number, plot in enumerate(plots.plots(growth)):
-        text = svg.inline(plot, f"p{number}", 500, 300)
+    for text in inlined:
         assert not re.search(r"style=|#[0-9a-f]{6}\b|rgb\(|font-family|xmlns|<style|http", text)
 
 
-def test_ids_on_a_page_are_unique_and_found(growth):
+def test_ids_on_a_page_are_unique_and_found(inlined):
     # Two plots with the same clip path's id: the second is cut by the frame of the first.
-    text = "".join(svg.inline(plot, f"p{i}", 500, 300) for i, plot in enumerate(plots.plots(growth)))
+    text = "".join(inlined)
     ids = re.findall(r'\bid="([^"]+)"', text)
     used = re.findall(r'(?:href="#|url\(#|aria-labelledby=")([^")]+)', text)
     assert len(ids) == len(set(ids))
@@ -147,11 +171,11 @@ def test_ids_on_a_page_are_unique_and_found(growth):
     assert set(used) <= set(ids)
 
 
-def test_every_colour_of_an_inline_plot_is_in_the_style_sheet(growth):
+def test_every_colour_of_an_inline_plot_is_in_the_style_sheet(inlined):
     from importlib import resources
 
     sheet = resources.files("pgmetrics.report").joinpath("page.css").read_text("utf-8")
-    text = "".join(svg.inline(plot, f"p{i}", 500, 300) for i, plot in enumerate(plots.plots(growth)))
+    text = "".join(inlined)
     used = {name for names in re.findall(r'class="([^"]+)"', text) for name in names.split()} - {"plot"}
     assert "f-curve" in used
     assert all(f".{name} {{" in sheet for name in used)
