@@ -43,6 +43,7 @@ class Stream(IntEnum):
     CELLS = 18
     RANDOMISATION = 19
     RESAMPLING = 20
+    TRAINING_NOISE = 21
 
 
 def generator(seed: int, stream: Stream, *key: int) -> np.random.Generator:
