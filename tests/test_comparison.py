@@ -130,10 +130,11 @@ def test_frechet_distances_are_paired_through_rows():
 
 
 def test_a_preset_keeps_its_parameters():
-    # A metric by name would be made anew, with our own divisor.
+    # A metric by name would be made anew, without its subsets.
     fid = _paired("fid", "pytorch-fid")
     assert isinstance(fid, FrechetInceptionDistance)
-    assert (fid.ddof, fid.keep_rows) == (1, True)
+    assert fid.keep_rows
+    assert _paired("kid", "torchmetrics").subsets == 100
     with pytest.raises(OptionError, match="no preset 'fid'"):
         _paired("fid", "fid")
 
