@@ -76,8 +76,8 @@ def cases() -> list[Case]:
     for kind in (False, True):
         word = "alike" if kind else "unlike"
         made += [
-            Case(f"swd {word}", SlicedWasserstein(**_SWD), 64, kind, True),
-            Case(f"swd {word}, new directions", SlicedWasserstein(**_SWD), 64, kind, True, True),
+            Case(f"swd {word}", SlicedWasserstein(**_SWD), 128, kind, True),
+            Case(f"swd {word}, new directions", SlicedWasserstein(**_SWD), 128, kind, True, True),
             Case(f"ms-ssim {word}", MultiScaleSSIM(), 160, kind, True),
             Case(f"fd {word}", FrechetDistance(keep_rows=True), 640, kind, False),
             Case(f"is {word}", InceptionScore(splits=10, error="images", network="own"), 400, kind, False),
@@ -192,6 +192,10 @@ def simulate(path: Path, repetitions: int, names: Sequence[str] | None = None, p
         for number in range(repetitions)
         if (case.name, number) not in done
     ]
+    if path.exists() and not path.read_bytes().endswith(b"\n"):
+        # A torn line is ended, so that the next one begins anew.
+        with open(path, "a") as file:
+            file.write("\n")
     context = multiprocessing.get_context("spawn")
     with open(path, "a") as file, context.Pool(processes, _one_thread) as pool:
         for name, number, rows in pool.imap_unordered(_work, tasks, chunksize=8):

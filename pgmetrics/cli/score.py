@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -40,6 +40,19 @@ def _each_side(command: Command) -> Command:
     return command
 
 
+def _error(*metrics: str) -> Callable[[Command], Command]:
+    """--error images, for those of the metrics whose errors are over something else unless it is given."""
+    over = {"swd": "directions", "is": "splits", "prdc": "one side held"}
+    usual = ", ".join(over[name] if len(metrics) == 1 else f"{over[name]} for {name}" for name in metrics)
+    choices = ["directions", "images", "both"] if "swd" in metrics else ["images"]
+    kinds = "both: images and directions.  " if "swd" in metrics else ""
+    return click.option(
+        "--error",
+        type=click.Choice(choices),
+        help=f"What ± is over. images: how the value varies with other images. {kinds}[default: {usual}]",
+    )
+
+
 def _everything_else(command: Command) -> Command:
     for options in (writing, reading, networking, running):
         command = options(command)
@@ -68,10 +81,11 @@ def _everything_else(command: Command) -> Command:
 @click.option(
     "--repeats", type=click.IntRange(min=1), default=4, show_default=True, help="Fresh sets of directions."
 )
+@_error("swd")
 @running
 @reading
 @writing
-def swd(patches: int, directions: int, repeats: int, **options: Any) -> None:
+def swd(patches: int, directions: int, repeats: int, error: str | None, **options: Any) -> None:
     """Sliced Wasserstein distance between --real and --fake, per pyramid level and on average.
 
     Lower is better; compare with the floor, never with values of another number of images. Images
@@ -79,7 +93,8 @@ def swd(patches: int, directions: int, repeats: int, **options: Any) -> None:
     """
     from pgmetrics.metrics.swd import SlicedWasserstein
 
-    _score([SlicedWasserstein(patches_per_image=patches, directions=directions, repeats=repeats)], **options)
+    metric = SlicedWasserstein(patches_per_image=patches, directions=directions, repeats=repeats)
+    _score(with_error([metric], error), **options)
 
 
 @click.command("ms-ssim")
@@ -121,11 +136,12 @@ def fd(**options: Any) -> None:
 @click.option(
     "--splits", type=click.IntRange(min=1), help="Parts that the images are cut into.  [default: 10]"
 )
+@_error("is")
 @_everything_else
-def inception_score(splits: int | None, **options: Any) -> None:
+def inception_score(splits: int | None, error: str | None, **options: Any) -> None:
     """Inception score of --fake, and of --real if given; higher is better. ± is over the splits."""
     _need_a_side(options)
-    _score([_adjusted("is", options, splits=splits)], **options)
+    _score([_adjusted("is", options, splits=splits, error=error)], **options)
 
 
 @click.command()
@@ -150,10 +166,11 @@ def kid(subsets: int | None, subset_size: int | None, **options: Any) -> None:
 @click.command()
 @_two_sides
 @click.option("--k", type=click.IntRange(min=1), help="Nearest neighbours that span a ball.  [default: 5]")
+@_error("prdc")
 @_everything_else
-def prdc(k: int | None, **options: Any) -> None:
+def prdc(k: int | None, error: str | None, **options: Any) -> None:
     """Precision, recall, density and coverage; higher is better for each."""
-    _score([_adjusted("prdc", options, k=k)], **options)
+    _score([_adjusted("prdc", options, k=k, error=error)], **options)
 
 
 @click.command()
@@ -184,15 +201,41 @@ def memorisation(**options: Any) -> None:
 @click.option(
     "--floor", is_flag=True, help="Add SWD of real against real at the same count; needs twice the reals."
 )
+@_error("swd", "is", "prdc")
 @_everything_else
-def evaluate(metrics: str, **options: Any) -> None:
+def evaluate(metrics: str, error: str | None, **options: Any) -> None:
     """Score --fake against --real with several metrics, reading or generating each image once."""
-    _score(names(metrics), **options)
+    if error is not None and options["preset"]:
+        raise click.UsageError(f"--preset {options['preset']} fixes --error")
+    _score(with_error(names(metrics), error), **options)
 
 
 def names(text: str) -> list[str | Metric]:
     """What stands between the commas."""
     return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def with_error(metrics: Sequence[str | Metric], error: str | None) -> Sequence[str | Metric]:
+    """The metrics, their errors over what was asked for; those that give no other are as they were.
+
+    Args:
+        metrics: by name or made.
+        error: "images" for all that can, "both" and "directions" for swd's (the others' are then over
+            images and as usual); None for all as usual.
+    """
+    if error is None:
+        return metrics
+    from dataclasses import fields, replace
+
+    from pgmetrics.metrics.registry import metric
+
+    def adjusted(one: Metric) -> Metric:
+        if not any(field.name == "error" for field in fields(one)):  # type: ignore[arg-type]
+            return one
+        asked = error if one.name == "swd" or error != "both" else "images"
+        return one if asked == "directions" and one.name != "swd" else replace(one, error=asked)  # type: ignore[type-var]
+
+    return [adjusted(metric(one)) for one in metrics]
 
 
 def _need_a_side(options: dict[str, Any]) -> None:

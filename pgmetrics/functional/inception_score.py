@@ -56,27 +56,32 @@ def inception_score(logits: Tensor | Sequence[Tensor]) -> float:
     return exp(-float(torch.xlogy(mean, mean).sum()) - entropies / n)
 
 
-def inception_score_influence(logits: Tensor, fit: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """How far each image moves the score of its split: the score times its divergence less the mean one.
+def inception_score_influence(logits: Tensor) -> NDArray[np.float64]:
+    """How far each image moves the score of its split: n - 1 times what the score loses without it.
 
-    What the image does to the mean distribution does not count, to first order: the mean divergence is
-    least there.
+    To first order the score times the image's divergence less the mean one. But an image is part of the
+    mean distribution that it is compared with, so that with few images per class its divergence is too
+    small, and an error made of divergences a tenth too small; what is left out is no longer a part.
 
     Args:
-        logits: float [N, C].
-        fit: bool [N], the images that the score and its mean distribution are of; at least one.
+        logits: float [N, C], N at least 2.
 
     Returns:
-        float64 [N], with a mean of 0 over the fitted images.
+        float64 [N], with a mean of 0.
     """
     log_p = torch.log_softmax(_double(logits), dim=1)
     p = log_p.exp()
-    mean = p[torch.from_numpy(fit).to(p.device)].mean(dim=0)
-    # Infinitely surprised by a class that no fitted image has any of; such p underflow together.
-    surprise = mean.clamp_min(torch.finfo(mean.dtype).tiny).log()
-    divergences = (p * (log_p - surprise)).sum(dim=1).cpu().numpy()
-    typical = float(divergences[fit].mean())
-    found: NDArray[np.float64] = exp(typical) * (divergences - typical)
+    n = len(p)
+    entropies = -(p * log_p).sum(dim=1)
+    without = torch.empty(n, dtype=p.dtype, device=p.device)
+    total = p.sum(dim=0)
+    for start in range(0, n, _ROWS):
+        part = slice(start, start + _ROWS)
+        # Rounding may leave less than nothing of a class that this image alone has.
+        mean = ((total - p[part]) / (n - 1)).clamp_min_(0)
+        without[part] = -torch.xlogy(mean, mean).sum(dim=1) - (entropies.sum() - entropies[part]) / (n - 1)
+    lost = -without.exp() * (n - 1)
+    found: NDArray[np.float64] = (lost - lost.mean()).cpu().numpy()
     return found
 
 

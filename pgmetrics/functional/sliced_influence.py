@@ -16,7 +16,7 @@ from pgmetrics.functional.sliced import Workspace, fold, project, single_blas, s
 from pgmetrics.threads import share_out
 
 CELLS = 4096
-"""Of the grid on which a potential is tabulated; being read between two cells costs half a cell."""
+"""Of the grid on which a potential is tabulated; it is exact but for cells in which F - G changes sign."""
 
 _TOGETHER = 2**16
 """Points worked on at once: enough that calls do not cost more than the work."""
@@ -181,37 +181,41 @@ def _chunk(sides: Sequence[_Side], chunk: slice, rows: Sequence[NDArray[np.float
     together = max(1, _TOGETHER // max(rows.shape[1] for rows in both))
     for start in range(0, len(both[0]), together):
         along = [rows[start : start + together] for rows in both]
-        cells, width = _cells(along)
+        places, cells, width = _cells(along)
         potential, sign = _tables(*(side.fitted(c) for side, c in zip(sides, cells, strict=True)))
         for i, (side, towards) in enumerate(zip(sides, (1.0, -1.0), strict=True)):
-            heights = _looked_up(potential * (towards * width)[:, None], cells[i], along[i])
-            direct[i] += side.by_image(heights).mean(2).sum(0).double().cpu()
-            slope = side.fitted(_looked_up(sign * -towards, cells[i], along[i]))
+            signs = _looked_up(sign, cells[i], along[i])
+            heights = places[i].mul_(signs).sub_(_looked_up(potential, cells[i], along[i]))
+            scale = (width * -towards)[:, None].to(heights)
+            direct[i] += (side.by_image(heights).mean(2) * scale).sum(0).double().cpu()
             # The projections are done with, and what is needed next is of their size.
             along[i].zero_()
-            side.fitted(along[i]).copy_(slope)
+            side.fitted(along[i]).copy_(side.fitted(signs)).mul_(-towards)
     return [side.sums(chunk, one, signs) for side, one, signs in zip(sides, direct, both, strict=True)]
 
 
-def _cells(along: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
-    """In which cell of a common grid each point lies, and the width of a cell.
+def _cells(along: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor], Tensor]:
+    """Where on a common grid each point lies.
 
     Args:
         along: for each side [g, N], points on g lines.
 
     Returns:
-        int32 [g, N] for each side, the cells of line i from i * CELLS on; and float64 [g].
+        For each side [g, N], how far into its cell a point is, 0 ... 1; int32 [g, N], its cell, those of
+        line i from i * CELLS on; and float64 [g], the width of a cell.
     """
     lowest = torch.stack([points.amin(1) for points in along]).amin(0)
     widest = torch.stack([points.amax(1) for points in along]).amax(0) - lowest
     scale = torch.where(widest > 0, CELLS / widest, 0.0)[:, None]
     first = CELLS * torch.arange(len(lowest), dtype=torch.int32, device=lowest.device)[:, None]
-    cells = [((points - lowest[:, None]) * scale).int().clamp_(0, CELLS - 1).add_(first) for points in along]
-    return cells, widest.cpu().double() / CELLS
+    places = [(points - lowest[:, None]).mul_(scale) for points in along]
+    cells = [place.int().clamp_(0, CELLS - 1) for place in places]
+    inside = [place.sub_(cell) for place, cell in zip(places, cells, strict=True)]
+    return inside, [cell.add_(first) for cell in cells], widest.cpu().double() / CELLS
 
 
 def _tables(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """Minus the integral of sign(F - G) up to the middle of each cell, in cells; and its mean over each cell.
+    """Minus the integral of sign(F - G) up to each cell, in cells; and its mean over each cell.
 
     Args:
         a, b: int32 [g, ...], the cells of the points of F and of G.
@@ -230,7 +234,7 @@ def _tables(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     # Where F - G changes sign within a cell, as if it were a straight line there; equal sets have no sign.
     steep = left.abs() + right.abs()
     sign = torch.where(steep > 0, (left + right) / steep, 0.0)
-    return sign / 2 - sign.cumsum(1), sign
+    return sign - sign.cumsum(1), sign
 
 
 def _looked_up(table: Tensor, cells: Tensor, like: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar, Literal, TypeVar
 
@@ -88,24 +88,31 @@ class Influence:
         Schmeiser 1982.
         """
         if self.batches is not None:
-            of_parts = np.var(self.batches, axis=1, ddof=1)
-            return float(np.mean(of_parts)) / self.batches.shape[1]
-        both = self._covariance(self)
+            of_parts: NDArray[np.float64] = np.var(self.batches, axis=1, ddof=1)
+            return float(of_parts.mean()) / len(self.batches[0])
+        sides = [side for side in (self.real, self.fake) if side is not None]
+        both = sum(_covariance([side], [side]) for side in sides)
         if self.halves is None:
             return both
-        alone = self.halves[0]._covariance(self.halves[1])
-        return (both + min(max(alone, 0.0), both)) / 2
+        even, odd = self.halves
+        pairs = ((even.real, odd.real), (even.fake, odd.fake))
+        # Around each half's own mean: what the halves' means have in common is what the derivatives have.
+        alone = sum(
+            _covariance([x[::2], x[1::2]], [y[::2], y[1::2]])
+            for x, y in pairs
+            if x is not None and y is not None
+        )
+        # Below 0 by chance, where there is no first order; but never so far that little is left.
+        return (both + min(max(alone, -both / 2), both)) / 2
 
-    def _covariance(self, other: Influence) -> float:
-        """Of two influences over the number of images, summed over the sides."""
-        total = 0.0
-        for mine, theirs in ((self.real, other.real), (self.fake, other.fake)):
-            if mine is None or theirs is None:
-                continue
-            if len(mine) < 2:
-                raise SampleError(f"an error over images needs at least 2 of them, not {len(mine)}")
-            total += float((mine - mine.mean()) @ (theirs - theirs.mean())) / (len(mine) - 1) / len(mine)
-        return total
+
+def _covariance(parts: Sequence[NDArray[np.float64]], others: Sequence[NDArray[np.float64]]) -> float:
+    """Of two influences, each around its mean over every part of the images, over the number of images."""
+    n = sum(map(len, parts))
+    if n <= len(parts):
+        raise SampleError(f"an error over images needs at least {len(parts) + 1} of them, not {n}")
+    products = (float((x - x.mean()) @ (y - y.mean())) for x, y in zip(parts, others, strict=True))
+    return sum(products) / (n - len(parts)) / n
 
 
 @dataclass(frozen=True)

@@ -104,34 +104,22 @@ class InceptionScore(FeatureMetric):
         state = fake if fake is not None else real
         if not isinstance(state, FeatureRowsState):
             raise StateError("is was given no state of rows")
-        part, halves = self._influence(state)
-
-        def named(values: NDArray[np.float64]) -> Influence:
-            return Influence(self.name, None, *((None, values) if state is fake else (values, None)))
-
-        return [replace(named(part), halves=(named(halves[0]), named(halves[1])))]
-
-    def scores(self, *, real: State | None, fake: State | None) -> list[Influence]:
-        # Splits are made by an image's place, so that exchanging two fakes would change the splits.
-        return replace(self, splits=1).influences(real=real, fake=fake)
-
-    def _influence(
-        self, state: FeatureRowsState
-    ) -> tuple[NDArray[np.float64], tuple[NDArray[np.float64], NDArray[np.float64]]]:
-        """Of every image on the mean over the splits; and with the derivative at every second image."""
         self._check_count(state)
         n = len(state.seen)
         logits, order = state.rows(), self._order(n, state.key.seed)
         parts = _CUTS[self.cut](n, self.splits)
-        found = np.zeros((3, n))
+        part = np.zeros(n)
         for start, stop in parts:
             mine = order[start:stop]
-            rows = torch.from_numpy(logits[mine]).to(state.device)
-            for one, fit in zip(found, (mine >= 0, mine % 2 == 0, mine % 2 == 1), strict=True):
-                if fit.any():
-                    one[mine] = inception_score_influence(rows, fit) * (n / len(mine) / len(parts))
-        found -= found.mean(axis=1, keepdims=True)
-        return found[0], (found[1], found[2])
+            # A split of one image scores 1 whatever the image.
+            if len(mine) > 1:
+                rows = torch.from_numpy(logits[mine]).to(state.device)
+                part[mine] = inception_score_influence(rows) * (n / len(mine) / len(parts))
+        return [Influence(self.name, None, *((None, part) if state is fake else (part, None)))]
+
+    def scores(self, *, real: State | None, fake: State | None) -> list[Influence]:
+        # Splits are made by an image's place, so that exchanging two fakes would change the splits.
+        return replace(self, splits=1).influences(real=real, fake=fake)
 
     def _check_count(self, state: FeatureRowsState) -> None:
         n = len(state.seen)

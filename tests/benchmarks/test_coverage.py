@@ -1,0 +1,48 @@
+"""The simulation of what intervals hold, in small; docs/uncertainty.md has it in full."""
+
+import json
+from math import sqrt
+
+import pytest
+
+from benchmarks import coverage
+
+
+def case(name):
+    return next(one for one in coverage.cases() if one.name == name)
+
+
+@pytest.mark.parametrize("name", ["swd alike", "ms-ssim unlike", "fd unlike", "is alike", "kid alike"])
+def test_a_repetition_looks_at_the_value_and_at_two_differences(name):
+    rows = coverage.repetition(case(name), 0)
+    assert {row[0] for row in rows} == {"printed", "value", "B - A", "C - A"}
+    assert coverage.repetition(case(name), 0) == rows != coverage.repetition(case(name), 1)
+    json.dumps(rows, allow_nan=False)
+    for what, _, _, _, stderr, p_value in rows:
+        assert stderr is None or stderr > 0
+        assert p_value is None or what == "B - A"
+
+
+def test_what_the_file_holds_is_not_done_again_and_a_torn_line_is(tmp_path):
+    path = tmp_path / "coverage.jsonl"
+    coverage.simulate(path, 3, ["is alike"], processes=1)
+    whole = sorted(path.read_text().splitlines())
+    path.write_text("\n".join(whole)[:-20])
+    coverage.simulate(path, 3, ["is alike"], processes=1)
+    lines = [line["repetition"] for line in coverage.read(path)]
+    assert sorted(lines) == [0, 1, 2]
+
+
+@pytest.mark.slow
+def test_intervals_of_is_hold_and_the_test_alarms_as_often_as_they_say():
+    # 150 repetitions: 95 % and 5 % within 4 standard deviations of their binomial.
+    found = coverage.summarise(
+        [{"case": "is", "rows": coverage.repetition(case("is unlike"), number)} for number in range(150)]
+    )
+    spread = 4 * sqrt(0.05 * 0.95 / 150)
+    for one in found:
+        if one.covered is not None:
+            assert abs(one.covered - 0.95) < spread, one
+        if one.alarms is not None:
+            assert abs(one.alarms - 0.05) < spread, one
+    assert "| is | value | is | 150 |" in coverage.table(found)

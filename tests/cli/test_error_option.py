@@ -1,0 +1,68 @@
+"""--error: what the number after ± is over."""
+
+import csv
+import io
+
+import pytest
+
+from pgmetrics.cli.score import with_error
+from pgmetrics.metrics.inception_score import InceptionScore
+from tests.cli.test_score import QUICK, folders, run, swd
+
+__all__ = ["folders"]  # a fixture
+
+
+def rows(done):
+    assert done.exit_code == 0, done.stderr
+    return list(csv.DictReader(io.StringIO(done.stdout)))
+
+
+def test_swd_has_errors_over_images_and_over_both(folders):
+    found = {
+        error: rows(swd(folders, "--error", error, "--format", "csv"))
+        for error in ("directions", "images", "both")
+    }
+    usual = rows(swd(folders, "--format", "csv"))
+    assert found["directions"] == usual
+    assert {r["stderr_kind"] for r in found["images"]} == {"images"}
+    assert {r["stderr_kind"] for r in found["both"]} == {"images and directions"}
+    for parts in zip(*found.values(), strict=True):
+        directions, images, both = (float(r["stderr"]) for r in parts)
+        assert both == pytest.approx((directions**2 + images**2) ** 0.5)
+        # The value is the same, to the bit.
+        assert len({r["value"] for r in parts}) == 1
+
+
+def test_evaluate_passes_it_to_those_that_have_it(folders):
+    done = run(
+        "evaluate", "--real", folders[0], "--fake", folders[1], "--metrics", "swd,ms-ssim",
+        "--error", "images", "--num-images", 20, "--workers", 0, "--format", "csv",
+    )  # fmt: skip
+    assert {(r["metric"], r["stderr_kind"]) for r in rows(done)} == {("swd", "images"), ("ms-ssim", "pairs")}
+
+
+def test_each_metric_is_given_what_it_knows():
+    found = {
+        one.name: getattr(one, "error", None) for one in with_error(["swd", "is", "prdc", "kid"], "both")
+    }
+    assert found == {"swd": "both", "is": "images", "prdc": "images", "kid": None}
+    found = {one.name: one.error for one in with_error(["swd", InceptionScore(splits=3)], "directions")}
+    assert found == {"swd": "directions", "is": "splits"}
+    assert with_error(["swd"], None) == ["swd"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "facts"),
+    [
+        (["swd", "--real", "{a}", "--fake", "{b}", "--error", "patches"], ["'patches'", "images"]),
+        (["is", "--fake", "{b}", "--error", "both"], ["'both'"]),
+        (
+            ["evaluate", "--real", "{a}", "--fake", "{b}", "--metrics", "fid", "--preset", "clean-fid", "--error", "images"],
+            ["clean-fid fixes --error"],
+        ),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_is_refused(folders, arguments, facts):
+    done = run(*(a.format(a=folders[0], b=folders[1]) for a in arguments), *QUICK[2 * 2 :])
+    assert done.exit_code == 2
+    assert all(fact in done.stderr for fact in facts), done.stderr
