@@ -20,8 +20,8 @@ def noise(n, side=8, seed=0):
 
 
 def test_neighbours_are_those_of_plain_subtraction():
-    # The mistake: products that overflow bytes, or an order other than that of the images shown.
-    samples, reals = noise(5, seed=1), noise(40, seed=2)
+    # The mistake: products in bytes or float32, which cannot hold them; another order of the reals.
+    samples, reals = noise(5, 32, seed=1), noise(40, 32, seed=2)
     found = gallery.neighbours(samples, open_source(reals), 3, seed=0)
     apart = samples[:, None].astype(float) - reals[None].astype(float)
     rms = np.sqrt((apart**2).mean(axis=(2, 3, 4)))
