@@ -464,9 +464,7 @@ def killing(tmp_path):
     """Scores a run in another process, and kills it after so many seconds: exit code and seconds."""
     np.save(tmp_path / "reals.npy", real_pixels())
     arguments = [sys.executable, "-c", _ZYGOTE, str(ROOT), str(tmp_path / "reals.npy")]
-    with subprocess.Popen(
-        arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as zygote:
+    with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as zygote:
 
         def ask(run, after=-1.0, tear=-1):
             zygote.stdin.write(f"{run} {after} {tear}\n")
