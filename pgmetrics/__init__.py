@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from pgmetrics.errors import SourceError as SourceError
     from pgmetrics.errors import StateError as StateError
     from pgmetrics.errors import WeightsError as WeightsError
+    from pgmetrics.comparison import Comparison as Comparison
+    from pgmetrics.comparison import compare as compare
     from pgmetrics.evaluation import collect as collect
     from pgmetrics.evaluation import evaluate as evaluate
     from pgmetrics.evaluation import fid as fid
@@ -57,6 +59,8 @@ _HOME = {
     "prdc": "pgmetrics.evaluation",
     "memorisation": "pgmetrics.evaluation",
     "frechet_distance": "pgmetrics.evaluation",
+    "compare": "pgmetrics.comparison",
+    "Comparison": "pgmetrics.comparison",
     "SlicedWasserstein": "pgmetrics.metrics.swd",
     "MultiScaleSSIM": "pgmetrics.metrics.ms_ssim",
     "FrechetInceptionDistance": "pgmetrics.metrics.fid",

@@ -21,7 +21,7 @@ from reference_models.progan.networks import Generator
 
 ROOT = Path(__file__).parents[1]
 # Each costs a tenth of a second to several seconds; `--help` has 0.4 s for everything.
-HEAVY = {"torch", "torchvision", "pandas", "scipy", "numpy", "PIL", "safetensors"}
+HEAVY = {"torch", "torchvision", "pandas", "scipy", "numpy", "PIL", "safetensors", "matplotlib"}
 
 
 def loaded_by(code):
@@ -34,7 +34,14 @@ def loaded_by(code):
 
 @pytest.mark.parametrize(
     "module",
-    ["pgmetrics", "pgmetrics.cli", "pgmetrics.errors", "pgmetrics.results", "reference_models.progan.cli"],
+    [
+        "pgmetrics",
+        "pgmetrics.cli",
+        "pgmetrics.errors",
+        "pgmetrics.results",
+        "pgmetrics.testing",
+        "reference_models.progan.cli",
+    ],
 )
 def test_importing_pulls_in_nothing_heavy(module):
     assert loaded_by(f"import {module}") == set()
@@ -48,6 +55,10 @@ def test_importing_pulls_in_nothing_heavy(module):
         ("pgmetrics.cli", ["swd", "--help"]),
         ("pgmetrics.cli", ["ms-ssim", "--help"]),
         ("pgmetrics.cli", ["evaluate", "--help"]),
+        ("pgmetrics.cli", ["growth", "--help"]),
+        ("pgmetrics.cli", ["compare", "--help"]),
+        ("pgmetrics.cli", ["report", "--help"]),
+        ("pgmetrics.cli", ["plot", "--help"]),
         ("pgmetrics.cli", ["check", "--help"]),
         ("reference_models.progan.cli", ["--help"]),
         ("reference_models.progan.cli", ["train", "--help"]),

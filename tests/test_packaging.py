@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 SUBCOMMANDS = {
     "pgmetrics": (
         "swd", "ms-ssim", "fid", "is", "kid", "prdc", "fd", "memorisation",
-        "evaluate", "stats", "weights", "check",
+        "evaluate", "growth", "compare", "report", "plot", "stats", "weights", "check",
     ),
     "progan": ("train", "sample", "inspect"),
 }  # fmt: skip

@@ -21,6 +21,10 @@ _COMMANDS = {
     "fd": ("pgmetrics.cli.score", "fd", "Fréchet distance in the features of one's own network."),
     "memorisation": ("pgmetrics.cli.score", "memorisation", "Whether training images were copied."),
     "evaluate": ("pgmetrics.cli.score", "evaluate", "Several metrics in one pass over the images."),
+    "growth": ("pgmetrics.cli.growth", "growth", "Score every checkpoint of a training run."),
+    "compare": ("pgmetrics.cli.compare", "compare", "Is B better than A, or is it noise?"),
+    "report": ("pgmetrics.cli.report", "report", "One HTML page about a scored run."),
+    "plot": ("pgmetrics.cli.report", "plot", "The page's plots as PNG or SVG."),
     "stats": ("pgmetrics.cli.stats", "stats", "Prepare the real side once, for many evaluations."),
     "weights": (
         "pgmetrics.cli.weights",
@@ -76,7 +80,8 @@ def main() -> None:
     .pgstats directory, or an npz of mu and sigma. Results go to standard output, everything else to
     standard error.
 
-    Exit codes: 0 done, 1 refused with the reason, 2 wrong usage.
+    Exit codes: 0 done, 1 refused with the reason, 2 wrong usage, 3 compare --fail-if-worse found worse,
+    4 finished, but some items were skipped and named.
     """
     logger = logging.getLogger("pgmetrics")
     logger.handlers = [_OnStandardError()]

@@ -38,6 +38,12 @@ INTERRUPTED = 130
     help="Enlarged to the final resolution, or at the stage's own beside reals shrunk and faded alike.  "
     "Repeatable.",
 )
+@click.option(
+    "--error",
+    type=click.Choice(["images", "directions", "both"]),
+    help="What ± of swd, is and prdc is over. directions: as usual elsewhere.  [default: images, since "
+    "whether a stage differs from another by more than noise is told by images]",
+)
 @click.option("--untrained", is_flag=True, help="Also score the network before training.")
 @click.option("--no-floor", is_flag=True, help="Leave out the reals among themselves.")
 @click.option("--watch", is_flag=True, help="Go on as checkpoints come, until training is over or Ctrl-C.")
@@ -65,20 +71,25 @@ INTERRUPTED = 130
 @reading
 @networking
 @running
-def growth(run: str, metrics: str, no_floor: bool, format_: str, out: str | None, **options: Any) -> None:
+def growth(
+    run: str, metrics: str, error: str | None, no_floor: bool, format_: str, out: str | None, **options: Any
+) -> None:
     """Score every checkpoint of the training run in the directory RUN, and print the table.
 
     What is scored is kept in RUN/scores.jsonl, and not scored again: interrupt it when you like, the same
     command goes on. Other settings are another series there. A checkpoint that cannot be read is
     named and skipped (exit code 4).
     """
-    from pgmetrics.cli.score import names, own_network_for
+    from pgmetrics.cli.score import names, own_network_for, with_error
     from pgmetrics.growth import score_run
     from pgmetrics.results import check_destination
 
+    if options["preset"] and error is not None:
+        raise click.UsageError(f"--preset {options['preset']} fixes --error")
     if out is not None:
         check_destination(out)
-    chosen, rest = own_network_for(names(metrics), options)
+    asked = names(metrics) if options["preset"] else with_error(names(metrics), error or "images")
+    chosen, rest = own_network_for(asked, options)
     try:
         with _bar() as progress:
             found, skipped = score_run(run, metrics=chosen, floor=not no_floor, progress=progress, **rest)
