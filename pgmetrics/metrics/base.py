@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from math import sqrt
 from typing import Any, ClassVar, Literal, TypeVar
 
 import numpy as np
@@ -72,9 +73,11 @@ class Influence:
 
         The sum over the sides of var(influence) / n counts what a pair of images does together twice,
         and what three do thrice: between equal distributions, where SWD and FID have no first order, it
-        is twice too large. What single images do alone is the covariance of influences whose
-        derivatives were taken at independent halves of the images. The mean of the two is right to the
-        second order.
+        is twice too large. What single images do alone is the part of the influences that other sets
+        of images would give, too. Influences whose derivatives were taken at either half of the images
+        tell how large that part is: their correlation r is the part's share at half the images, and
+        2 r / (1 + r) its share at all of them. The variance is that part and half of the rest, which
+        is right to the second order.
 
         Of batches it is their variance over their number: right if the number's variance goes with the
         inverse of the number of images.
@@ -84,8 +87,8 @@ class Influence:
 
         Source: that such a sum is never too small in the mean is Efron and Stein 1981; the variance as
         the mean covariance of derivatives at sets that share from none to all of their images is the
-        covariance identity of Houdré and Pérez-Abreu 1995, here by the trapezoidal rule; batch means are
-        Schmeiser 1982.
+        covariance identity of Houdré and Pérez-Abreu 1995, here by the trapezoidal rule; the share at
+        twice the length is Spearman's and Brown's of 1910; batch means are Schmeiser 1982.
         """
         if self.batches is not None:
             of_parts: NDArray[np.float64] = np.var(self.batches, axis=1, ddof=1)
@@ -94,16 +97,24 @@ class Influence:
         both = sum(_covariance([side], [side]) for side in sides)
         if self.halves is None:
             return both
-        even, odd = self.halves
-        pairs = ((even.real, odd.real), (even.fake, odd.fake))
-        # Around each half's own mean: what the halves' means have in common is what the derivatives have.
-        alone = sum(
-            _covariance([x[::2], x[1::2]], [y[::2], y[1::2]])
-            for x, y in pairs
-            if x is not None and y is not None
-        )
-        # Below 0 by chance, where there is no first order; but never so far that little is left.
-        return (both + min(max(alone, -both / 2), both)) / 2
+        return both * (1 + self._share_of_first_order(*self.halves)) / 2
+
+    @staticmethod
+    def _share_of_first_order(even: Influence, odd: Influence) -> float:
+        def covariance(one: Influence, other: Influence) -> float:
+            # Around each half's own mean: what the halves' means have in common, the derivatives have.
+            return sum(
+                _covariance([x[::2], x[1::2]], [y[::2], y[1::2]])
+                for x, y in ((one.real, other.real), (one.fake, other.fake))
+                if x is not None and y is not None
+            )
+
+        spread = sqrt(covariance(even, even) * covariance(odd, odd))
+        if spread == 0:
+            return 1.0
+        r = covariance(even, odd) / spread
+        # Below 0 by chance, where there is no first order, and then never so far that little is left.
+        return 2 * r / (1 + r) if r > 0 else max(2 * r, -0.5)
 
 
 def _covariance(parts: Sequence[NDArray[np.float64]], others: Sequence[NDArray[np.float64]]) -> float:

@@ -39,8 +39,8 @@ _SIDES: dict[Side, int] = {"real": 0, "fake": 1, "held-out": 2}
 _KINDS = {"directions": "directions", "images": "images", "both": "images and directions"}
 """What errors are over, and what they are called in results."""
 
-_HALF = 4
-"""Of so many directions one is enough for each half of the images: their mean is all that counts."""
+_HALF_DIRECTIONS = 128
+"""As many are enough for the halves of the images, of which the correlation is all that counts."""
 
 _PYRAMID_VALUES = 2**20
 """Values of the finest level worked on at once: 4 MB, which stay in the cache and in the allocator's
@@ -191,11 +191,7 @@ class SlicedWasserstein(Metric):
         per_level: dict[int | None, list[tuple[NDArray[np.float64], NDArray[np.float64]]]] = {}
         for height in real.heights:
             directions = self._directions(real.key.seed, height)
-            parts = (
-                [directions]
-                if len(directions) < 2 * _HALF
-                else [directions, directions[::_HALF], directions[_HALF // 2 :: _HALF]]
-            )
+            some = directions[:: max(1, len(directions) // _HALF_DIRECTIONS)]
             per_level[height] = [
                 sliced_influence(
                     real.described(height, fake.device, fit),
@@ -203,7 +199,7 @@ class SlicedWasserstein(Metric):
                     part,
                     workspace,
                 )
-                for fit, part in zip(fits, parts * 3, strict=False)
+                for fit, part in zip(fits, (directions, some, some), strict=False)
             ]
         # The value is the mean over levels, so its influence is too.
         per_level[None] = [
