@@ -105,7 +105,7 @@ def run(
     *,
     sizes: Sequence[int],
     network_images: int,
-    most: int = 8,
+    most: int = 4,
     seed: int = 0,
     device: str = "auto",
     workers: int = 0,
@@ -362,7 +362,7 @@ def _parse_sizes(ctx: click.Context, param: click.Parameter, value: str | None) 
     show_default=True,
     help="That go through Inception at most.",
 )
-@click.option("--draws", "most", type=click.IntRange(min=1), default=8, show_default=True, help="Of a size.")
+@click.option("--draws", "most", type=click.IntRange(min=1), default=4, show_default=True, help="Of a size.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("--device", default="auto", show_default=True)
 @click.option("--workers", type=click.IntRange(min=0), default=0, show_default=True, help="That decode.")

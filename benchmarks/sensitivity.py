@@ -246,12 +246,12 @@ class Fault:
 
 FAULTS = (
     Fault("blur", "blur, σ in pixels", (0.3, 0.4, 0.6, 1), (0.5, 1), blur),
-    Fault("noise", "noise, σ in grey levels", (2, 4, 8, 16), (8, 32), noise),
-    Fault("contrast", "contrast kept", (0.9, 0.75, 0.5, 0.25), (0.75, 0.4), contrast),
-    Fault("colour", "colour kept", (0.75, 0.5, 0.25, 0), (0.5, 0), colour),
+    Fault("noise", "noise, σ in grey levels", (2, 4, 8), (8, 32), noise),
+    Fault("contrast", "contrast kept", (0.75, 0.5, 0.25), (0.75, 0.4), contrast),
+    Fault("colour", "colour kept", (0.5, 0.25, 0), (0.5, 0), colour),
     Fault("classes", "classes kept", (9, 7, 5, 2), (3, 1), classes),
-    Fault("collapse", "distinct images", (1024, 256, 64, 16, 4), (16, 2), collapse, new_images=False),
-    Fault("copies", "share copied from the reference", (0.05, 0.1, 0.25, 0.5, 1), (0.25, 1), copies, False),
+    Fault("collapse", "distinct images", (256, 64, 16, 4), (16, 2), collapse, new_images=False),
+    Fault("copies", "share copied from the reference", (0.05, 0.1, 0.25, 0.5), (0.25, 1), copies, False),
     Fault("nothing", "no fault: other real images", (1,), (1,), nothing),
 )
 NAMES_OF_FAULTS = tuple(fault.name for fault in FAULTS)
