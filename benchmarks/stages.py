@@ -1,31 +1,36 @@
-"""Train a ProGAN, score every stage of its growth, and show what it learned.
+r"""Train a ProGAN, score every checkpoint of its growth, and show what it learned.
 
     python -m benchmarks.stages --out runs/demo
+    python -m benchmarks.stages --out runs/cifar --data cifar10-train.zip --preset small-32 \
+        --snapshot-images 10000 --metrics swd,ms-ssim,fid,kid --weights inception.pth
 
-Stages are scored as the original evaluation does: enlarged to the final resolution by nearest
-neighbour and compared with the real images there. Writes into --out: `run/` with the checkpoints,
-`stages.csv` and `stages.json` with the numbers, `stages.md` with the table, `samples.png`.
+A small case of `pgmetrics growth` and `pgmetrics report`. Writes into --out: `run/` with the
+checkpoints and their scores, `stages.csv` and `stages.json` with the numbers, `stages.md` with the
+table, `samples.png`, and, where matplotlib is installed, `report.html` and `plots/`.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from pgmetrics.errors import PgmetricsError
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from pgmetrics.results import Results
     from reference_models.progan.config import ProGANConfig
 
-FLOOR, UNTRAINED = "reals", "untrained"
+UNTRAINED = "untrained"
 
 
 @click.command()
@@ -36,13 +41,38 @@ FLOOR, UNTRAINED = "reals", "untrained"
     "--total-images", type=click.IntRange(min=1), help="Train on this many.  [default: the preset's]"
 )
 @click.option(
+    "--snapshot-images", type=click.IntRange(min=1), help="Score that often, beside the ends of phases."
+)
+@click.option(
     "--num-images", type=click.IntRange(min=4), default=2048, show_default=True, help="To score with."
+)
+@click.option("--metrics", default="swd,ms-ssim", show_default=True, metavar="NAME,…")
+@click.option(
+    "--protocol",
+    "protocols",
+    type=click.Choice(["at-final", "at-stage"]),
+    multiple=True,
+    default=["at-final"],
+)
+@click.option("--weights", metavar="FILE", help="Of Inception, for metrics that use it.")
+@click.option("--allow-unverified-weights", is_flag=True)
+@click.option(
+    "--no-real-images", is_flag=True, help="Show none of the training images, to pass the results on."
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 def main(
-    out: Path, data: str | None, preset: str, total_images: int | None, num_images: int, seed: int
+    out: Path,
+    data: str | None,
+    preset: str,
+    total_images: int | None,
+    snapshot_images: int | None,
+    num_images: int,
+    no_real_images: bool,
+    seed: int,
+    metrics: str,
+    **options: Any,
 ) -> None:
-    """Train, score every stage, write table and samples to --out."""
+    """Train, score every checkpoint, write table, samples and page to --out."""
     from reference_models.progan import config as configs
 
     try:
@@ -52,19 +82,19 @@ def main(
         if total_images is not None:
             config = replace(config, total_images=total_images)
         source = data or f"synthetic:leaves,resolution={config.resolution},n={max(8192, 2 * num_images)}"
-        _train(source, out / "run", config)
-        with _quiet():  # the remarks are the same for every stage; they are told once, below
-            found = score(source, out / "run", num_images, seed)
+        _train(source, out / "run", config, snapshot_images)
+        found = score(source, out / "run", metrics.split(","), num_images=num_images, seed=seed, **options)
         for name in ("stages.csv", "stages.json", "stages.md"):
             found.save(out / name)
-        draw(source, out / "run", out / "samples.png", seed)
+        draw(source, out / "run", out / "samples.png", seed, with_reals=not no_real_images)
+        page = _report(source, out, show_reals=not no_real_images)
     except PgmetricsError as error:
         raise click.ClickException(str(error)) from error
     click.echo(found.to_table())
     click.echo(summary(found))
     for note in remarks(found):
         click.echo(f"Note: {note}", err=True)
-    click.echo(f"Numbers: {out / 'stages.csv'}   Samples: {out / 'samples.png'}")
+    click.echo(f"Numbers: {out / 'stages.csv'}   Samples: {out / 'samples.png'}   Page: {page}")
 
 
 @contextmanager
@@ -79,69 +109,62 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(before)
 
 
-def _train(source: str, run: Path, config: ProGANConfig) -> None:
+def _train(source: str, run: Path, config: ProGANConfig, snapshot_images: int | None) -> None:
     from pgmetrics.sources.resolve import open_source
     from reference_models.progan.progress import TrainingBar, decoding_bar
     from reference_models.progan.train import train
 
     images = open_source(source, resolution=config.resolution)
     with decoding_bar() as decoded, TrainingBar(config) as report:
-        train(images, run, config, decoded=decoded, report=report)
+        train(images, run, config, snapshot_images=snapshot_images, decoded=decoded, report=report)
 
 
-def checkpoints(run: Path) -> list[tuple[str, Path]]:
+def score(source: str, run: Path, metrics: Sequence[str], **options: Any) -> Results:
+    """The scores of the untrained network and of every checkpoint, the reals among themselves first.
+
+    Raises:
+        PgmetricsError: anything that keeps a checkpoint from being scored.
+    """
+    from pgmetrics.cli.options import progress_bar
+    from pgmetrics.growth import score_run
+
+    with progress_bar() as progress, _quiet():  # remarks are told once, at the end
+
+        def report(what: str, done: int, total: int) -> None:
+            progress("scoring", done, total)
+
+        found, skipped = score_run(run, source, metrics, untrained=True, progress=report, **options)
+    for path, reason in skipped:
+        raise PgmetricsError(f"{path} cannot be scored: {reason}")
+    return found
+
+
+def stages(run: Path) -> list[tuple[str, Path]]:
     """The untrained network and the end of every stage, with a label each."""
     from reference_models.progan.checkpoint import inspect, stage_checkpoints
 
-    stages = [(path, inspect(path).resolution) for path in stage_checkpoints(run)]
-    return [(UNTRAINED, run / "untrained.safetensors"), *((f"{side}x{side}", path) for path, side in stages)]
-
-
-def score(source: str, run: Path, num_images: int, seed: int) -> Results:
-    """SWD and MS-SSIM of every stage at the final resolution, the floor first.
-
-    Every checkpoint gets the same latents and patches, so their differences are paired.
-    """
-    from pgmetrics import evaluate
-    from pgmetrics.cli.options import progress_bar
-    from pgmetrics.results import Results
-
-    parts = []
-    for label, path in checkpoints(run):
-        with progress_bar() as progress:
-            found = evaluate(
-                source,
-                f"progan:{path},at=final",
-                ["swd", "ms-ssim"],
-                num_images=num_images,
-                floor=not parts,
-                seed=seed,
-                protocol="at-final",
-                run=label,
-                progress=lambda what, done, total, label=label: progress(f"{label}: {what}", done, total),
-            )
-        if not parts:
-            # The reals' own rows are the same beside every checkpoint; they stand once, on top.
-            reals = tuple({**row, "run": FLOOR} for row in found.rows if row["subject"] == "real")
-            parts.append(Results(reals, found.provenance))
-        parts.append(Results(tuple(row for row in found.rows if row["subject"] == "fake"), found.provenance))
-    return Results.concat(parts)
+    ends = [(path, inspect(path).resolution) for path in stage_checkpoints(run)]
+    return [(UNTRAINED, run / "untrained.safetensors"), *((f"{side}x{side}", path) for path, side in ends)]
 
 
 def summary(found: Results) -> str:
     """One sentence: how far training came between an untrained network and the floor."""
+    protocol = found.rows[0]["protocol"]
     average = {
         row["run"]: row["value"] * 1e3
         for row in found.rows
-        if row["metric"] == "swd" and row["level"] is None
+        if (row["metric"], row["level"], row["protocol"]) == ("swd", None, protocol)
     }
+    if UNTRAINED not in average:
+        return f"{len(found.provenance['runs'])} items scored."
     last = list(average)[-1]
     text = f"SWD ×10³, average over levels: untrained {average[UNTRAINED]:.1f}, {last} {average[last]:.1f}"
-    if FLOOR not in average:
+    floor = next((value for label, value in average.items() if label.startswith("reals-")), None)
+    if floor is None:
         return text + "; too few real images for the floor."
-    gap = (average[UNTRAINED] - average[last]) / (average[UNTRAINED] - average[FLOOR])
+    gap = (average[UNTRAINED] - average[last]) / (average[UNTRAINED] - floor)
     return text + (
-        f", floor {average[FLOOR]:.1f}: "
+        f", floor {floor:.1f}: "
         f"{gap:.0%} of the way from an untrained network to what real images score among themselves."
     )
 
@@ -152,9 +175,23 @@ def remarks(found: Results) -> list[str]:
     return list(dict.fromkeys(notes))
 
 
-def draw(source: str, run: Path, target: Path, seed: int, columns: int = 16, rows: int = 2) -> None:
+def _report(source: str, out: Path, show_reals: bool) -> str:
+    """Page and plots; says where, or why there are none."""
+    if importlib.util.find_spec("matplotlib") is None:
+        return "none; it needs pip install 'pgmetrics[report]'"
+    from pgmetrics.report.data import read_growth
+    from pgmetrics.report.page import write_report
+    from pgmetrics.report.plots import save_plots
+
+    write_report(out / "run", out / "report.html", real=source if show_reals else None, show_reals=show_reals)
+    save_plots(read_growth(out / "run"), out / "plots", "png")
+    return str(out / "report.html")
+
+
+def draw(
+    source: str, run: Path, target: Path, seed: int, with_reals: bool = True, columns: int = 16, rows: int = 2
+) -> None:
     """One PNG: real images, then samples of every stage from the same latents, enlarged alike."""
-    import numpy as np
     from PIL import Image, ImageDraw
 
     from pgmetrics.images import nearest_upscale
@@ -166,9 +203,9 @@ def draw(source: str, run: Path, target: Path, seed: int, columns: int = 16, row
         count = min(columns * rows, len(images))
         return images.batch([int(i) for i in sequence(images, seed)[:count]])
 
-    panels: Sequence[tuple[str, np.ndarray]] = [
-        ("real", first(open_source(source))),
-        *((label, first(open_source(f"progan:{path},at=final"))) for label, path in checkpoints(run)),
+    panels: list[tuple[str, np.ndarray]] = [
+        *([("real", first(open_source(source)))] if with_reals else []),
+        *((label, first(open_source(f"progan:{path},at=final"))) for label, path in stages(run)),
     ]
     side = panels[0][1].shape[2]
     scale = max(1, 64 // side)
