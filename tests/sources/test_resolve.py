@@ -13,6 +13,8 @@ import torch
 from pgmetrics import sources
 from pgmetrics.errors import OptionError, PgmetricsError, SourceError
 from pgmetrics.sources import open_source
+from pgmetrics.sources.arrays import ArraySource
+from pgmetrics.sources.resolve import checkpoint, named
 from tests.sources.files import encoded, pixels, write, write_zip
 
 IMAGE = encoded(pixels(1)[0])
@@ -241,3 +243,49 @@ def test_importing_sources_loads_no_torch():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]
+
+
+class Plain:
+    """A plug-in that opens its files and cannot say where in a run they stand."""
+
+    @staticmethod
+    def recognises(path):
+        return path.suffix == ".plain"
+
+    @staticmethod
+    def open_source(path, options):
+        return ArraySource(np.zeros((4, 3, 8, 8), np.uint8), name=path)
+
+
+class Describing(Plain):
+    @staticmethod
+    def recognises(path):
+        return path.suffix == ".known"
+
+    @staticmethod
+    def describe(path):
+        return {"images_shown": 7, "resolution": 8, "alpha": 0.5, "final_resolution": 32, "more": "unused"}
+
+
+def test_a_plug_in_that_describes_its_checkpoints_says_where_they_stand(tmp_path, monkeypatch):
+    class Point:
+        def __init__(self, plugin):
+            self.load = lambda: plugin
+
+    plugins = {"plain": Point(Plain), "known": Point(Describing)}
+    monkeypatch.setattr("pgmetrics.sources.resolve._plugins", lambda: plugins)
+    assert checkpoint(tmp_path / "a.known")[1:] == (7, 8, 0.5, 32)
+    assert checkpoint(tmp_path / "a.known").plugin is Describing
+    assert checkpoint(tmp_path / "a.plain") is None  # it can be sampled, but not placed in a run
+    assert checkpoint(tmp_path / "a.other") is None
+
+
+def test_a_python_name_is_whatever_stands_there_uncalled(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "loader_of_mine.py").write_text("def load(path='x'):\n    return path\n")
+    assert named("loader_of_mine:load")("y") == "y"
+    with pytest.raises(SourceError, match="has no unload"):
+        named("loader_of_mine:unload")
+    for text in ("loader_of_mine", "loader_of_mine:", "no/path:name"):
+        with pytest.raises(SourceError, match="is written module:name"):
+            named(text)
