@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import zipfile
 from dataclasses import replace
+from math import erf, exp, pi, sqrt
 
 import numpy as np
 import pytest
@@ -13,19 +15,25 @@ from PIL import Image
 
 from pgmetrics import images as byte_images
 from pgmetrics.errors import OptionError, SourceError
+from pgmetrics.sources import resolve
 from reference_models.progan.checkpoint import Checkpoint, load, save
 from reference_models.progan.config import ProGANConfig
 from reference_models.progan.layers import initialize
 from reference_models.progan.networks import Generator
 from reference_models.progan.sample import (
     ProGANSource,
+    Sampler,
     image_grid,
     labels,
     latents,
     open_source,
+    same_latents,
     sample_images,
     save_folder,
     save_grid,
+    save_npz,
+    save_rows,
+    save_zip,
 )
 
 CONFIG = ProGANConfig(resolution=32, fmap_base=256, fmap_max=48, latent_size=48)
@@ -78,6 +86,25 @@ def test_latents_are_keyed_by_image():
     many = latents(0, range(400), 512)
     assert abs(float(many.mean())) < 0.01
     assert float(many.std()) == pytest.approx(1, abs=0.01)
+
+
+@pytest.mark.parametrize("bound", [2.0, 0.7, 1e-3])
+def test_truncated_latents_are_normal_within_the_bound(bound):
+    whole, cut = latents(5, range(300), 512), latents(5, range(300), 512, bound)
+    assert cut.dtype == np.float32
+    assert float(np.abs(cut).max()) <= bound
+    # Neither drawn anew as a whole, nor scaled: what lies within stays.
+    near = np.abs(whole) <= bound
+    assert (cut[near] == whole[near]).all()
+    # Clipping would pile numbers up at the bound: the variance and the share in the outer half are
+    # those of the normal distribution cut off there.
+    inside = erf(bound / sqrt(2))
+    variance = 1 - 2 * bound * exp(-(bound**2) / 2) / sqrt(2 * pi) / inside
+    assert float(cut.var()) == pytest.approx(variance, rel=0.02)
+    outer = 1 - erf(bound / 2 / sqrt(2)) / inside
+    assert float((np.abs(cut) > bound / 2).mean()) == pytest.approx(outer, abs=0.006)
+    assert float(cut.mean()) == pytest.approx(0, abs=0.01 * bound)
+    assert (latents(5, [7, 3], 512, bound) == cut[[7, 3]]).all()
 
 
 def test_labels_are_as_frequent_as_in_training():
@@ -152,23 +179,84 @@ def test_conditional_networks_draw_their_labels(make):
     assert (source.batch([69, 2]) == whole[[69, 2]]).all()
 
 
-def test_options_are_read(path):
+def test_a_class_is_taken_by_its_name(make):
+    path = make(label_size=3, mbstd_group=2)  # a file of its own
+    source = ProGANSource(path, label="class 1")
+    _, generator = load(path)
+    z = torch.from_numpy(latents(0, range(64), 48))
+    one = torch.eye(3)[[1] * 64]
+    expected = generator(z, one, resolution=16, alpha=0.5).mul(127.5).add(127.5).round().clamp(0, 255)
+    whole = source.batch(range(70))
+    assert (whole[:64] == expected.to(torch.uint8).numpy()).all()
+    assert (source.batch([69, 2]) == whole[[69, 2]]).all()
+    assert (ProGANSource(path, label="class 2").batch([0]) != whole[:1]).any()
+
+
+def test_a_truncated_image_is_the_same_bytes_in_any_batch(path):
+    source = ProGANSource(path, truncation=0.5)
+    whole = source.batch(range(70))
+    assert (ProGANSource(path, truncation=0.5).batch([69, 2]) == whole[[69, 2]]).all()
+    assert (whole[:2] != ProGANSource(path).batch([0, 1])).any()
+    # Nothing is further out than this, so nothing changes.
+    assert (ProGANSource(path, truncation=9.0).batch([0, 1]) == ProGANSource(path).batch([0, 1])).all()
+
+
+def test_fingerprint_and_name_tell_classes_and_truncations_apart(make):
+    path = make(label_size=3)
+    chosen = [
+        {}, {"label": "class 0"}, {"label": "class 1"}, {"truncation": 0.5}, {"truncation": 0.25},
+        {"label": "class 1", "truncation": 0.5}, {"at": "final"}, {"seed": 1},
+    ]  # fmt: skip
+    sources = [ProGANSource(path, **options) for options in chosen]
+    assert len({source.fingerprint for source in sources}) == len(chosen)
+    assert len({source.name for source in sources}) == len(chosen)
+    # As it was before there were classes to choose: caches and stored results go on being found.
+    assert sources[0].fingerprint.endswith(",seed=0,n=1000000,at=stage")
+    # A name opens the source again.
+    for source in sources:
+        assert resolve.open_source(source.name).fingerprint == source.fingerprint
+
+
+def test_many_latents_go_through_in_batches(path):
+    sampler = Sampler(path)
+    z = latents(0, range(70), 48)
+    assert (sampler.images(z) == ProGANSource(path).batch(range(70))).all()
+    assert (sampler.images(z[64:]) == sampler.images(z)[64:]).all()
+    assert sampler.images(z[:0]).shape == (0, 3, 16, 16)
+
+
+def test_options_are_read(path, make):
     source = open_source(str(path), {"seed": "3", "n": "500", "at": "final"})
     assert len(source) == 500
     assert (source.batch([2]) == ProGANSource(path, seed=3, at="final").batch([2])).all()
     assert len(open_source(str(path), {})) == 1_000_000
     with pytest.raises(IndexError):
         source.batch([500])
+    labelled = make(label_size=3)
+    source = open_source(str(labelled), {"label": "class 2", "truncation": ".5"})
+    expected = ProGANSource(labelled, label="class 2", truncation=0.5)
+    assert (source.batch([3]) == expected.batch([3])).all()
+    with pytest.raises(OptionError, match=r"no class 'dog'; it has class 0, class 1, class 2$"):
+        open_source(str(labelled), {"label": "dog"})
+    with pytest.raises(OptionError, match=r"no class '3'; it has (class [0-9]+, ){9}class 9 and 20 more$"):
+        ProGANSource(make(label_size=30), label="3")
+    with pytest.raises(OptionError, match=r"no class 'clas 17'; it has class 17, [^,]*, [^,]* and 27 more$"):
+        ProGANSource(make(label_size=30), label="clas 17")
 
 
 @pytest.mark.parametrize(
     ("options", "fact"),
     [
-        ({"sed": "3"}, "no option sed; it knows seed, n and at"),
+        ({"sed": "3"}, "no option sed; it knows seed, n, at, label and truncation"),
         ({"seed": "x"}, "whole number for seed, not 'x'"),
         ({"n": "-1"}, "whole number for n, not '-1'"),
         ({"n": "0"}, "n=0"),
         ({"at": "end"}, "at=stage or at=final, not at=end"),
+        ({"label": "cat"}, "is unconditional; it makes no images of a class 'cat'"),
+        ({"truncation": "much"}, "a number for truncation, not 'much'"),
+        ({"truncation": "0"}, "truncation from 0.001 to 100, not 0.0"),
+        ({"truncation": "1e300"}, "truncation from 0.001 to 100, not 1e"),
+        ({"truncation": "nan"}, "truncation from 0.001 to 100, not nan"),
     ],
 )
 def test_wrong_options_are_refused(path, options, fact):
@@ -218,3 +306,51 @@ def test_grids_and_folders_keep_pixels(path, tmp_path):
     assert (pixels_of(tmp_path / "out" / names[4]).transpose(2, 0, 1) == images[4]).all()
     with pytest.raises(OptionError, match="not empty"):
         save_folder(tmp_path / "out", ProGANSource(path), 5)
+
+
+def test_several_networks_show_the_same_latents_in_rows(path, make, tmp_path):
+    other = make(resolution=32, alpha=1.0)
+    sources = [ProGANSource(path, seed=2), ProGANSource(other, seed=2)]
+    small, large = same_latents(sources, 3)
+    assert (small == sample_images(path, 3, seed=2).repeat(2, axis=2).repeat(2, axis=3)).all()
+    assert (large == sample_images(other, 3, seed=2)).all()
+    save_rows(tmp_path / "rows.png", sources, 3)
+    rows = pixels_of(tmp_path / "rows.png")
+    assert rows.shape == (64, 96, 3)
+    assert (rows[:32, 64:] == small[2].transpose(1, 2, 0)).all()
+    assert (rows[32:, 32:64] == large[1].transpose(1, 2, 0)).all()
+
+
+def test_latents_of_other_lengths_are_not_the_same(path, make):
+    sources = [ProGANSource(path), ProGANSource(make(latent_size=32))]
+    with pytest.raises(OptionError, match=r"48 numbers and progan:.* of 32; .* one latent_size"):
+        same_latents(sources, 3)
+
+
+@pytest.mark.parametrize(("write", "name"), [(save_zip, "a.zip"), (save_npz, "a.npz")])
+def test_archives_hold_the_images_and_are_read_again(path, tmp_path, monkeypatch, write, name):
+    monkeypatch.setattr("reference_models.progan.sample._LARGEST_BATCH", 4)
+    source = ProGANSource(path, seed=2)
+    write(tmp_path / name, source, 5)
+    again = resolve.open_source(tmp_path / name)
+    assert len(again) == 5
+    assert (again.batch(range(5)) == source.batch(range(5))).all()
+    monkeypatch.setattr("time.time", lambda: 2e9)
+    write(tmp_path / "later", source, 5)
+    assert (tmp_path / "later").read_bytes() == (tmp_path / name).read_bytes()
+
+
+def test_an_npz_is_what_numpy_reads(path, tmp_path):
+    save_npz(tmp_path / "a.npz", ProGANSource(path), 3)
+    with np.load(tmp_path / "a.npz") as held:
+        assert held.files == ["arr_0"]
+        assert held["arr_0"].dtype == np.uint8
+        assert (held["arr_0"] == sample_images(path, 3).transpose(0, 2, 3, 1)).all()
+
+
+def test_a_zip_s_files_can_be_opened_by_their_owner(path, tmp_path):
+    # An entry without permissions is unpacked as a file that nobody may read.
+    save_zip(tmp_path / "a.zip", ProGANSource(path), 1)
+    with zipfile.ZipFile(tmp_path / "a.zip") as archive:
+        (entry,) = archive.infolist()
+    assert entry.external_attr >> 16 & 0o400
