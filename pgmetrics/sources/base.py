@@ -73,6 +73,16 @@ class ImageSource(ABC):
         """What people call an image: its file's name, or its number."""
         return f"image {index}"
 
+    @property
+    def label_names(self) -> list[str]:
+        """Names of the classes; empty where there are none."""
+        return []
+
+    @property
+    def labels(self) -> NDArray[np.int64] | None:
+        """The class of each image as a place in `label_names`, or None where there are no classes."""
+        return None
+
     def to(self, device: str) -> None:  # noqa: B027 - most sources compute nothing
         """Compute there from now on; for sources that run a network. The others need no device."""
 
@@ -119,6 +129,16 @@ class Wrapped(ImageSource):
         """What people call an image."""
         return self._source.called(index)
 
+    @property
+    def label_names(self) -> list[str]:
+        """Names of the classes."""
+        return self._source.label_names
+
+    @property
+    def labels(self) -> NDArray[np.int64] | None:
+        """The class of each image."""
+        return self._source.labels
+
     def to(self, device: str) -> None:
         """Compute there from now on."""
         self._source.to(device)
@@ -159,6 +179,12 @@ class Subset(Wrapped):
     def called(self, index: int) -> str:
         """What people call an image."""
         return super().called(int(self._indices[index]))
+
+    @property
+    def labels(self) -> NDArray[np.int64] | None:
+        """The class of each image; a class that none of them has keeps its name."""
+        labels = super().labels
+        return None if labels is None else labels[self._indices]
 
     def _read(self, indices: Sequence[int]) -> NDArray[np.uint8]:
         return super()._read([int(self._indices[i]) for i in indices])

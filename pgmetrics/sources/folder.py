@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import operator
 import os
 import struct
 import threading
@@ -375,9 +376,11 @@ def _stylegan_labels(content: bytes, names: list[str]) -> tuple[list[str], NDArr
         pairs = json.loads(content)["labels"]
         if not pairs:
             return [], None
-        table = {str(name): int(label) for name, label in pairs}
+        table = {str(name): operator.index(label) for name, label in pairs}
         labels = np.array([table[name] for name in names], np.int64)
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, OverflowError):
         # Vectors, or labels of other files: no classes that anything here could use.
+        return [], None
+    if labels.min() < 0:
         return [], None
     return [str(label) for label in range(int(labels.max()) + 1)], labels

@@ -12,7 +12,8 @@ import pytest
 
 from pgmetrics import sources
 from pgmetrics.errors import SourceError
-from pgmetrics.sources.base import sequence
+from pgmetrics.sources.base import Mirrored, Subset, sequence
+from pgmetrics.sources.resize import Resized
 from tests.sources.files import encoded, pixels, write, write_zip
 
 IMAGES = pixels(6)
@@ -162,7 +163,15 @@ def test_labels_are_the_first_folders(tmp_path):
 
 @pytest.mark.parametrize(
     ("labels", "expected"),
-    [([["00000/b.png", 0], ["00000/a.png", 2]], [2, 0]), (None, None), ([["00000/a.png", [0.5, 0.5]]], None)],
+    [
+        ([["00000/b.png", 0], ["00000/a.png", 2]], [2, 0]),
+        (None, None),
+        ([["00000/a.png", [0.5, 0.5]]], None),
+        ([["00000/b.png", 0]], None),
+        # Numbers that are no classes: a score, and the mark of an unlabelled image.
+        ([["00000/b.png", 0.5], ["00000/a.png", 2.5]], None),
+        ([["00000/b.png", 0], ["00000/a.png", -1]], None),
+    ],
 )
 def test_stylegan_sets_carry_their_labels(tmp_path, labels, expected):
     # The folder 00000 is a shard there, not a class.
@@ -174,6 +183,23 @@ def test_stylegan_sets_carry_their_labels(tmp_path, labels, expected):
     source = sources.open_source(path)
     assert source.ignored == 0
     assert (source.labels is None) if expected is None else (source.labels.tolist() == expected)
+
+
+def test_labels_stay_with_their_images(tmp_path):
+    # A slice takes shuffled images, so labels in the order of the files would be other images'.
+    contents = {f"{i % 3}/{i}.png": encoded(np.full((8, 8, 3), i % 3, np.uint8)) for i in range(12)}
+    path = write(tmp_path / "set", contents)
+    for wrapped in (
+        sources.open_source(f"{path}@2:9"),
+        Mirrored(sources.open_source(path), 0),
+        Resized(sources.open_source(path), "box", 4),
+    ):
+        assert wrapped.label_names == ["0", "1", "2"]
+        assert wrapped.labels.tolist() == wrapped.batch(range(len(wrapped)))[:, 0, 0, 0].tolist()
+    plain = sources.synthetic(8, 4, 0)
+    assert plain.labels is None
+    assert Subset(plain, 1, 3).labels is None
+    assert plain.label_names == []
 
 
 def test_a_zip_damaged_at_one_image_names_it(tmp_path):
