@@ -118,7 +118,7 @@ def drawn(case: Case, which: int, rng: seeding.Generator) -> torch.Tensor:
     like_reals = which == _R or (case.alike and which != _C)
     worse = which == _C
     if case.pixels:
-        rough, spread = (1.0, 0.3) if like_reals else (0.4, 0.5) if worse else (0.6, 0.4)
+        rough, spread = (1.0, 0.15) if like_reals else (0.4, 0.25) if worse else (0.6, 0.2)
         return blotches(rng, case.num_images, rough, spread)
     scale, shift = (1.0, 0.0) if like_reals else (1.5, 0.3) if worse else (1.25, 0.2)
     return features(rng, case.num_images, scale, shift)

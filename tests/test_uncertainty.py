@@ -222,7 +222,7 @@ def length(rows):
     return Influence("m", None, None, parts[0].fake, halves=(parts[1], parts[2]))
 
 
-@pytest.mark.parametrize(("mean", "tolerance"), [(0.0, 0.1), (0.05, 0.1), (1.0, 0.03)])
+@pytest.mark.parametrize(("mean", "tolerance"), [(0.0, 0.15), (0.05, 0.1), (1.0, 0.03)])
 def test_the_variance_is_right_with_and_without_a_first_order(mean, tolerance):
     # Without the halves it is twice too large at mean 0.
     rng, n, width = np.random.default_rng(0), 100, 40

@@ -112,9 +112,9 @@ class Influence:
         spread = sqrt(covariance(even, even) * covariance(odd, odd))
         if spread == 0:
             return 1.0
-        r = covariance(even, odd) / spread
-        # Below 0 by chance, where there is no first order, and then never so far that little is left.
-        return 2 * r / (1 + r) if r > 0 else max(2 * r, -0.5)
+        # Below 0 by chance, where there is no first order.
+        r = max(covariance(even, odd) / spread, 0.0)
+        return 2 * r / (1 + r)
 
 
 def _covariance(parts: Sequence[NDArray[np.float64]], others: Sequence[NDArray[np.float64]]) -> float:
