@@ -296,7 +296,7 @@ def _floor_panel(axes: Axes, found: Sequence[Floor]) -> None:
         if metric in LAWS:
             law = means[-1] * (sizes / sizes[-1]) ** LAWS[metric]
             axes.plot(sizes, law, ":", color=colour, lw=1)
-    axes.set_xscale("log", base=2)
+    _size_axis(axes, found)
     title = {"swd": "SWD ×10³; dotted: n^(−1/2)", "fid": "FID; dotted: 1/n"}
     if metric in LAWS:
         axes.set_yscale("log")
@@ -305,6 +305,12 @@ def _floor_panel(axes: Axes, found: Sequence[Floor]) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     if metric == "swd":
         axes.legend(fontsize=6, frameon=False)
+
+
+def _size_axis(axes: Axes, found: Sequence[Floor]) -> None:
+    sizes = sorted({floor.num_images for floor in found})
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(sizes, [str(size) for size in sizes], rotation=45)
 
 
 def draw_errors(found: Sequence[Floor]) -> Figure:
@@ -327,7 +333,7 @@ def draw_errors(found: Sequence[Floor]) -> Figure:
     for power, name in ((-0.5, "n^(−1/2)"), (-1.0, "1/n")):
         axes.plot(sizes, (sizes / sizes[0]) ** power, ":", color="grey", lw=1)
         axes.annotate(name, (sizes[-1], (sizes[-1] / sizes[0]) ** power), fontsize=8, color="grey")
-    axes.set_xscale("log", base=2)
+    _size_axis(axes, found)
     axes.set_yscale("log")
     axes.set_xlabel("images on each side", fontsize=9)
     axes.set_ylabel("standard error over images, of that at the first size", fontsize=9)
