@@ -293,6 +293,12 @@ class Picked(Wrapped):
     def __len__(self) -> int:
         return len(self._places)
 
+    @property
+    def labels(self) -> NDArray[np.int64] | None:
+        """The class of each image."""
+        labels = super().labels
+        return None if labels is None else labels[self._places]
+
     def called(self, index: int) -> str:
         """What people call an image."""
         return super().called(int(self._places[index]))

@@ -67,15 +67,11 @@ class Reals:
     Attributes:
         reference: the images that generated ones are compared with.
         others: every image that is not among them, in an order without structure.
-        labels: the class of each of the others, or None where the source has none.
-        classes: how many there are.
         seed: of what faults draw.
     """
 
     reference: ImageSource
     others: ImageSource
-    labels: NDArray[np.int64] | None
-    classes: int
     seed: int
 
     @property
@@ -100,14 +96,7 @@ def cut(source: ImageSource, count: int, seed: int) -> Reals:
             f"{count:,} need {3 * count:,}: --counts up to {len(source) // 3} have room"
         )
     order = sequence(source, seed)
-    labels = getattr(source, "labels", None)
-    return Reals(
-        Picked(source, order[:count]),
-        Picked(source, order[count:]),
-        None if labels is None else labels[order[count:]],
-        len(getattr(source, "label_names", [])),
-        seed,
-    )
+    return Reals(Picked(source, order[:count]), Picked(source, order[count:]), seed)
 
 
 class Distorted(Wrapped):
@@ -188,14 +177,15 @@ def classes(reals: Reals, kept: float) -> ImageSource:
     Raises:
         SampleError: those classes have too few images.
     """
-    if reals.labels is None:
+    labels, num_classes = reals.others.labels, len(reals.others.label_names)
+    if labels is None:
         raise SampleError("classes cannot be dropped: the images have none")
     key = seeding.text_key("classes of benchmarks/sensitivity.py")
-    order = seeding.generator(reals.seed, Stream.SYNTHETIC, *key).permutation(reals.classes)
-    places = np.flatnonzero(np.isin(reals.labels, order[: int(kept)]))
+    order = seeding.generator(reals.seed, Stream.SYNTHETIC, *key).permutation(num_classes)
+    places = np.flatnonzero(np.isin(labels, order[: int(kept)]))
     if len(places) < reals.count:
         raise SampleError(
-            f"{int(kept)} of {reals.classes} classes have {len(places):,} images beside the reference; "
+            f"{int(kept)} of {num_classes} classes have {len(places):,} images beside the reference; "
             f"{reals.count:,} are needed: use --counts up to {len(places)}"
         )
     return Picked(reals.others, places[: reals.count])
@@ -586,7 +576,7 @@ def run(
 
 def plan(source: ImageSource, names: Sequence[str], quick: bool) -> list[tuple[Fault, float]]:
     """The faults of those names, or all, with their strengths; without those that the images do not allow."""
-    num_classes = len(getattr(source, "label_names", []))
+    num_classes = len(source.label_names)
     return [
         (fault, strength)
         for fault in FAULTS
@@ -630,7 +620,7 @@ def main(out: Path, data: str, names: tuple[str, ...], quick: bool, alpha: float
         )
         source = open_source(data)
         faults = plan(source, names, quick)
-        if getattr(source, "labels", None) is None:
+        if source.labels is None:
             click.echo("the images have no classes: none are dropped", err=True)
         cells = run(
             source,

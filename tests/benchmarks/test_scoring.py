@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import pgmetrics
 from benchmarks.scoring import (
@@ -22,6 +23,7 @@ from benchmarks.scoring import (
 from pgmetrics import FeatureBlock
 from pgmetrics.seeding import Stream, generator
 from pgmetrics.sources.dead_leaves import DeadLeaves
+from pgmetrics.sources.resolve import open_source
 from tests.benchmarks.coarse_network import CoarseNetwork
 
 LEAVES = DeadLeaves(32, n=150, seed=3)
@@ -115,6 +117,15 @@ def test_picked_images_keep_the_order_in_which_they_were_picked():
     assert pgmetrics.sources.ImageSource in type(picked).__mro__
     assert picked.fingerprint != Picked(LEAVES, [7, 2, 7]).fingerprint
     assert picked.called(2) == LEAVES.called(2)
+
+
+def test_picked_images_keep_their_classes(tmp_path):
+    for index, image in enumerate(LEAVES.batch(range(4))):
+        (tmp_path / f"class{index % 2}").mkdir(exist_ok=True)
+        Image.fromarray(image.transpose(1, 2, 0)).save(tmp_path / f"class{index % 2}" / f"{index}.png")
+    # Listed as 0, 2 of the one class and 1, 3 of the other.
+    assert Picked(open_source(str(tmp_path)), [3, 0, 2]).labels.tolist() == [1, 0, 1]
+    assert Picked(LEAVES, [1]).labels is None
 
 
 def test_cells_of_other_settings_never_meet(tmp_path):
