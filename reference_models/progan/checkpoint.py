@@ -125,7 +125,7 @@ def save(path: Path, checkpoint: Checkpoint, generator: Generator) -> None:
     tensors = {
         name: tensor.detach().to("cpu").contiguous()
         for name, tensor in generator.state_dict().items()
-        if _resolution_of(name) <= checkpoint.resolution
+        if resolution_of(name) <= checkpoint.resolution
     }
     with written_atomically(path) as aside:
         aside.write_bytes(serialize(tensors, {_HEADER_KEY: json.dumps(checkpoint.to_json())}))
@@ -232,7 +232,7 @@ def load(path: Path) -> tuple[Checkpoint, Generator]:
     needed = {
         name: tensor.shape
         for name, tensor in generator.state_dict().items()
-        if _resolution_of(name) <= checkpoint.resolution
+        if resolution_of(name) <= checkpoint.resolution
     }
     found = {name: tensor.shape for name, tensor in tensors.items()}
     if found != needed:
@@ -283,6 +283,6 @@ def _read_header(path: Path) -> tuple[str, int] | None:
         return None
 
 
-def _resolution_of(parameter: str) -> int:
-    """64 for `block64.conv0.weight` and `to_rgb64.bias`."""
+def resolution_of(parameter: str) -> int:
+    """The stage that a generator's parameter comes with: 64 for `block64.conv0.weight`."""
     return int("".join(c for c in parameter.split(".")[0] if c.isdigit()))

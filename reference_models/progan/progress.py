@@ -1,24 +1,78 @@
-"""A progress bar for training, on stderr."""
+"""How a training run stands: its numbers, alarms, and a bar on stderr."""
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import pairwise
 from types import TracebackType
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 from tqdm import tqdm
 
 from reference_models.progan.config import ProGANConfig
-from reference_models.progan.schedule import stage
-
-if TYPE_CHECKING:
-    from reference_models.progan.train import Progress
+from reference_models.progan.schedule import Stage, stage
 
 _LOOKS = 200
 _RATE_OVER_SECONDS = 5.0
+_NORM_ALARM = 10.0  # times gamma
+_SCORE_ALARM = 1e3
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands.
+
+    Attributes:
+        images_shown: so far.
+        stage: of the steps just made.
+        skipped: steps left out because a gradient was not finite.
+        real, fake, penalty, norm, classes: of the last discriminator step, see `DiscriminatorLoss`.
+    """
+
+    images_shown: int
+    stage: Stage
+    skipped: int
+    real: float
+    fake: float
+    penalty: float
+    norm: float
+    classes: float = 0.0
+
+
+class Alarms:
+    """Signs that a run diverges, each told once."""
+
+    def __init__(self, config: ProGANConfig) -> None:
+        self._gamma = config.gp_gamma
+        self._told: set[str] = set()
+
+    def raised_by(self, progress: Progress) -> list[str]:
+        """What a person should know about these numbers and has not been told, each as a line."""
+        p = progress
+        largest = max(abs(p.real), abs(p.fake), key=lambda score: score if score == score else float("inf"))
+        signs = {
+            "norm": (
+                # The comparison is that way round for numbers that are none.
+                not p.norm <= _NORM_ALARM * self._gamma,
+                f"the discriminator's gradient has a norm of {p.norm:,.4g}, where {self._gamma:g} is wanted",
+            ),
+            "score": (
+                not largest <= _SCORE_ALARM,
+                f"the discriminator's mean scores have come to {p.real:,.4g} for reals and {p.fake:,.4g} for "
+                "fakes",
+            ),
+            "skipped": (
+                p.skipped > 0,
+                "a step was left out because a gradient was not finite; stats.jsonl counts them as skipped",
+            ),
+        }
+        new = {name: text for name, (raised, text) in signs.items() if raised and name not in self._told}
+        self._told |= set(new)
+        return [f"at {p.images_shown:,} images {text}; this run may diverge" for text in new.values()]
 
 
 @contextmanager
@@ -70,8 +124,10 @@ class TrainingBar:
     def report(self, progress: Progress) -> None:
         """Move on to where the run stands."""
         if self._bar is None:
+            # What was done before is no part of the speed; a resumed run begins with much of it.
             self._bar = tqdm(
                 total=self._work[-1],
+                initial=self._work_at(progress.images_shown),
                 bar_format="{percentage:3.0f}% {bar} {elapsed}, {remaining} left{postfix}",
             )
             self._since = (time.monotonic(), progress.images_shown)
@@ -83,6 +139,10 @@ class TrainingBar:
         speed = f", {self._rate:,.0f} img/s" if self._rate else ""
         self._bar.set_postfix_str(f"{side} x {side}, alpha {alpha:.2f}{speed}", refresh=False)
         self._bar.update(self._work_at(progress.images_shown) - self._bar.n)
+
+    def warn(self, text: str) -> None:
+        """A line on stderr above the bar; give this to `train` as `warn`."""
+        tqdm.write(f"warning: {text}", file=sys.stderr)
 
     def _work_at(self, images_shown: int) -> float:
         shown = min(images_shown, self._config.total_images)

@@ -5,22 +5,27 @@ from __future__ import annotations
 import json
 import random
 import shutil
+import sys
 from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from pgmetrics import seeding
 from pgmetrics.errors import OptionError, SourceError
 from pgmetrics.seeding import Stream
 from pgmetrics.sources.arrays import ArraySource
+from reference_models.progan import run_directory
 from reference_models.progan import train as training
 from reference_models.progan.checkpoint import checkpoints, inspect, load, stage_checkpoints
 from reference_models.progan.config import ProGANConfig
 from reference_models.progan.data import TrainingImages
-from reference_models.progan.sample import ProGANSource
+from reference_models.progan.model_card import model_card
+from reference_models.progan.progress import Alarms, Progress
+from reference_models.progan.sample import ProGANSource, image_grid, sample_images
 from reference_models.progan.schedule import stage
 from reference_models.progan.train import Trainer, train
 
@@ -154,7 +159,7 @@ def test_simultaneous_updates_see_the_same_fakes_and_weights():
     assert same(weights(t.average), weights(twin.generator))
     # The generator's gradient is taken at the discriminator as it was before the step.
     now = stage(0, t.config)
-    fake = twin._fakes(now, 0)
+    fake = twin._fakes(now, None, 0)
     (-twin.discriminator(fake, alpha=1.0)[0].mean()).backward()
     twin._update(twin._generator_adam, twin.generator, now)
     assert same(weights(twin.generator), weights(t.generator))
@@ -267,7 +272,7 @@ def test_an_interrupted_run_leaves_a_checkpoint_of_where_it_was(tmp_path):
 
 
 def test_stats_are_lines_of_json(tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "_IMAGES_BETWEEN_STATS", 30)
+    monkeypatch.setattr(run_directory, "_IMAGES_BETWEEN_STATS", 30)
     train(source(), tmp_path / "run", CONFIG)
     rows = [json.loads(line) for line in (tmp_path / "run" / "stats.jsonl").read_text().splitlines()]
     assert [row["images_shown"] for row in rows] == [32, 64, 96, 128, 160, 192]
@@ -296,11 +301,6 @@ def test_refused_images_leave_no_run_behind(tmp_path):
     # Or the next try, with better images, would be refused for the remains of this one.
     assert not any((tmp_path / "run").iterdir())
     train(source(), tmp_path / "run", replace(CONFIG, total_images=8))
-
-
-def test_labels_are_refused(tmp_path):
-    with pytest.raises(OptionError, match="label_size=3"):
-        train(source(), tmp_path / "run", replace(CONFIG, label_size=3))
 
 
 def test_the_untrained_network_is_the_run_s_own_beginning(tmp_path):
@@ -358,8 +358,236 @@ def test_whoever_waits_is_told_how_a_run_ended(tmp_path):
         assert said == {"ended": ended, "images_shown": 192 if error is None else 88}
 
 
+class Labelled(ArraySource):
+    """Images of three classes: half, a quarter and a quarter of them."""
+
+    label_names = ("cat", "dog", "owl")
+
+    @property
+    def labels(self):
+        return np.maximum(np.arange(len(self)) % 4 - 1, 0)
+
+
+def labelled(config):
+    pixels = np.random.default_rng(5).integers(0, 256, (40, 3, 16, 16)).astype(np.uint8)
+    return Trainer(config, TrainingImages(Labelled(pixels), config), CPU)
+
+
+def spied(monkeypatch, name):
+    """The keyword arguments of each call of one of the losses."""
+    calls = []
+    function = getattr(training, name)
+
+    def spy(*args, **options):
+        calls.append({key: v.clone() if isinstance(v, torch.Tensor) else v for key, v in options.items()})
+        return function(*args, **options)
+
+    monkeypatch.setattr(training, name, spy)
+    return calls
+
+
+@pytest.mark.parametrize("simultaneous", [False, True])
+def test_fakes_have_the_classes_that_they_are_judged_by(monkeypatch, simultaneous):
+    config = replace(CONFIG, label_size=3, minibatch_repeats=1, simultaneous=simultaneous)
+    t = labelled(config)
+    made = []
+    t.generator.register_forward_pre_hook(lambda m, args: made.append(args[1].clone()))
+    d, g = spied(monkeypatch, "discriminator_loss"), spied(monkeypatch, "generator_loss")
+    t.images_shown = 100
+    now = stage(100, config)
+    reals, drawn = t.images.labels(100, now, CPU), t.images.drawn_labels(104, now, CPU)
+    assert not torch.equal(reals, drawn)
+    progress = t.run(now)
+    assert progress.classes > 0
+    assert torch.equal(d[0]["labels"], reals)
+    if simultaneous:  # one set of fakes for both
+        assert len(made) == 1
+        assert torch.equal(made[0], reals)
+        assert torch.equal(g[0]["labels"], reals)
+    else:
+        assert torch.equal(made[0], reals)
+        assert torch.equal(made[1], drawn)
+        assert torch.equal(g[0]["labels"], drawn)
+
+
+def test_checkpoints_know_the_classes_and_how_frequent_they_are(tmp_path):
+    pixels = np.random.default_rng(5).integers(0, 256, (40, 3, 16, 16)).astype(np.uint8)
+    config = replace(CONFIG, label_size=3, total_images=8)
+    last = train(Labelled(pixels), tmp_path / "run", config)
+    facts = inspect(last)
+    assert facts.label_names == ("cat", "dog", "owl")
+    assert facts.label_distribution == (0.5, 0.25, 0.25)
+    with pytest.raises(SourceError, match="label_size=3"):
+        train(source(), tmp_path / "other", config)
+
+
+LSGAN = replace(CONFIG, loss="lsgan", noise_strength=2.0, minibatch_repeats=1)
+
+
+def test_the_noise_of_lsgan_is_keyed_and_as_strong_as_its_average_says(monkeypatch):
+    t = trainer(LSGAN)
+    t.images_shown, t.score_average = 100, torch.tensor(0.9)
+    d, g = spied(monkeypatch, "discriminator_loss"), spied(monkeypatch, "generator_loss")
+    now = stage(100, LSGAN)
+    progress = t.run(now)
+    size = t.discriminator.noise_size(now.resolution)
+
+    def expected(shown, purpose, average, *shape):
+        drawn = seeding.generator(0, Stream.TRAINING_NOISE, shown, purpose).standard_normal(
+            (*shape, size), dtype="float32"
+        )
+        return torch.from_numpy(drawn) * (2 * max(average - 0.5, 0) ** 2)
+
+    assert torch.allclose(d[0]["noise"], expected(100, 0, 0.9, 2, 4))
+    # The generator's step comes after the average has followed the discriminator's.
+    average = 0.9 * 0.9 + 0.1 * min(max(progress.fake, 0), 1)
+    assert float(t.score_average) == pytest.approx(average, rel=1e-6)
+    assert torch.allclose(g[0]["noise"], expected(104, 1, average, 4))
+
+
+def test_without_noise_none_is_drawn_and_no_average_is_kept(monkeypatch):
+    t = trainer(replace(LSGAN, noise_strength=0.0))
+    d, g = spied(monkeypatch, "discriminator_loss"), spied(monkeypatch, "generator_loss")
+    t.run(stage(0, t.config))
+    assert d[0]["noise"] is None
+    assert g[0]["noise"] is None
+    assert float(t.score_average) == 0
+
+
+def test_the_noise_s_average_outlives_a_score_that_is_not_finite():
+    t = trainer(LSGAN)
+    t.score_average = torch.tensor(0.25)
+    t.discriminator.register_forward_hook(lambda m, args, out: (out[0] * float("nan"), out[1]))
+    t.run(stage(0, LSGAN))
+    assert t.skipped == 2
+    assert float(t.score_average) == 0.25
+
+
+def test_a_run_that_does_not_grow_is_one_phase(tmp_path, monkeypatch):
+    at = []
+    reset = Trainer.reset_optimizers
+    monkeypatch.setattr(Trainer, "reset_optimizers", lambda t: (at.append(t.images_shown), reset(t))[1])
+    config = replace(CONFIG, growing=False, total_images=48)
+    train(source(), tmp_path / "run", config, snapshot_images=24)
+    assert at == [0]
+    facts = [inspect(path) for path in checkpoints(tmp_path / "run")]
+    assert [(c.images_shown, c.resolution, c.alpha) for c in facts] == [(24, 16, 1.0), (48, 16, 1.0)]
+
+
+def test_batch_norms_are_measured_for_what_is_sampled(tmp_path):
+    # An average of weights has seen no batch: without this it would sample with mean 0 and variance 1.
+    config = replace(CONFIG, generator_norm="batch", total_images=80)
+    _, generator = load(train(source(), tmp_path / "run", config))
+    latents = torch.from_numpy(
+        seeding.generator(0, Stream.TRAINING_LATENTS, 0, 2).standard_normal((256, 8), dtype="float32")
+    )
+    judged = generator(latents, resolution=8, alpha=1.0)
+    alone = torch.cat([generator(z, resolution=8, alpha=1.0) for z in latents.split(16)])
+    assert torch.allclose(judged, alone, atol=1e-5)
+    assert torch.allclose(judged, generator.train()(latents, resolution=8, alpha=1.0), atol=1e-4)
+
+
+def test_grids_show_the_same_latents_at_each_checkpoint_and_on_both_sides_of_a_transition(run):
+    directory, last, _ = run
+    # The first look of a phase, its end, and the end of the run; alpha is the look's.
+    assert sorted(path.name for path in (directory / "grids").iterdir()) == [
+        "images0000000008-res0004-alpha1.00.png",
+        "images0000000040-res0004-alpha1.00.png",
+        "images0000000048-res0008-alpha0.25.png",
+        "images0000000064-res0008-alpha1.00.png",
+        "images0000000072-res0008-alpha1.00.png",
+        "images0000000104-res0008-alpha1.00.png",
+        "images0000000112-res0016-alpha0.25.png",
+        "images0000000128-res0016-alpha1.00.png",
+        "images0000000136-res0016-alpha1.00.png",
+        "images0000000192-res0016-alpha1.00.png",
+    ]
+    for path in (last, checkpoints(directory)[1]):
+        (grid,) = (directory / "grids").glob(f"{path.stem}-alpha*.png")
+        with Image.open(grid) as image:
+            shown = np.asarray(image).astype(int)
+        # Rounding may fall to either side where batches differ.
+        assert np.abs(shown - image_grid(sample_images(path, 64), 8)).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("resolution", "size"), [(4, (64, 8)), (128, (64, 8)), (256, (16, 4)), (512, (4, 2)), (1024, (4, 2))]
+)
+def test_grids_stay_small_enough_to_look_at(resolution, size):
+    assert run_directory.grid_size(resolution) == size
+
+
+def test_each_checkpoint_has_its_card(run):
+    directory, _, _ = run
+    for path in checkpoints(directory):
+        assert path.with_suffix(".md").read_text(encoding="utf-8") == model_card(inspect(path), path.name)
+
+
+def test_alarms_are_raised_once_each():
+    now = stage(0, CONFIG)
+    fine = Progress(images_shown=8, stage=now, skipped=0, real=1.0, fake=-1.0, penalty=0.0, norm=9.9)
+    alarms = Alarms(CONFIG)
+    assert alarms.raised_by(fine) == []
+    (told,) = alarms.raised_by(replace(fine, norm=10.1))
+    assert told.startswith("at 8 images the discriminator's gradient has a norm of 10.1, where 1 is wanted")
+    (told,) = alarms.raised_by(replace(fine, norm=99.0, fake=-1001.0))
+    assert "scores have come to 1 for reals and -1,001 for fakes" in told
+    assert alarms.raised_by(replace(fine, norm=99.0, real=2e3)) == []
+    # A target of 750 makes 7,000 no alarm, and what is no number is one.
+    steep = Alarms(replace(CONFIG, gp_gamma=750.0))
+    assert steep.raised_by(replace(fine, norm=7000.0)) == []
+    nan = float("nan")
+    assert len(steep.raised_by(replace(fine, norm=nan))) == 1
+    assert len(steep.raised_by(replace(fine, fake=nan))) == 1
+
+
+def test_a_run_that_diverges_says_so_at_once_and_in_its_log(tmp_path, monkeypatch):
+    update = Trainer._update
+
+    def updating(self, adam, network, now):
+        if self.images_shown == 44 and network is self.generator:
+            network.to_rgb8.bias.grad[:] = float("inf")
+        update(self, adam, network, now)
+
+    monkeypatch.setattr(Trainer, "_update", updating)
+    warnings = []
+    train(source(), tmp_path / "run", CONFIG, warn=warnings.append)
+    told = [warning for warning in warnings if "left out" in warning]
+    assert len(told) == 1
+    assert told[0].startswith("at 48 images a step was left out")
+    assert f"warning: {told[0]}" in (tmp_path / "run" / "log.txt").read_text()
+
+
 def test_the_two_networks_begin_differently():
     # Their layers have the same names and shapes, so one key for both would make them twins.
     t = trainer()
     assert t.generator.block8.conv0.weight.shape == t.discriminator.block8.conv0.weight.shape
     assert not torch.equal(t.generator.block8.conv0.weight, t.discriminator.block8.conv0.weight)
+
+
+def test_tensorboard_is_refused_in_one_line_where_it_is_not_installed(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(
+        OptionError, match=r"TensorBoard is not installed; pip install 'pgmetrics\[tensorboard\]'"
+    ):
+        train(source(), tmp_path / "run", CONFIG, tensorboard=True)
+    assert not any((tmp_path / "run").iterdir())
+
+
+def test_tensorboard_gets_the_numbers_and_none_twice(tmp_path, monkeypatch):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    monkeypatch.setattr(run_directory, "_IMAGES_BETWEEN_STATS", 20)
+
+    def stop(progress):
+        if progress.images_shown == 104:
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        train(source(), tmp_path / "run", CONFIG, tensorboard=True, state_images=40, report=stop)
+    train(source(), tmp_path / "run", CONFIG, tensorboard=True)
+    events = accumulator.EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
+    rows = [json.loads(line) for line in (tmp_path / "run" / "stats.jsonl").read_text().splitlines()]
+    for tag, name in (("loss/real", "real"), ("loss/norm", "norm")):
+        seen = [(event.step, event.value) for event in events.Scalars(tag)]
+        assert seen == [(row["images_shown"], pytest.approx(row[name], rel=1e-5)) for row in rows]
+    assert [event.value for event in events.Scalars("stage/resolution")][-1] == 16

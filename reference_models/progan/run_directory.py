@@ -1,0 +1,463 @@
+"""What a training run leaves behind in its directory, and how it is entered again.
+
+run.json                what the run is: settings and images; whoever brings others is refused
+config.json             its configuration alone
+untrained.safetensors   the generator before training
+checkpoints/            generators for sampling, each with its model card
+grids/                  images of the same latents throughout
+states/                 the last few states, from which training goes on
+stats.jsonl, log.txt    numbers for programs, and what happened for people
+finished.json           there once the run is over
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pgmetrics.errors import OptionError, PgmetricsError, StateError
+from reference_models.progan import checkpoint as checkpoints
+from reference_models.progan import state as states
+from reference_models.progan.checkpoint import Checkpoint, refusing_unwritable, written_atomically
+from reference_models.progan.config import ProGANConfig
+from reference_models.progan.costs import phases
+from reference_models.progan.model_card import save_model_card
+from reference_models.progan.networks import Discriminator, Generator
+from reference_models.progan.progress import Progress
+from reference_models.progan.state import TrainingState
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+_SETTINGS = "run.json"
+_FINISHED = "finished.json"
+_FORMAT_VERSION = 1
+_IMAGES_BETWEEN_STATS = 1000
+_SECONDS_BETWEEN_STATES = 300.0
+_LARGEST_GRID = 1024  # pixels on a side, but never fewer than two images
+_BYTES_PER_STATS_ROW = 700
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a run is; entered again with anything else, it would become another one half way.
+
+    Attributes:
+        config: of networks and training. Only its `total_images` may grow, since no step depends on it.
+        data_fingerprint: of the source of the images.
+        crop: whether their centre is taken.
+        licence: of the weights.
+    """
+
+    config: ProGANConfig
+    data_fingerprint: str
+    crop: bool
+    licence: str
+
+    def to_json(self) -> dict[str, Any]:
+        """The file's JSON."""
+        return {
+            "format": "progan run",
+            "format_version": _FORMAT_VERSION,
+            "config": self.config.to_json(),
+            "data_fingerprint": self.data_fingerprint,
+            "crop": self.crop,
+            "licence": self.licence,
+        }
+
+
+@contextmanager
+def claimed(
+    path: Path,
+    settings: Settings,
+    *,
+    keep_states: int = 2,
+    state_images: int | None = None,
+    tensorboard: bool = False,
+    warn: Callable[[str], None] | None = None,
+) -> Iterator[RunDirectory]:
+    """The directory of a run, for this process alone; nothing is written into it yet.
+
+    Args:
+        path: new, empty, or of the same run.
+        settings: of the run.
+        keep_states: how many of the last states are kept.
+        state_images: a state is due each time so many images were shown; None for every five minutes.
+        tensorboard: write TensorBoard's events, too.
+        warn: told what a person should know at once.
+
+    Raises:
+        OptionError: the directory cannot be written, is of something else or of a run with other
+            settings, or another process trains in it; an option is out of range, or TensorBoard is
+            not installed.
+    """
+    if keep_states < 1 or (state_images is not None and state_images < 1):
+        raise OptionError(
+            f"at least 1 state is kept, taken every 1 image or more; not {keep_states}, every {state_images}"
+        )
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        # A directory that is there may still be somebody else's, or on a disk that is read only.
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise OptionError(f"{path} cannot be written: {error.strerror or error}") from error
+    with _locked(path):
+        _refuse_others(path, settings)
+        run = RunDirectory(path, settings, keep_states, state_images, warn)
+        if tensorboard:
+            run.open_tensorboard()
+        try:
+            yield run
+        finally:
+            run.close()
+
+
+class RunDirectory:
+    """The files of a run; see `claimed`."""
+
+    def __init__(
+        self,
+        path: Path,
+        settings: Settings,
+        keep_states: int,
+        state_images: int | None,
+        warn: Callable[[str], None] | None,
+    ) -> None:
+        self._path = path
+        self._settings = settings
+        self._keep_states = keep_states
+        self._state_images = state_images
+        self._warn = warn
+        self._checkpoints = path / "checkpoints"
+        self._grids = path / "grids"
+        self._states = path / "states"
+        self._stats = path / "stats.jsonl"
+        self._log = path / "log.txt"
+        self._tensorboard: type[SummaryWriter] | None = None
+        self._events: SummaryWriter | None = None
+        # Images shown at the last row, and at the last measurement of the speed with its time.
+        self._logged = 0
+        self._measured = (0, time.monotonic())
+        self._state_at = time.monotonic()
+
+    @property
+    def is_new(self) -> bool:
+        """Whether the run has not begun."""
+        return not (self._path / _SETTINGS).exists()
+
+    def newest_state(self) -> TrainingState | None:
+        """Where the run goes on; None where it has not come to a state. Damaged ones are passed over.
+
+        Raises:
+            StateError: there are states, and none of them can be read.
+        """
+        found = self._found_states()
+        for path in reversed(found):
+            try:
+                return states.load(path)
+            except StateError as error:
+                self.warn(f"{error}; trying the state before")
+        if found:
+            raise StateError(
+                f"no state in {self._states} can be read; delete that directory to train from the beginning"
+            )
+        return None
+
+    def check_space(self, snapshot_images: int | None) -> None:
+        """Compare what the run will write with what the disk has left, before any of it is computed.
+
+        Raises:
+            PgmetricsError: it is more.
+        """
+        needed = bytes_of_run(self._settings.config, snapshot_images, self._keep_states)
+        written = sum(
+            each.stat().st_size
+            for directory in (self._checkpoints, self._grids, self._states)
+            for each in directory.glob("*")
+        )
+        free = shutil.disk_usage(self._path).free
+        if needed - written > free:
+            raise PgmetricsError(
+                f"{self._path} will need about {_readable(needed - written)} for checkpoints, grids and "
+                f"states, and its disk has {_readable(free)} left; take another disk, or fewer snapshots"
+            )
+
+    def begin(self, images_shown: int) -> None:
+        """Make the directory that of a run at this point, whatever a killed process left in it."""
+        # First of all: from here on the directory is known for the run's, however soon it is killed.
+        self._write_json(_SETTINGS, self._settings.to_json())
+        with refusing_unwritable(self._path):
+            for directory in (self._checkpoints, self._grids, self._states):
+                directory.mkdir(exist_ok=True)
+        self._write_json("config.json", self._settings.config.to_json())
+        with refusing_unwritable(self._path):
+            (self._path / _FINISHED).unlink(missing_ok=True)
+            for directory in (self._checkpoints, self._grids, self._states):
+                for leftover in directory.glob(".*.part"):
+                    leftover.unlink()
+        self._logged = self._forget_stats_after(images_shown)
+        self._measured = (images_shown, time.monotonic())
+        self._state_at = time.monotonic()
+        if self._tensorboard is not None:
+            with refusing_unwritable(self._path / "tensorboard"):
+                self._events = self._tensorboard(str(self._path / "tensorboard"), purge_step=images_shown)
+        self.note(f"{'resumed' if images_shown else 'begun'} at {images_shown:,} images")
+
+    def checkpoint_path(self, images_shown: int, resolution: int) -> Path:
+        """Where the checkpoint of a moment lies."""
+        return self._checkpoints / f"images{images_shown:010d}-res{resolution:04d}.safetensors"
+
+    def save_checkpoint(self, facts: Checkpoint, generator: Generator) -> Path:
+        """Write a checkpoint and its model card."""
+        path = self.checkpoint_path(facts.images_shown, facts.resolution)
+        checkpoints.save(path, facts, generator)
+        save_model_card(path, facts)
+        self.note(f"wrote {path.name}")
+        return path
+
+    def save_untrained(self, facts: Checkpoint, generator: Generator) -> None:
+        """Write what training begins with."""
+        checkpoints.save(self._path / "untrained.safetensors", facts, generator)
+
+    def grid_path(self, images_shown: int, resolution: int, alpha: float) -> Path:
+        """Where the grid of a moment lies."""
+        return self._grids / f"images{images_shown:010d}-res{resolution:04d}-alpha{alpha:.2f}.png"
+
+    def state_is_due(self, before: int, shown: int) -> bool:
+        """Whether to save a state, now that `shown` images were shown and `before` at the last look."""
+        if self._state_images is not None:
+            return shown // self._state_images > before // self._state_images
+        return time.monotonic() - self._state_at >= _SECONDS_BETWEEN_STATES
+
+    def save_state(self, state: TrainingState) -> None:
+        """Write a state; then remove those that are too old, and any of a future that was lost."""
+        path = self._states / f"images{state.images_shown:010d}.safetensors"
+        states.save(path, state)
+        found = self._found_states()
+        place = found.index(path)
+        with refusing_unwritable(self._states):
+            for other in found[: max(place + 1 - self._keep_states, 0)] + found[place + 1 :]:
+                other.unlink()
+        self._state_at = time.monotonic()
+
+    def log(self, progress: Progress) -> None:
+        """Keep the numbers of a look at the schedule, when it is time for a row."""
+        if progress.images_shown - self._logged < _IMAGES_BETWEEN_STATS:
+            return
+        (shown, then), now = self._measured, time.monotonic()
+        speed = (progress.images_shown - shown) / max(now - then, 1e-9)
+        row = asdict(progress) | {"images_per_second": speed}
+        self._append(self._stats, json.dumps(row))
+        self.note(_sentence(progress, speed))
+        if self._events is not None:
+            for name, value in _scalars(progress, speed).items():
+                self._events.add_scalar(name, value, progress.images_shown)
+        self._logged, self._measured = progress.images_shown, (progress.images_shown, now)
+
+    def warn(self, text: str) -> None:
+        """Say it to whoever watches, and in the log."""
+        self.note(f"warning: {text}")
+        if self._warn is not None:
+            self._warn(text)
+
+    def note(self, text: str) -> None:
+        """A line in the log, with its time."""
+        self._append(self._log, f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {text}")
+
+    def say_how_it_ended(self, ended: str, images_shown: int) -> None:
+        """Write `finished.json`, for those who wait for that."""
+        self._write_json(_FINISHED, {"ended": ended, "images_shown": images_shown}, indent=None)
+        self.note(f"{ended} at {images_shown:,} images")
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether `finished.json` is there."""
+        return (self._path / _FINISHED).exists()
+
+    def open_tensorboard(self) -> None:
+        """Look for TensorBoard now; what it writes begins with the run.
+
+        Raises:
+            OptionError: it is not installed.
+        """
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise OptionError(
+                "TensorBoard is not installed; pip install 'pgmetrics[tensorboard]' does that"
+            ) from error
+        self._tensorboard = SummaryWriter
+
+    def close(self) -> None:
+        """Write what TensorBoard still holds back."""
+        if self._events is not None:
+            self._events.close()
+
+    def _found_states(self) -> list[Path]:
+        return sorted(self._states.glob("images*.safetensors"))
+
+    def _forget_stats_after(self, images_shown: int) -> int:
+        """Drop rows that will come again, and a torn one; returns the images shown at the last that stays."""
+        with refusing_unwritable(self._stats):
+            text = self._stats.read_text() if self._stats.exists() else ""
+        kept, last = [], 0
+        for line in text.splitlines():
+            try:
+                shown = int(json.loads(line)["images_shown"])
+            except (ValueError, KeyError, TypeError):
+                continue
+            if shown <= images_shown:
+                kept.append(line + "\n")
+                last = shown
+        if text != "".join(kept):
+            with written_atomically(self._stats) as aside:
+                aside.write_text("".join(kept))
+        return last
+
+    def _append(self, path: Path, line: str) -> None:
+        with refusing_unwritable(path), path.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+    def _write_json(self, name: str, content: Mapping[str, Any], indent: int | None = 2) -> None:
+        with written_atomically(self._path / name) as aside:
+            aside.write_text(json.dumps(content, indent=indent) + "\n")
+
+
+def grid_size(resolution: int) -> tuple[int, int]:
+    """Images in a grid, and columns: 8 x 8 of them, or as many as 1024 pixels hold, but at least 2 x 2."""
+    columns = min(8, max(_LARGEST_GRID // resolution, 2))
+    return columns**2, columns
+
+
+def bytes_of_run(config: ProGANConfig, snapshot_images: int | None, keep_states: int) -> int:
+    """About how much a run writes: checkpoints, grids, rows, and states with the one being written."""
+    import torch
+
+    with torch.device("meta"):
+        generator, discriminator = Generator(config), Discriminator(config)
+    g, d = (sum(4 * prod(t.shape) for t in n.state_dict().values()) for n in (generator, discriminator))
+    # Both networks with two moments each, and the average.
+    total = (keep_states + 1) * (4 * g + 3 * d)
+    total += config.total_images // _IMAGES_BETWEEN_STATS * _BYTES_PER_STATS_ROW
+    for phase in phases(config):
+        taken = 1 + (phase.images // snapshot_images if snapshot_images else 0)
+        weights = sum(
+            4 * prod(tensor.shape)
+            for name, tensor in generator.state_dict().items()
+            if checkpoints.resolution_of(name) <= phase.resolution
+        )
+        side = grid_size(phase.resolution)[1] * phase.resolution
+        total += taken * weights + (taken + 1) * 3 * side**2
+    return int(total + g)
+
+
+def _refuse_others(path: Path, settings: Settings) -> None:
+    """Raises OptionError unless the directory is empty or of a run with these settings."""
+    file = path / _SETTINGS
+    if not file.exists():
+        # Of a process that was killed before it wrote anything whole.
+        others = [each for each in path.iterdir() if not each.name.startswith(f".{_SETTINGS}.")]
+        if others:
+            raise OptionError(
+                f"{path} is there already and not empty, and no training run; a run needs a directory of its "
+                "own"
+            )
+        return
+    try:
+        found = json.loads(file.read_text())
+        if found.pop("format_version") != _FORMAT_VERSION:
+            raise OptionError(f"{file} is of another version of this program; take another directory")
+        begun = _flat(found)
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        if isinstance(error, OptionError):
+            raise
+        raise OptionError(f"{file} cannot be read ({error}); take another directory") from error
+    wanted = settings.to_json()
+    del wanted["format_version"]
+    for name, value in _flat(wanted).items():
+        before = begun.get(name)
+        if before == value or (name == "total_images" and isinstance(before, int) and before <= value):
+            continue
+        if name == "data_fingerprint":
+            raise OptionError(
+                f"{path} is a run on other images, or they have changed; take those, or another directory"
+            )
+        raise OptionError(
+            f"{path} is a run with {name}={_short(before)}, not {_short(value)}; take the same settings or "
+            "another directory"
+        )
+
+
+def _flat(settings: dict[str, Any]) -> dict[str, Any]:
+    # Fields that a later version added have their defaults in runs of an earlier one.
+    config = ProGANConfig.from_json(settings.pop("config")).to_json()
+    return settings | config
+
+
+def _short(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Nobody else trains in the directory meanwhile. The lock is its own, so it leaves no file behind.
+
+    Raises:
+        OptionError: somebody does.
+    """
+    if os.name != "posix":
+        yield
+        return
+    import fcntl
+
+    place = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(place)
+        raise OptionError(f"{path} is being trained in by another process; wait for it, or end it") from error
+    except OSError:
+        pass  # a file system without locks
+    try:
+        yield
+    finally:
+        os.close(place)
+
+
+def _sentence(progress: Progress, speed: float) -> str:
+    now = progress.stage
+    return (
+        f"{progress.images_shown:>12,} images  {now.resolution:>4} x {now.resolution}, "
+        f"alpha {now.alpha:.2f}  "
+        + "  ".join(f"{name} {value:.4g}" for name, value in _losses(progress).items())
+        + f"  {speed:,.0f} img/s"
+        + (f"  {progress.skipped} steps left out" if progress.skipped else "")
+    )
+
+
+def _losses(progress: Progress) -> dict[str, float]:
+    return {name: getattr(progress, name) for name in ("real", "fake", "penalty", "norm", "classes")}
+
+
+def _scalars(progress: Progress, speed: float) -> dict[str, float]:
+    return {f"loss/{name}": value for name, value in _losses(progress).items()} | {
+        "stage/resolution": progress.stage.resolution,
+        "stage/alpha": progress.stage.alpha,
+        "stage/learning_rate": progress.stage.learning_rate,
+        "run/skipped": progress.skipped,
+        "run/images_per_second": speed,
+    }
+
+
+def _readable(size: int) -> str:
+    return f"{size / 1e9:,.1f} GB" if size >= 1e8 else f"{size / 1e6:,.1f} MB"
