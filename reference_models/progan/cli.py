@@ -1,4 +1,4 @@
-"""The `progan` command: train, sample, inspect, presets."""
+"""The `progan` command: presets, data, train, inspect, import, sample, video."""
 
 from __future__ import annotations
 
@@ -9,6 +9,10 @@ from pathlib import Path
 import click
 
 from pgmetrics.errors import PgmetricsError
+from reference_models.progan.data_command import data
+from reference_models.progan.importers.command import import_command
+from reference_models.progan.sample_command import sample
+from reference_models.progan.video_command import video
 
 
 class _PlainErrors(click.Group):
@@ -32,21 +36,52 @@ def main() -> None:
 
 
 @main.command()
-@click.option("--data", required=True, metavar="SOURCE", help="Directory, zip, npz … of real images.")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Directory of the run, new.")
+@click.option(
+    "--data", required=True, metavar="SOURCE", help="Real images, or what `progan data` made of them."
+)
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Directory of the run: a new one, or one of the same run, which goes on.",
+)
 @click.option("--preset", required=True, metavar="NAME", help="Configuration; `progan presets` lists them.")
+@click.option(
+    "--option",
+    "options",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Change the preset, such as loss=lsgan or minibatch=4:16,256:14; repeatable.",
+)
 @click.option(
     "--kimg", type=click.FloatRange(min=0, min_open=True), help="Train on this many thousand images."
 )
 @click.option("--total-images", type=click.IntRange(min=1), help="The same, in images.")
 @click.option("--seed", type=_SEED, help="Of everything random.  [default: the preset's]")
+@click.option("--conditional", is_flag=True, help="Learn the classes of the images, too.")
 @click.option(
     "--snapshot-images",
     type=click.IntRange(min=1),
     metavar="N",
     help="Also write a checkpoint every N images.  [default: at the ends of phases only]",
 )
+@click.option(
+    "--state-images",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Save every N images where to go on.  [default: every five minutes]",
+)
+@click.option(
+    "--keep-states",
+    type=click.IntRange(min=1),
+    default=2,
+    show_default=True,
+    metavar="K",
+    help="Keep the last K of these states.",
+)
+@click.option("--tensorboard", is_flag=True, help="Write TensorBoard's events, too.")
 @click.option("--resize", metavar="POLICY", help="box, lanczos …: make images of other sizes fit.")
+@click.option("--crop", is_flag=True, help="Take the centre of images that are not square.")
 @click.option("--workers", type=click.IntRange(min=0), help="Decoding processes.  [default: one per core]")
 @click.option("--licence", default="unknown", show_default=True, help="Of the weights; kept in checkpoints.")
 @_DEVICE
@@ -54,77 +89,72 @@ def train(
     data: str,
     out: Path,
     preset: str,
+    options: tuple[str, ...],
     kimg: float | None,
     total_images: int | None,
     seed: int | None,
+    conditional: bool,
     snapshot_images: int | None,
+    state_images: int | None,
+    keep_states: int,
+    tensorboard: bool,
     resize: str | None,
+    crop: bool,
     workers: int | None,
     licence: str,
     device: str,
 ) -> None:
     """Grow a ProGAN on the images of --data and print its last checkpoint.
 
+    Interrupted in whatever way, the same command goes on where the run stood. Ctrl-C and SIGTERM save
+    that first. A longer --kimg makes a run longer.
+
     --kimg and --total-images end training there; the schedule of the stages stays the preset's.
     """
     from pgmetrics.devices import pick_device
-    from pgmetrics.sources.resolve import open_source
     from reference_models.progan import config as configs
+    from reference_models.progan.data import fitted
+    from reference_models.progan.levels import open_training_source
     from reference_models.progan.progress import TrainingBar, decoding_bar
     from reference_models.progan.train import train as run_training
 
     if kimg is not None and total_images is not None:
         raise click.UsageError("--kimg and --total-images say the same; give one of them")
-    config = configs.preset(preset)
     if kimg is not None:
         total_images = max(round(kimg * 1000), 1)
+    config = configs.preset(preset).with_options(options)
+    source = open_training_source(data, config.resolution, resize=resize)
+    # What was asked for goes before what the data say.
+    config = fitted(config, source, conditional=conditional).with_options(options)
     if total_images is not None:
         config = replace(config, total_images=total_images)
     if seed is not None:
         config = replace(config, seed=seed)
-    # A procedural set can be of any resolution; files are what they are, unless told otherwise.
-    follows = resize is not None or data.startswith("synthetic:")
-    source = open_source(data, resolution=config.resolution if follows else None, resize=resize)
-    with decoding_bar() as decoded, TrainingBar(config) as report:
-        last = run_training(
-            source,
-            out,
-            config,
-            device=str(pick_device(device)),
-            workers=workers,
-            licence=licence,
-            snapshot_images=snapshot_images,
-            decoded=decoded,
-            report=report,
-        )
+    bar = TrainingBar(config)
+    try:
+        with decoding_bar() as decoded, bar as report:
+            last = run_training(
+                source,
+                out,
+                config,
+                device=str(pick_device(device)),
+                workers=workers,
+                licence=licence,
+                crop=crop,
+                snapshot_images=snapshot_images,
+                state_images=state_images,
+                keep_states=keep_states,
+                tensorboard=tensorboard,
+                decoded=decoded,
+                report=report,
+                warn=bar.warn,
+            )
+    except KeyboardInterrupt as request:
+        # Before training begins there is nothing to save, and Ctrl-C is an ordinary one.
+        stopped = str(request)
+        click.echo(f"{stopped}; the same command goes on from there" if stopped else "stopped", err=True)
+        raise SystemExit(getattr(request, "exit_code", 130)) from None
     click.echo(last)
-
-
-@main.command()
-@click.argument("checkpoint", type=click.Path(path_type=Path))
-@click.option("--num", "num_images", type=click.IntRange(min=1), default=64, show_default=True)
-@click.option("--seed", type=_SEED, default=0, show_default=True, help="Of the latents and labels.")
-@click.option(
-    "--at",
-    type=click.Choice(["stage", "final"]),
-    default="stage",
-    show_default=True,
-    help="The checkpoint's own resolution, or its pixels repeated up to the final one.",
-)
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Directory, or GRID.png.")
-@_DEVICE
-def sample(checkpoint: Path, num_images: int, seed: int, at: str, out: Path, device: str) -> None:
-    """Write images of CHECKPOINT as files in a directory, or as one grid if --out ends in .png."""
-    from pgmetrics.devices import pick_device
-    from reference_models.progan.sample import ProGANSource, save_folder, save_grid
-
-    source = ProGANSource(checkpoint, seed=seed, n=num_images, at="final" if at == "final" else "stage")
-    source.to(str(pick_device(device)))
-    if out.suffix.lower() == ".png":
-        save_grid(out, source.batch(range(num_images)))
-    else:
-        save_folder(out, source, num_images)
-    click.echo(out)
 
 
 @main.command()
@@ -146,17 +176,19 @@ def inspect(checkpoint: Path, form: str) -> None:
 @main.command()
 @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
 def presets(form: str) -> None:
-    """List the configurations by name."""
+    """List the configurations by name, and what each costs to train."""
     from reference_models.progan.config import PRESETS
 
     if form == "json":
         click.echo(json.dumps({name: config.to_json() for name, config in PRESETS.items()}, indent=2))
         return
-    click.echo(f"{'name':18} {'resolution':>10} {'channels':>9} {'latent':>6} {'thousand images':>15}")
-    for name, config in PRESETS.items():
-        widths = f"{config.feature_maps(4)}-{config.feature_maps(config.resolution)}"
-        thousands = f"{config.total_images / 1000:,.6g}"
-        click.echo(f"{name:18} {config.resolution:>10} {widths:>9} {config.latent_size:>6} {thousands:>15}")
+    from reference_models.progan.costs import presets_table
+
+    click.echo(presets_table())
+
+
+for _command in (data, import_command, sample, video):
+    main.add_command(_command)
 
 
 def _readable(value: object) -> str:

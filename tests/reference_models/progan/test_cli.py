@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +18,9 @@ from reference_models.progan.checkpoint import checkpoints
 from reference_models.progan.checkpoint import inspect as inspect_checkpoint
 from reference_models.progan.cli import main
 from reference_models.progan.config import PRESETS, ProGANConfig
+from reference_models.progan.costs import presets_table
+from reference_models.progan.progress import Progress, TrainingBar
+from reference_models.progan.schedule import stage
 
 CONFIG = ProGANConfig(
     resolution=8,
@@ -148,11 +154,115 @@ def test_refusals_are_one_line_and_leave_nothing(here, tmp_path, arguments, code
     assert not list((tmp_path / "out").glob("*"))
 
 
-def test_presets_are_listed():
+def test_presets_are_listed_with_what_they_cost(monkeypatch):
+    monkeypatch.setattr(configs, "PRESETS", PRESETS)
     out = progan("presets").stdout
-    assert all(name in out for name in configs.PRESETS)
+    assert out == presets_table() + "\n"
+    assert all(name in out for name in PRESETS)
     as_json = json.loads(progan("presets", "--format", "json").stdout)
     assert as_json["cifar10-32"] == PRESETS["cifar10-32"].to_json()
+
+
+def test_a_run_that_was_stopped_goes_on_with_the_same_command(here, tmp_path, checkpoint, monkeypatch):
+    def arguments(out):
+        return ("--preset", "test-8", "--out", out, "--licence", "CC0", "--seed", 3)
+
+    stages = []
+
+    def stop(bar, progress):
+        stages.append(progress.images_shown)
+        if progress.images_shown == 48:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(TrainingBar, "report", stop)
+    stopped = train(here, *arguments(tmp_path / "run"))
+    assert stopped.exit_code == 143
+    assert stopped.stdout == ""
+    assert stopped.stderr.splitlines()[-1] == "stopped at 48 images; the same command goes on from there"
+    done = train(here, *arguments(tmp_path / "run"))
+    assert done.exit_code == 0, done.stderr
+    assert stages == [16, 32, 48, 64, 80, 96]
+    assert Path(done.stdout.strip()).read_bytes() == checkpoint.read_bytes()
+    # As Ctrl-C while images are decoded, where there is nothing to save.
+    monkeypatch.setattr("reference_models.progan.train.TrainingImages", ctrl_c)
+    stopped = train(here, *arguments(tmp_path / "new"))
+    assert (stopped.exit_code, stopped.stderr.splitlines()[-1]) == (130, "stopped")
+    refused = train(here, *arguments(tmp_path / "run"), "--option", "ema=0.5")
+    assert refused.exit_code == 1
+    assert "is a run with ema=0.999, not 0.5" in refused.stderr.splitlines()[-1]
+
+
+def ctrl_c(*args, **options):
+    raise KeyboardInterrupt
+
+
+def test_a_resumed_run_s_bar_counts_what_was_done_before_as_done(checkpoint):
+    bar = TrainingBar(CONFIG)
+    progress = Progress(80, stage(64, CONFIG), 0, 0.0, 0.0, 0.0, 0.0)
+    with bar as report:
+        report(progress)
+        # Or the time left would be that of a run as fast as its first look seems.
+        assert bar._bar.initial == bar._bar.n > 0.5 * bar._bar.total
+
+
+def test_options_change_the_preset(here, tmp_path):
+    options = ("--option", "loss=lsgan", "--option", "noise_strength=0.2", "--option", "minibatch=4:8")
+    done = train(here, "--preset", "test-8", "--out", tmp_path / "run", "--total-images", 8, *options)
+    config = inspect_checkpoint(Path(done.stdout.strip())).config
+    assert (config.loss, config.noise_strength, config.minibatch) == ("lsgan", 0.2, {4: 8})
+    refused = train(here, "--preset", "test-8", "--out", tmp_path / "no", "--option", "colour=blue")
+    assert refused.exit_code == 1
+    assert "'colour=blue' sets no option" in refused.stderr
+
+
+def test_states_are_kept_as_asked(here, tmp_path):
+    asked = ("--state-images", 16, "--keep-states", 3)
+    train(here, "--preset", "test-8", "--out", tmp_path / "run", *asked)
+    kept = sorted(int(path.stem[6:]) for path in (tmp_path / "run" / "states").iterdir())
+    assert kept == [64, 80, 96]
+
+
+def test_classes_are_learned_from_folders_of_a_prepared_set(tmp_path):
+    for k in range(12):
+        folder = tmp_path / "images" / ("cat", "dog")[k % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(k).integers(0, 256, (8, 12, 3)).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / f"{k}.png")
+    arguments = (
+        "--preset",
+        "test-8",
+        "--total-images",
+        8,
+        "--workers",
+        0,
+        "--device",
+        "cpu",
+        "--conditional",
+    )
+    straight = progan(
+        "train", "--data", tmp_path / "images", "--crop", *arguments, "--out", tmp_path / "straight"
+    )
+    assert straight.exit_code == 0, straight.stderr
+    prepared = progan(
+        "data", tmp_path / "images", "--crop", "--mirror", "--workers", 0, "--out", tmp_path / "set"
+    )
+    assert prepared.exit_code == 0, prepared.stderr
+    done = progan("train", "--data", tmp_path / "set", *arguments, "--out", tmp_path / "run")
+    assert done.exit_code == 0, done.stderr
+    for path, mirror in ((straight.stdout, False), (done.stdout, True)):
+        facts = inspect_checkpoint(Path(path.strip()))
+        assert facts.label_names == ("cat", "dog")
+        assert facts.config.mirror == mirror
+    # What the command line says goes before what the set says.
+    done = progan(
+        "train", "--data", tmp_path / "set", *arguments, "--out", tmp_path / "own", "--option", "mirror=false"
+    )
+    assert not inspect_checkpoint(Path(done.stdout.strip())).config.mirror
+
+
+def test_every_command_is_there():
+    commands = set(main.commands)
+    assert commands == {"train", "inspect", "presets", "data", "import", "sample", "video"}
 
 
 def test_snapshots_are_taken_as_often_as_asked(here):
