@@ -581,6 +581,21 @@ def test_watching_a_training_scores_each_checkpoint_once_and_ends_with_it(tmp_pa
     assert sorted(p.name for p in run.iterdir() if p.name.startswith(".")) == []
 
 
+def test_watching_passes_over_a_checkpoint_that_gives_no_images_and_still_ends(run):
+    path = checkpoints(run)[6]
+    data = bytearray(path.read_bytes())
+    data[-4000:] = np.full(1000, np.nan, np.float32).tobytes()
+    path.write_bytes(bytes(data))
+    tried = []
+    _, skipped = score(
+        run, watch=True, poll_seconds=0.01, metrics=["ms-ssim"],
+        progress=lambda what, done, total: tried.append(what) if what.startswith(LABELS[6]) else None,
+    )  # fmt: skip
+    assert [each.name for each, _ in skipped] == [path.name]
+    assert len(set(tried)) == len(tried)  # once
+    assert len([kind for kind, _ in items(run) if kind == "checkpoint"]) == 7
+
+
 def test_half_of_a_checkpoint_is_no_checkpoint_while_it_is_being_written(tmp_path):
     run = tmp_path / "run"
     run.mkdir()
