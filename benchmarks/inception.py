@@ -12,6 +12,7 @@ clean-fid and torchmetrics; one that is not installed is left out.
 
 from __future__ import annotations
 
+import shutil
 import sys
 import tempfile
 import time
@@ -157,6 +158,12 @@ def fid(
                 shown = (image.transpose(1, 2, 0) * (1 - 0.3 * index)).astype(np.uint8)
                 Image.fromarray(shown).save(folder / f"{at:05d}.png")
             folders.append(folder)
+        # What is loaded, compiled and first allocated by a first call is no cost of an image.
+        few = place / "few"
+        few.mkdir()
+        for file_of_one in sorted(folders[0].iterdir())[:32]:
+            shutil.copy(file_of_one, few)
+        ours([few, few], file)
         runs: dict[str, Callable[[], object]] = {
             "bare network": bare(network(file), 2 * num_images, "cpu"),
             "pgmetrics": lambda: ours(folders, file),
@@ -167,7 +174,7 @@ def fid(
             if peers and peer not in peers:
                 continue
             try:
-                run([folders[0], folders[0]], file)
+                run([few, few], file)
             except ImportError:
                 click.echo(f"{peer} is not installed", err=True)
                 continue
