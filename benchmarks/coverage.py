@@ -161,7 +161,7 @@ def repetition(case: Case, number: int) -> list[Row]:
         for name, other in (("B - A", 1), ("C - A", 2)):
             difference = numbers[other][place].value - mine.value
             if place in parts[0]:
-                error = uncertainty.stderr(uncertainty.contrast(parts[0][place], parts[other][place]))
+                error = uncertainty.stderr_of_difference(parts[0][place], parts[other][place])
             rows.append([name, *place, difference, error, p_values.get(place) if other == 1 else None])
     return rows
 

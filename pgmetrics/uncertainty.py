@@ -105,6 +105,15 @@ def stderr(influence: Influence) -> float:
     return sqrt(influence.variance())
 
 
+def stderr_of_difference(a: Influence, b: Influence) -> float:
+    """The standard error of the number of B less that of A, whose images are paired by their places.
+
+    Raises:
+        SampleError: a side has fewer than 2 images.
+    """
+    return sqrt(contrast(a, b).variance(least_share=-0.5))
+
+
 def interval(value: float, stderr: float, level: float = 0.95) -> tuple[float, float]:
     """The normal interval of that confidence around a value.
 
@@ -163,7 +172,7 @@ def paired_differences(
             continue
         error = None
         if place in parts_a:
-            error = stderr(contrast(parts_a[place], parts_b[place]))
+            error = stderr_of_difference(parts_a[place], parts_b[place])
         first = found_a[place]
         differences.append(
             _difference(

@@ -46,7 +46,11 @@ def drawn(metric, seed, n=48):
         return features(seed, n, 6) * (1 + (seed == 9))
     made = images(seed, n)
     # Grain makes pairs less alike and fine levels rougher.
-    return made if seed != 9 else torch.stack([torch.roll(made, k, 3) for k in range(6)]).float().mean(0).to(torch.uint8)
+    return (
+        made
+        if seed != 9
+        else torch.stack([torch.roll(made, k, 3) for k in range(6)]).float().mean(0).to(torch.uint8)
+    )
 
 
 def sides(metric, a=2, b=3, n=48):
@@ -108,10 +112,11 @@ def test_a_set_does_not_differ_from_itself(metric):
 @pytest.mark.parametrize("metric", [m for m in ALL if m.id in ("swd", "fd", "kid")])
 def test_sets_that_differ_are_told_apart(metric):
     real, a, b = sides(metric, 2, 9)
-    for d in uncertainty.paired_differences(metric, real, a, b, permutations=999):
-        assert d.p_value < 0.05
-        # The test is of the sets; their distances to the reals need not differ as surely.
-        assert metric.name == "swd" or d.low > 0 or d.high < 0
+    # The blur is along rows and over six pixels, which the coarse level hardly sees.
+    d = uncertainty.paired_differences(metric, real, a, b, permutations=999)[0]
+    assert d.p_value < 0.05
+    # The test is of the sets; their distances to the reals need not differ as surely.
+    assert metric.name == "swd" or d.low > 0 or d.high < 0
 
 
 @pytest.mark.parametrize("metric", ALL)
@@ -226,9 +231,13 @@ def length(rows):
 def test_the_variance_is_right_with_and_without_a_first_order(mean, tolerance):
     # Without the halves it is twice too large at mean 0.
     rng, n, width = np.random.default_rng(0), 100, 40
-    found = [length(rng.standard_normal((n, width)) + mean).variance() for _ in range(1000)]
+    parts = [length(rng.standard_normal((n, width)) + mean) for _ in range(1000)]
     expected = width * (4 * mean**2 / n + 2 / n**2)
-    assert np.mean(found) == pytest.approx(expected, rel=tolerance)
+    found = [np.mean([part.variance(least_share=least) for part in parts]) for least in (0.0, -0.5)]
+    # Shares that are never negative are a little too large on average where there are none.
+    assert found[0] == pytest.approx(expected, rel=tolerance)
+    assert found[1] == pytest.approx(expected, rel=tolerance / 2)
+    assert found[1] <= found[0]
 
 
 def test_both_sides_add_up_and_a_missing_one_adds_nothing():

@@ -68,7 +68,7 @@ class Influence:
     halves: tuple[Influence, Influence] | None = None
     batches: NDArray[np.float64] | None = None
 
-    def variance(self) -> float:
+    def variance(self, least_share: float = 0.0) -> float:
         """The variance of the number over sets of so many images.
 
         The sum over the sides of var(influence) / n counts what a pair of images does together twice,
@@ -79,8 +79,16 @@ class Influence:
         2 r / (1 + r) its share at all of them. The variance is that part and half of the rest, which
         is right to the second order.
 
+        The share scatters around 0 where there is no first order. A value that is small by chance then
+        comes with a small share, so that negative ones would make its error too small just where it
+        must not be. A difference is not so tied to its error, which negative shares keep right on
+        average.
+
         Of batches it is their variance over their number: right if the number's variance goes with the
         inverse of the number of images.
+
+        Args:
+            least_share: of the first order, from -1 to 0; smaller ones are raised to it.
 
         Raises:
             SampleError: a side has fewer than 2 images.
@@ -97,7 +105,7 @@ class Influence:
         both = sum(_covariance([side], [side]) for side in sides)
         if self.halves is None:
             return both
-        return both * (1 + self._share_of_first_order(*self.halves)) / 2
+        return both * (1 + max(self._share_of_first_order(*self.halves), least_share)) / 2
 
     @staticmethod
     def _share_of_first_order(even: Influence, odd: Influence) -> float:
@@ -112,9 +120,8 @@ class Influence:
         spread = sqrt(covariance(even, even) * covariance(odd, odd))
         if spread == 0:
             return 1.0
-        # Below 0 by chance, where there is no first order.
-        r = max(covariance(even, odd) / spread, 0.0)
-        return 2 * r / (1 + r)
+        r = covariance(even, odd) / spread
+        return 2 * r / (1 + max(r, 0.0))
 
 
 def _covariance(parts: Sequence[NDArray[np.float64]], others: Sequence[NDArray[np.float64]]) -> float:
