@@ -200,6 +200,18 @@ def test_drawn_exchanges_come_near_to_all_of_them():
     assert drawn_ones != exact
 
 
+def test_a_p_value_is_never_smaller_than_the_exchanges_can_tell():
+    # What was found is one of the patterns, so that p = 0 would claim more than was drawn.
+    assert uncertainty.swap_p_values(np.ones((200, 1)), permutations=19) == [1 / 20]
+
+
+def test_decimals_have_the_ties_of_whole_numbers():
+    whole = np.array([[3.0], [-1], [4], [-1], [5], [9], [-2], [6], [5], [-3]])
+    exact = uncertainty.swap_p_values(whole, permutations=2000)
+    for scale in (0.1, 0.3, 0.7):
+        assert uncertainty.swap_p_values(whole * scale, permutations=2000) == exact
+
+
 def test_ties_count_as_reached_whatever_the_order_of_the_sum():
     # 0.1 added up in another order differs in the last place; only all signs alike reach the sum.
     assert uncertainty.swap_p_values(np.full((10, 1), 0.1), permutations=2000) == [2 / 2**10]
