@@ -329,8 +329,7 @@ def _by_place(influences: Sequence[Influence]) -> dict[Place, Influence]:
 def _pooled(a: State, b: State) -> State:
     """The images of A, then those of B, as one set."""
     last = a.seen.intervals[-1][1] if a.seen.intervals else 0
-    # From an even place on, so that no MS-SSIM pair is torn.
-    return a.shifted(0, "A and B").merge(b.shifted(last + last % 2, "A and B"))
+    return a.shifted(0, "A and B").merge(b.shifted(last, "A and B"))
 
 
 def _error_over_images(row: Mapping[str, Any], other: Mapping[str, Any]) -> float | None:
