@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from pgmetrics.evaluation import ms_ssim as ms_ssim
     from pgmetrics.evaluation import prdc as prdc
     from pgmetrics.evaluation import swd as swd
+    from pgmetrics.growth import read_scores as read_scores
+    from pgmetrics.growth import score_run as score_run
     from pgmetrics.metrics.fid import FrechetDistance as FrechetDistance
     from pgmetrics.metrics.fid import FrechetInceptionDistance as FrechetInceptionDistance
     from pgmetrics.metrics.fid_infinity import FIDInfinity as FIDInfinity
@@ -59,6 +61,8 @@ _HOME = {
     "prdc": "pgmetrics.evaluation",
     "memorisation": "pgmetrics.evaluation",
     "frechet_distance": "pgmetrics.evaluation",
+    "score_run": "pgmetrics.growth",
+    "read_scores": "pgmetrics.growth",
     "compare": "pgmetrics.comparison",
     "Comparison": "pgmetrics.comparison",
     "SlicedWasserstein": "pgmetrics.metrics.swd",

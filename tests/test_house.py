@@ -64,6 +64,9 @@ def test_importing_pulls_in_nothing_heavy(module):
         ("reference_models.progan.cli", ["train", "--help"]),
         ("reference_models.progan.cli", ["sample", "--help"]),
         ("reference_models.progan.cli", ["inspect", "--help"]),
+        ("reference_models.progan.cli", ["data", "--help"]),
+        ("reference_models.progan.cli", ["import", "--help"]),
+        ("reference_models.progan.cli", ["video", "--help"]),
     ],
 )
 def test_help_waits_for_nothing_heavy(module, arguments):

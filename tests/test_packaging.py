@@ -22,7 +22,7 @@ SUBCOMMANDS = {
         "swd", "ms-ssim", "fid", "is", "kid", "prdc", "fd", "memorisation",
         "evaluate", "growth", "compare", "report", "plot", "stats", "weights", "check",
     ),
-    "progan": ("train", "sample", "inspect"),
+    "progan": ("train", "sample", "inspect", "presets", "data", "import", "video"),
 }  # fmt: skip
 
 pytestmark = pytest.mark.slow
