@@ -133,7 +133,9 @@ def score(source: str, run: Path, metrics: Sequence[str], **options: Any) -> Res
         def report(what: str, done: int, total: int) -> None:
             progress("scoring", done, total)
 
-        found, skipped = score_run(run, source, metrics, untrained=True, progress=report, **options)
+        found, skipped = score_run(
+            run, source, metrics, untrained=True, error="images", progress=report, **options
+        )
     for path, reason in skipped:
         raise PgmetricsError(f"{path} cannot be scored: {reason}")
     return found

@@ -344,6 +344,7 @@ def test_changed_settings_are_a_new_series_and_the_old_one_stays(run):
         {"metrics": [SWD]},
         {"metrics": [SlicedWasserstein(patches_per_image=15, directions=8, repeats=2), "ms-ssim"]},
         {"mirror": True},
+        {"error": "images"},
         {"real": ArraySource(real_pixels()[::-1], name="reals")},
     ):
         (run / "scores.jsonl").write_bytes(old)

@@ -80,7 +80,7 @@ def growth(
     command goes on. Other settings are another series there. A checkpoint that cannot be read is
     named and skipped (exit code 4).
     """
-    from pgmetrics.cli.score import names, own_network_for, with_error
+    from pgmetrics.cli.score import names, own_network_for
     from pgmetrics.growth import score_run
     from pgmetrics.results import check_destination
 
@@ -88,11 +88,13 @@ def growth(
         raise click.UsageError(f"--preset {options['preset']} fixes --error")
     if out is not None:
         check_destination(out)
-    asked = names(metrics) if options["preset"] else with_error(names(metrics), error or "images")
-    chosen, rest = own_network_for(asked, options)
+    error = None if options["preset"] else error or "images"
+    chosen, rest = own_network_for(names(metrics), options)
     try:
         with _bar() as progress:
-            found, skipped = score_run(run, metrics=chosen, floor=not no_floor, progress=progress, **rest)
+            found, skipped = score_run(
+                run, metrics=chosen, floor=not no_floor, error=error, progress=progress, **rest
+            )
     except KeyboardInterrupt:
         click.echo("Interrupted. What was scored is stored; the same command goes on from there.", err=True)
         sys.exit(INTERRUPTED)

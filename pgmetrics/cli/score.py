@@ -216,26 +216,12 @@ def names(text: str) -> list[str | Metric]:
 
 
 def with_error(metrics: Sequence[str | Metric], error: str | None) -> Sequence[str | Metric]:
-    """The metrics, their errors over what was asked for; those that give no other are as they were.
-
-    Args:
-        metrics: by name or made.
-        error: "images" for all that can, "both" and "directions" for swd's (the others' are then over
-            images and as usual); None for all as usual.
-    """
+    """The metrics, their errors over what was asked for; as they were if that is None."""
     if error is None:
         return metrics
-    from dataclasses import fields, replace
+    from pgmetrics.metrics.registry import with_error as adjusted
 
-    from pgmetrics.metrics.registry import metric
-
-    def adjusted(one: Metric) -> Metric:
-        if not any(field.name == "error" for field in fields(one)):  # type: ignore[arg-type]
-            return one
-        asked = error if one.name == "swd" or error != "both" else "images"
-        return one if asked == "directions" and one.name != "swd" else replace(one, error=asked)  # type: ignore[type-var]
-
-    return [adjusted(metric(one)) for one in metrics]
+    return adjusted(metrics, error)
 
 
 def _need_a_side(options: dict[str, Any]) -> None:

@@ -59,6 +59,7 @@ def score_run(
     device: str = "auto",
     pattern: str | None = None,
     loader: str | None = None,
+    error: str | None = None,
     cache: str | os.PathLike[str] | None = None,
     watch: bool = False,
     poll_seconds: float = 5.0,
@@ -86,6 +87,8 @@ def score_run(
         jobs: items scored at the same time, each in a process of its own; the store is the same.
         device: as in `evaluate`; several, separated by commas, share the items.
         pattern, loader: for others' checkpoints, see `Finder` and `open_snapshot`.
+        error: what standard errors are over where a metric has the choice: "images", "directions" or
+            "both"; as each metric has it by default.
         cache: directory in which what is remembered of the reals is kept for other runs; by default
             it is kept in the run's until all is scored. "off" keeps nothing.
         watch: go on as checkpoints come, until the file `finished.json` is in the run's directory and
@@ -122,6 +125,7 @@ def score_run(
         seed=seed,
         options={**options, "device": device.split(",")[0]},
         loader=loader,
+        error=error,
         cache=kept,
     )
     session = _Session(place, finder, scorer, pattern, untrained, floor, jobs, device.split(","), progress)
@@ -370,6 +374,7 @@ class _Session:
             "weights": digests,
             "pattern": self.pattern,
             "loader": self.scorer.loader,
+            "error": self.scorer.error,
             **{name: options[name] for name in names if options.get(name)},
         }
 

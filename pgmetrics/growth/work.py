@@ -75,6 +75,7 @@ class Scorer:
         num_images, seed: as in `evaluate`.
         options: further options of `evaluate`.
         loader: see `open_snapshot`.
+        error: what standard errors are over, see `metrics.registry.with_error`; None as the metrics are.
         cache: directory for what is remembered of the reals, or None.
     """
 
@@ -85,6 +86,7 @@ class Scorer:
     seed: int
     options: Mapping[str, Any]
     loader: str | None
+    error: str | None
     cache: Path | None
     _opened: dict[str, Any] = field(default_factory=dict)
 
@@ -117,13 +119,18 @@ class Scorer:
     def chosen(self) -> list[Metric]:
         """The metrics with all their parameters."""
         from pgmetrics.metrics.registry import metric as find_metric
+        from pgmetrics.metrics.registry import with_error
         from pgmetrics.presets import PRESETS
 
         name = self.options.get("preset")
         if name is not None and name not in PRESETS:
             raise OptionError(f"there is no preset {name!r}; there are {', '.join(PRESETS)}")
         preset = None if name is None else PRESETS[name]
+        if preset and self.error is not None:
+            raise OptionError(f"the preset {name} fixes what errors are over; leave out error={self.error}")
         found = [preset.metric(one) if preset else find_metric(one) for one in self.metrics]
+        if self.error is not None:
+            found = with_error(found, self.error)
         n = self.num_images
         return found if n is None else [one.with_num_images(n) for one in found]
 

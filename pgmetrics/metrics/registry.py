@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import fields, replace
+
 from pgmetrics.errors import OptionError
 from pgmetrics.metrics.base import Metric
 from pgmetrics.metrics.fid import FrechetDistance, FrechetInceptionDistance
@@ -40,3 +43,21 @@ def metric(name_or_metric: str | Metric) -> Metric:
     if name_or_metric not in METRICS:
         raise OptionError(f"no metric is called {name_or_metric!r}; there are {', '.join(METRICS)}")
     return METRICS[name_or_metric]()
+
+
+def with_error(metrics: Sequence[str | Metric], error: str) -> list[Metric]:
+    """The metrics, their errors over what was asked for; those that give no other are as they were.
+
+    Args:
+        metrics: by name or made.
+        error: "images" for all that can, "both" and "directions" for swd's (the others' are then over
+            images and as usual).
+    """
+
+    def adjusted(one: Metric) -> Metric:
+        if not any(field.name == "error" for field in fields(one)):  # type: ignore[arg-type]
+            return one
+        asked = error if one.name == "swd" or error != "both" else "images"
+        return one if asked == "directions" and one.name != "swd" else replace(one, error=asked)  # type: ignore[type-var]
+
+    return [adjusted(metric(one)) for one in metrics]
