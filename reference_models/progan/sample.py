@@ -66,9 +66,6 @@ def _draw_again(row: NDArray[np.float32], truncation: float, random: seeding.Gen
     # By the inverse of the distribution: repeating until all are near takes ages for a small bound.
     below, above = ndtr([-truncation, truncation])
     row[far] = ndtri(below + (above - below) * random.random(np.count_nonzero(far)))
-    # Rounding to float32 may step over the bound.
-    largest = np.float32(truncation)
-    np.clip(row, -largest, largest, out=row)
 
 
 def labels(seed: int, indices: Sequence[int], distribution: Sequence[float]) -> NDArray[np.float32]:

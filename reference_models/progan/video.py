@@ -225,7 +225,8 @@ def _write_mp4(
         *(program, "-y", "-loglevel", "error"),
         *("-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(fps), "-i", "-"),
         # What every player shows: H.264 with colours at half resolution. Unless told, players guess
-        # the meaning of the colours from the size.
+        # the meaning of the colours from the size. Older ffmpegs convert by the one and tell by the
+        # other option; newer ones do both by either.
         *("-vf", "scale=out_color_matrix=bt709:out_range=tv", "-pix_fmt", "yuv420p"),
         *("-colorspace", "bt709", "-c:v", "libx264", "-crf", "16"),
         *("-movflags", "+faststart", "-f", "mp4", str(aside)),
