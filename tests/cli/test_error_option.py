@@ -11,6 +11,8 @@ from tests.cli.test_score import QUICK, folders, run, swd
 
 __all__ = ["folders"]  # a fixture
 
+FID = ["evaluate", "--real", "{a}", "--fake", "{b}", "--metrics", "fid"]
+
 
 def rows(done):
     assert done.exit_code == 0, done.stderr
@@ -56,10 +58,7 @@ def test_each_metric_is_given_what_it_knows():
     [
         (["swd", "--real", "{a}", "--fake", "{b}", "--error", "patches"], ["'patches'", "images"]),
         (["is", "--fake", "{b}", "--error", "both"], ["'both'"]),
-        (
-            ["evaluate", "--real", "{a}", "--fake", "{b}", "--metrics", "fid", "--preset", "clean-fid", "--error", "images"],
-            ["clean-fid fixes --error"],
-        ),
+        ([*FID, "--preset", "clean-fid", "--error", "images"], ["clean-fid fixes --error"]),
     ],
 )  # fmt: skip
 def test_what_cannot_be_is_refused(folders, arguments, facts):
