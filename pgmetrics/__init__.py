@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from pgmetrics.blocks import Block as Block
     from pgmetrics.blocks import FeatureBlock as FeatureBlock
     from pgmetrics.blocks import IndexSet as IndexSet
+    from pgmetrics.comparison import Comparison as Comparison
+    from pgmetrics.comparison import compare as compare
     from pgmetrics.errors import OptionError as OptionError
     from pgmetrics.errors import PgmetricsError as PgmetricsError
     from pgmetrics.errors import SampleError as SampleError
     from pgmetrics.errors import SourceError as SourceError
     from pgmetrics.errors import StateError as StateError
     from pgmetrics.errors import WeightsError as WeightsError
-    from pgmetrics.comparison import Comparison as Comparison
-    from pgmetrics.comparison import compare as compare
     from pgmetrics.evaluation import collect as collect
     from pgmetrics.evaluation import evaluate as evaluate
     from pgmetrics.evaluation import fid as fid

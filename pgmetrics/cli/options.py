@@ -186,7 +186,9 @@ def writing(command: Command) -> Command:
                 show_default=True,
                 help="Of standard output. Tables print SWD ×10³; data is raw.",
             ),
-            click.option("--out", metavar="FILE", help="Also write a file: .csv, .json, .md, .txt, .tex or .parquet."),
+            click.option(
+                "--out", metavar="FILE", help="Also write a file: .csv, .json, .md, .txt, .tex or .parquet."
+            ),
         )
     ):
         command = option(command)
