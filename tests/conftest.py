@@ -1,10 +1,15 @@
 """What tests of several folders share: random weights, each file written once per run."""
 
+import signal
+
 import pytest
 
 from benchmarks import random_weights
 
 pytest_plugins = ["pytester"]
+
+# A shell's background and nohup ignore Ctrl-C, and so would every process that a test starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

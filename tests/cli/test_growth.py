@@ -136,7 +136,7 @@ def test_ctrl_c_ends_watching_in_peace_and_scoring_with_a_word(here):
     watching = _start(here, "--watch", "--poll-seconds", 0.05)
     _wait_for_lines(here / "run" / "scores.jsonl", 10)
     watching.send_signal(signal.SIGINT)
-    out, err = watching.communicate()
+    out, err = watching.communicate(timeout=120)
     assert watching.returncode == 0, err
     assert LABELS[-1] in out
     assert not (here / "run" / ".growth").exists()
@@ -145,7 +145,7 @@ def test_ctrl_c_ends_watching_in_peace_and_scoring_with_a_word(here):
     scoring = _start(here)
     _wait_for_lines(here / "run" / "scores.jsonl", 3)
     scoring.send_signal(signal.SIGINT)
-    out, err = scoring.communicate()
+    out, err = scoring.communicate(timeout=120)
     assert (scoring.returncode, out) == (130, "")
     assert "the same command goes on" in err
     assert "Traceback" not in err
