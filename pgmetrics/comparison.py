@@ -120,8 +120,10 @@ class Comparison:
         rows: dictionaries with the keys of `COLUMNS`, one per metric and level, values raw:
             `difference` is b - a, `low` to `high` its interval, `p_holm` the p-value after Holm's
             correction over the rows. `verdict` is of B against A: "better" or "worse"
-            where p_holm is at most `judging.significance` ("different" for a number without a good
-            direction), else "within noise"; "undecided" where there is no sound p-value.
+            where p_holm is at most `judging.significance` and the interval leaves out 0; "different"
+            where only the first holds (the sets differ, and which is nearer to the reals is open),
+            or the number has no good direction; else "within noise"; "undecided" where there is no
+            sound p-value.
         settings: in which the ways that the two were scored differ.
         notes: sentences that a reader must know.
         provenance: how the comparison came about.
@@ -609,7 +611,9 @@ def _verdict(one: Difference, p_holm: float | None, significance: float) -> Verd
     if p_holm > significance:
         return "within noise"
     higher_is_better = HIGHER_IS_BETTER.get(one.metric)
-    if higher_is_better is None:
+    # The test of images asks whether the sets are alike; sets that differ may be as far from the reals.
+    open_ended = one.low is not None and one.high is not None and one.low <= 0 <= one.high
+    if higher_is_better is None or open_ended:
         return "different"
     return "better" if (one.difference > 0) == higher_is_better else "worse"
 
@@ -759,8 +763,11 @@ def _captions(comparison: Comparison) -> list[str]:
         how = " and ".join(explained.get(test, test) for test in tests)
         over = f", corrected for {tested} rows (Holm)" if tested > 1 else ""
         lines.append(
-            f"p by {how}{over}; B is called better or worse where p ≤ {comparison.judging.significance:g}"
+            f"p by {how}{over}; B is called better or worse where p ≤ {comparison.judging.significance:g} "
+            "and the interval leaves out 0"
         )
+        if any(row["verdict"] == "different" for row in comparison.rows):
+            lines.append("different: the sets are not alike, and which is better is open")
     return lines
 
 

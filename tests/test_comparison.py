@@ -202,6 +202,15 @@ def test_each_metric_has_its_good_direction(metric, change, expected):
     assert judged["verdict"] == expected
 
 
+def test_sets_that_differ_are_not_called_better_while_the_difference_may_be_0():
+    # On CIFAR-10 two checkpoints had p = 0.0003 at level 16 and a difference of -1.0 (-8.9 to 6.9).
+    judged = [
+        Difference("swd", level, 2.0, 1.0, -1.0, 0.1, low, high, 1e-4, "swaps of pairs", 9, 9)
+        for level, low, high in ((32, -1.9, -0.1), (16, -8.9, 6.9))
+    ]
+    assert [row["verdict"] for row in _judged(judged, [None, None], 0.01)] == ["better", "different"]
+
+
 def test_a_number_that_is_no_score_is_left_out():
     assert _judged([difference(None, "fid-bias")], [None], 0.01) == ()
 
