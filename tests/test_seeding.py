@@ -42,6 +42,7 @@ def test_streams_are_never_renumbered():
         "SYNTHETIC": 8, "INITIALIZATION": 9, "TRAINING_LATENTS": 10, "TRAINING_LABELS": 11,
         "TRAINING_ORDER": 12, "TRAINING_MIRROR": 13, "GRADIENT_PENALTY": 14,
         "SPLITS": 15, "SUBSETS": 16, "EXTRAPOLATION": 17, "CELLS": 18,
+        "RANDOMISATION": 19, "RESAMPLING": 20, "TRAINING_NOISE": 21,
     }  # fmt: skip
 
 
