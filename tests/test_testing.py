@@ -167,7 +167,8 @@ def given(*rows, **changes):
 def verdict(done):
     """The verdicts of the message's table."""
     lines = done.stdout.lines
-    (start,) = [i for i, line in enumerate(lines) if re.match(r"metric +baseline +value", line)]
+    # The summary at the end repeats the whole message where the variable CI is set.
+    start = next(i for i, line in enumerate(lines) if re.match(r"metric +baseline +value", line))
     return [re.split(r"  +", line)[-1] for line in lines[start + 1 : lines.index("", start)]]
 
 
