@@ -80,6 +80,13 @@ def main() -> None:
     help="Keep the last K of these states.",
 )
 @click.option("--tensorboard", is_flag=True, help="Write TensorBoard's events, too.")
+@click.option("--compile", "compiled", is_flag=True, help="Translate the steps with torch.compile.")
+@click.option(
+    "--micro-batch",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Take at most N images of a minibatch at a time, on devices that hold no more.",
+)
 @click.option("--resize", metavar="POLICY", help="box, lanczos …: make images of other sizes fit.")
 @click.option("--crop", is_flag=True, help="Take the centre of images that are not square.")
 @click.option("--workers", type=click.IntRange(min=0), help="Decoding processes.  [default: one per core]")
@@ -98,6 +105,8 @@ def train(
     state_images: int | None,
     keep_states: int,
     tensorboard: bool,
+    compiled: bool,
+    micro_batch: int | None,
     resize: str | None,
     crop: bool,
     workers: int | None,
@@ -145,6 +154,8 @@ def train(
                 state_images=state_images,
                 keep_states=keep_states,
                 tensorboard=tensorboard,
+                compiled=compiled,
+                largest_piece=micro_batch,
                 decoded=decoded,
                 report=report,
                 warn=bar.warn,

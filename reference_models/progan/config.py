@@ -20,6 +20,7 @@ _CHOICES: Mapping[str, tuple[bool | str, ...]] = {
     "output": ("linear", "tanh"),
     "loss": ("wgan-gp", "lsgan"),
     "gp_resolution": ("final", "current"),
+    "precision": ("float32", "bfloat16"),
 } | dict.fromkeys(
     (
         "fused_scale", "normalise_latents", "normalise_labels", "equalized", "pixel_norm", "growing",
@@ -84,6 +85,7 @@ class ProGANConfig:
         drift: weight of the squared scores of reals.
         ema: how much of the averaged generator a discriminator step keeps.
         mirror: flip half of the reals left to right.
+        precision: of convolutions and dense layers while training, see `steps.Steps`.
         seed: of everything random in initialisation and training.
 
     Raises:
@@ -131,6 +133,7 @@ class ProGANConfig:
     drift: float = 0.001
     ema: float = 0.999
     mirror: bool = False
+    precision: Literal["float32", "bfloat16"] = "float32"
     seed: int = 0
 
     def __post_init__(self) -> None:

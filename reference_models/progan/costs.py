@@ -52,8 +52,9 @@ def step_cost(config: ProGANConfig, resolution: int, *, fading: bool = False) ->
     # Once forward, once for the weights' gradient and once for the inputs'; images need none.
     judged = 3 * discriminator - from_rgb
     # Forward, the scores' gradient, twice that for the gradient of the gradient, and back through the
-    # forward pass. The last layer's part of the scores' gradient depends on its weight alone.
-    penalty = 6 * discriminator - 3 * d[-1] if config.loss == "wgan-gp" else 0
+    # forward pass, but not to the images. The last layer's part of the scores' gradient depends on its
+    # weight alone.
+    penalty = 6 * discriminator - from_rgb - 3 * d[-1] if config.loss == "wgan-gp" else 0
     d_step = generator + 2 * judged + penalty
     # Latents need no gradient, and the discriminator's weights none here.
     g_step = 3 * generator - g[0] + 2 * discriminator

@@ -10,6 +10,7 @@ Statistics are taken in float32 at least, whatever the activations are.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from math import sqrt
 from typing import ClassVar, Literal
 
@@ -36,7 +37,7 @@ def pixel_norm(x: Tensor, epsilon: float = 1e-8) -> Tensor:
 
     Source: `pixel_norm` in networks.py of Karras et al. 2018.
     """
-    y = _at_least_float32(x)
+    y = at_least_float32(x)
     return (y * torch.rsqrt(y.square().mean(dim=1, keepdim=True) + epsilon)).to(x.dtype)
 
 
@@ -66,7 +67,7 @@ def minibatch_stddev(x: Tensor, group: int) -> Tensor:
             f"{n - n % group} images could"
         )
     # Squares of half-precision activations overflow.
-    y = _at_least_float32(x).reshape(group, n // group, c, h, w)
+    y = at_least_float32(x).reshape(group, n // group, c, h, w)
     variance = (y - y.mean(dim=0, keepdim=True)).square().mean(dim=0)
     # The epsilon under the root keeps its gradient finite where a feature is the same everywhere.
     deviation = (variance + 1e-8).sqrt().mean(dim=(1, 2, 3))
@@ -74,8 +75,25 @@ def minibatch_stddev(x: Tensor, group: int) -> Tensor:
     return torch.cat([x, channel], dim=1)
 
 
-def _at_least_float32(x: Tensor) -> Tensor:
+def at_least_float32(x: Tensor) -> Tensor:
+    """The same in float32, or in float64 where it is."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def full_precision(like: Tensor) -> AbstractContextManager[object]:
+    """Within, no autocast rounds what is computed on this tensor's device."""
+    kind = like.device.type
+    return torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext()
+
+
+def in_fast_order(images: Tensor) -> Tensor:
+    """The same images [N, C, H, W] in the order of memory in which convolutions are fastest.
+
+    On a CPU that is channels last; what follows keeps it. On other devices they stay as they are.
+    """
+    if images.device.type != "cpu":
+        return images
+    return images.contiguous(memory_format=torch.channels_last)
 
 
 class BatchNorm(nn.Module):
@@ -107,13 +125,13 @@ class BatchNorm(nn.Module):
         """[N, C, H, W] to the same."""
         mean, variance = self.statistics(x) if self.training else (self.mean, self.variance)
         factor = self.gain * torch.rsqrt(variance + 1e-4)
-        y = _at_least_float32(x) * factor[:, None, None] + (self.bias - mean * factor)[:, None, None]
+        y = at_least_float32(x) * factor[:, None, None] + (self.bias - mean * factor)[:, None, None]
         return y.to(x.dtype)
 
     @staticmethod
     def statistics(x: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and biased variance [C] over everything but the channels."""
-        y = _at_least_float32(x)
+        y = at_least_float32(x)
         return y.mean(dim=(0, 2, 3)), y.var(dim=(0, 2, 3), correction=0)
 
 
@@ -135,7 +153,7 @@ class LayerNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, ...] to the same."""
-        y = _at_least_float32(x)
+        y = at_least_float32(x)
         axes = tuple(range(1, x.ndim))
         y = y - y.mean(dim=axes, keepdim=True)
         y = y * torch.rsqrt(y.square().mean(dim=axes, keepdim=True) + 1e-4)
@@ -166,7 +184,7 @@ class MinibatchDiscrimination(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, D] to [N, D + kernels]."""
-        y = _at_least_float32(x)
+        y = at_least_float32(x)
         # A direction of zeros, before a checkpoint fills it, has no length to be divided by.
         length = torch.linalg.vector_norm(self.weight, dim=0).clamp(min=1e-30)
         projected = torch.einsum("nd,dkj->nkj", y, self.weight * (self.log_scale.exp() / length))

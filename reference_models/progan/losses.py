@@ -7,7 +7,7 @@ Source: loss.py of Karras et al. 2018; LSGAN, appendix B and the Theano code.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,8 +16,7 @@ from reference_models.progan.config import ProGANConfig
 from reference_models.progan.networks import Discriminator
 
 
-@dataclass(frozen=True)
-class DiscriminatorLoss:
+class DiscriminatorLoss(NamedTuple):
     """The discriminator's loss and what it is made of, each a mean over the minibatch.
 
     Attributes:
@@ -78,7 +77,7 @@ def discriminator_loss(
     if config.loss == "lsgan":
         total = real_scores.square() + 0.1 * (fake_scores - 1).square()
     else:
-        mixed = torch.lerp(real, fake, mixing.reshape(-1, 1, 1, 1)).requires_grad_()
+        mixed = torch.lerp(real, fake, mixing.reshape(-1, 1, 1, 1))
         norm = gradient_norm(discriminator, mixed, alpha=alpha)
         if config.gp_resolution == "final":
             # The original's images are always enlarged to the final resolution. Of the K * K copies of
@@ -105,15 +104,19 @@ def gradient_norm(discriminator: Discriminator, images: Tensor, *, alpha: float 
 
     Args:
         discriminator: the class logits are left aside.
-        images: float [N, C, r, r] that require a gradient.
+        images: float [N, C, r, r].
         alpha: of the stage.
 
     Returns:
         [N], at least float32.
     """
-    scores, _ = discriminator(images, alpha=alpha)
-    (gradient,) = torch.autograd.grad(scores.sum(), images, create_graph=True)
-    flat = gradient.flatten(1)
+
+    def total(x: Tensor) -> Tensor:
+        scores: Tensor = discriminator(x, alpha=alpha)[0]
+        return scores.sum()
+
+    # Not torch.autograd.grad, which torch.compile cannot translate.
+    flat = torch.func.grad(total)(images).flatten(1)
     # Not the root of a sum of squares: its derivative at zero is NaN, this one's is zero.
     norm: Tensor = torch.linalg.vector_norm(flat, dim=1, dtype=torch.promote_types(flat.dtype, torch.float32))
     return norm

@@ -24,6 +24,9 @@ from reference_models.progan.layers import (
     EqualizedLinear,
     LayerNorm,
     MinibatchDiscrimination,
+    at_least_float32,
+    full_precision,
+    in_fast_order,
     leaky_relu,
     minibatch_stddev,
     pixel_norm,
@@ -66,7 +69,7 @@ class Generator(nn.Module):
                 fades, so that a compiled step need not be compiled again for each.
 
         Returns:
-            [N, channels, resolution, resolution].
+            [N, channels, resolution, resolution], float32 at least.
         """
         x = self.get_submodule("block4")(self._input(latents, labels))
         before = x
@@ -74,9 +77,9 @@ class Generator(nn.Module):
             if r > resolution:
                 break
             before, x = x, self.get_submodule(f"block{r}")(x)
-        images: Tensor = self.get_submodule(f"to_rgb{resolution}")(x)
+        images = at_least_float32(self.get_submodule(f"to_rgb{resolution}")(x))
         if _fading(alpha):
-            coarse = self.get_submodule(f"to_rgb{resolution // 2}")(before)
+            coarse = at_least_float32(self.get_submodule(f"to_rgb{resolution // 2}")(before))
             images = _faded(_double(coarse), images, alpha)
         return torch.tanh(images) if self.config.output == "tanh" else images
 
@@ -125,7 +128,7 @@ class _FirstBlock(_GeneratorBlock):
         )
 
     def forward(self, latents: Tensor) -> Tensor:
-        x = self.dense(latents).reshape(-1, self.channels, 4, 4)
+        x = in_fast_order(self.dense(latents).reshape(-1, self.channels, 4, 4))
         x = self.activated(self.norm0(x))
         return self.activated(self.norm1(self.conv(x)))
 
@@ -201,8 +204,6 @@ class Discriminator(nn.Module):
             if r == resolution and _fading(alpha):
                 x = _faded(self._features(F.avg_pool2d(images, 2), r // 2), x, alpha)
         out = self.get_submodule("block4")(x, factors.pop(0), factors.pop(0))
-        # The losses' means and squares are taken of these.
-        out = out.to(torch.promote_types(out.dtype, torch.float32))
         return out[:, 0], out[:, 1:]
 
     def noise_size(self, resolution: int) -> int:
@@ -217,7 +218,7 @@ class Discriminator(nn.Module):
         return [*sizes, channels(4) + (self.config.minibatch_statistics == "stddev"), channels(4)]
 
     def _features(self, images: Tensor, resolution: int) -> Tensor:
-        return leaky_relu(self.get_submodule(f"from_rgb{resolution}")(images))
+        return leaky_relu(self.get_submodule(f"from_rgb{resolution}")(in_fast_order(images)))
 
 
 class _DownBlock(nn.Module):
@@ -274,7 +275,9 @@ class _LastBlock(nn.Module):
             x = minibatch_stddev(x, self.group)
         x = leaky_relu(self.norm0(self.conv(_disturbed(x, noise0))))
         x = leaky_relu(self.norm1(self.dense0(_disturbed(x, noise1).flatten(1))))
-        out: Tensor = self.dense1(self.discrimination(x))
+        # The losses' means and squares are taken of what comes out, so no autocast may round it.
+        with full_precision(x):
+            out: Tensor = self.dense1(self.discrimination(at_least_float32(x)))
         return out
 
 

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 _SETTINGS = "run.json"
 _FINISHED = "finished.json"
+_CHECKPOINTS = "checkpoints"
+_STATES = "states"
 _FORMAT_VERSION = 1
 _IMAGES_BETWEEN_STATS = 1000
 _SECONDS_BETWEEN_STATES = 300.0
@@ -138,9 +140,9 @@ class RunDirectory:
         self._keep_states = keep_states
         self._state_images = state_images
         self._warn = warn
-        self._checkpoints = path / "checkpoints"
+        self._checkpoints = path / _CHECKPOINTS
         self._grids = path / "grids"
-        self._states = path / "states"
+        self._states = path / _STATES
         self._stats = path / "stats.jsonl"
         self._log = path / "log.txt"
         self._tensorboard: type[SummaryWriter] | None = None
@@ -215,7 +217,7 @@ class RunDirectory:
 
     def checkpoint_path(self, images_shown: int, resolution: int) -> Path:
         """Where the checkpoint of a moment lies."""
-        return self._checkpoints / f"images{images_shown:010d}-res{resolution:04d}.safetensors"
+        return checkpoint_path(self._path, images_shown, resolution)
 
     def save_checkpoint(self, facts: Checkpoint, generator: Generator) -> Path:
         """Write a checkpoint and its model card."""
@@ -241,7 +243,7 @@ class RunDirectory:
 
     def save_state(self, state: TrainingState) -> None:
         """Write a state; then remove those that are too old, and any of a future that was lost."""
-        path = self._states / f"images{state.images_shown:010d}.safetensors"
+        path = _state_path(self._path, state.images_shown)
         states.save(path, state)
         found = self._found_states()
         place = found.index(path)
@@ -331,6 +333,24 @@ class RunDirectory:
     def _write_json(self, name: str, content: Mapping[str, Any], indent: int | None = 2) -> None:
         with written_atomically(self._path / name) as aside:
             aside.write_text(json.dumps(content, indent=indent) + "\n")
+
+
+def checkpoint_path(run: Path, images_shown: int, resolution: int) -> Path:
+    """Where a run's checkpoint of a moment lies."""
+    return run / _CHECKPOINTS / f"images{images_shown:010d}-res{resolution:04d}.safetensors"
+
+
+def state_at(run: Path, images_shown: int) -> TrainingState:
+    """A run's state of a moment.
+
+    Raises:
+        StateError: it cannot be read.
+    """
+    return states.load(_state_path(run, images_shown))
+
+
+def _state_path(run: Path, images_shown: int) -> Path:
+    return run / _STATES / f"images{images_shown:010d}.safetensors"
 
 
 def grid_size(resolution: int) -> tuple[int, int]:

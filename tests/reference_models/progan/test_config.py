@@ -60,7 +60,7 @@ def test_what_an_older_version_wrote_is_read_as_it_was_meant():
     for name in (
         "minibatch_statistics", "normalise_latents", "normalise_labels", "equalized", "pixel_norm",
         "generator_norm", "discriminator_norm", "activation", "output", "growing", "lr_rampup_images", "loss",
-        "noise_strength", "label_weight",
+        "noise_strength", "label_weight", "precision",
     ):  # fmt: skip
         del old[name]
     assert len(old) == 27

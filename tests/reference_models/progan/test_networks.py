@@ -548,6 +548,17 @@ def test_alpha_may_be_a_tensor():
 
 
 def test_scores_are_float32_whatever_the_activations_are():
-    d = started(Discriminator, replace(SMALL, label_size=2)).to(torch.bfloat16)
-    scores, logits = d(normal(8, 3, 8, 8).bfloat16())
+    d = started(Discriminator, replace(SMALL, label_size=2)).float()
+    with torch.autocast("cpu", torch.bfloat16):
+        scores, logits = d(normal(8, 3, 8, 8).float())
     assert scores.dtype == logits.dtype == torch.float32
+    # The last layer computes in float32, too: rounded scores would be equal to their bfloat16.
+    assert not torch.equal(scores, scores.bfloat16().float())
+
+
+def test_images_are_float32_whatever_the_activations_are():
+    # A fade of rounded images would be rounded again, and reals are mixed with them.
+    g = started(Generator, SMALL).float()
+    with torch.autocast("cpu", torch.bfloat16):
+        for alpha in (0.3, 1.0):
+            assert g(normal(8, 32).float(), resolution=16, alpha=alpha).dtype == torch.float32

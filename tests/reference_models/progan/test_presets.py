@@ -16,7 +16,7 @@ from reference_models.progan.costs import presets_table
 from reference_models.progan.data import TrainingImages
 from reference_models.progan.networks import Discriminator, Generator
 from reference_models.progan.schedule import stage
-from reference_models.progan.train import Trainer
+from reference_models.progan.trainer import Trainer
 
 
 def differing(before: ProGANConfig, after: ProGANConfig) -> dict[str, object]:

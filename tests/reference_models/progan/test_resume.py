@@ -21,7 +21,8 @@ from reference_models.progan import run_directory
 from reference_models.progan.checkpoint import checkpoints, inspect, recognises
 from reference_models.progan.config import ProGANConfig
 from reference_models.progan.interruption import Interrupted, stop_requests
-from reference_models.progan.train import Trainer, train
+from reference_models.progan.train import train
+from reference_models.progan.trainer import Trainer
 
 ROOT = Path(__file__).parents[3]
 # 4 until 40, fading to 8 until 64, 8 until 104, fading to 16 until 128, 16 until 192; a look is 8 images.
@@ -127,7 +128,8 @@ def test_steps_that_were_lost_are_made_again(tmp_path, straight):
 
 KILLED = """
 import os, signal, sys
-from reference_models.progan import checkpoint, train as training
+from reference_models.progan import checkpoint
+from reference_models.progan.trainer import Trainer
 sys.path.insert(0, {tests!r})
 from test_resume import CONFIG, go_on
 from pathlib import Path
@@ -145,13 +147,13 @@ if where == "state":
         rename(source, target)
     os.replace = replace
 elif where == "step":
-    update = training.Trainer._update
-    def updating(self, adam, network, now):
+    update = Trainer._update
+    def updating(self, adam, network, *rest):
         if self.images_shown == 120 and network is self.generator:
             adam.step()
             kill()
-        update(self, adam, network, now)
-    training.Trainer._update = updating
+        update(self, adam, network, *rest)
+    Trainer._update = updating
 else:
     make = Path.mkdir
     def mkdir(self, *args, **options):
@@ -189,10 +191,10 @@ def test_who_asks_for_a_stop_finds_the_state_saved(tmp_path, straight, number, c
     run = tmp_path / "run"
     update = Trainer._update
 
-    def updating(self, adam, network, now):
+    def updating(self, adam, network, *rest):
         if self.images_shown == 108 and network is self.discriminator:
             os.kill(os.getpid(), number)
-        update(self, adam, network, now)
+        update(self, adam, network, *rest)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Trainer, "_update", updating)

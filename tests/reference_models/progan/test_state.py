@@ -17,7 +17,7 @@ from reference_models.progan.config import ProGANConfig
 from reference_models.progan.data import TrainingImages
 from reference_models.progan.schedule import stage
 from reference_models.progan.state import TrainingState
-from reference_models.progan.train import Trainer
+from reference_models.progan.trainer import Trainer
 
 CONFIG = ProGANConfig(
     resolution=8, fmap_base=32, fmap_max=8, latent_size=8, minibatch={4: 4}, stabilise_images=32,

@@ -18,8 +18,7 @@ from pgmetrics import seeding
 from pgmetrics.errors import OptionError, SourceError
 from pgmetrics.seeding import Stream
 from pgmetrics.sources.arrays import ArraySource
-from reference_models.progan import run_directory
-from reference_models.progan import train as training
+from reference_models.progan import run_directory, steps
 from reference_models.progan.checkpoint import checkpoints, inspect, load, stage_checkpoints
 from reference_models.progan.config import ProGANConfig
 from reference_models.progan.data import TrainingImages
@@ -27,7 +26,8 @@ from reference_models.progan.model_card import model_card
 from reference_models.progan.progress import Alarms, Progress
 from reference_models.progan.sample import ProGANSource, image_grid, sample_images
 from reference_models.progan.schedule import stage
-from reference_models.progan.train import Trainer, train
+from reference_models.progan.train import train
+from reference_models.progan.trainer import Trainer
 
 CPU = torch.device("cpu")
 CONFIG = ProGANConfig(
@@ -134,7 +134,7 @@ def test_every_step_has_reals_and_latents_of_its_own(monkeypatch):
     latents, reals = [], []
     t.generator.register_forward_pre_hook(lambda m, args: latents.append(args[0].clone()))
     take = t.images.minibatch
-    monkeypatch.setattr(t.images, "minibatch", lambda *a: (reals.append(take(*a)), reals[-1])[1])
+    monkeypatch.setattr(t.images, "minibatch", lambda *a, **k: (reals.append(take(*a, **k)), reals[-1])[1])
     t.run(stage(0, t.config))
     assert len(latents) == 8
     assert len(reals) == 4
@@ -159,7 +159,7 @@ def test_simultaneous_updates_see_the_same_fakes_and_weights():
     assert same(weights(t.average), weights(twin.generator))
     # The generator's gradient is taken at the discriminator as it was before the step.
     now = stage(0, t.config)
-    fake = twin._fakes(now, None, 0)
+    fake = twin.generator(latents[0], None, resolution=4)
     (-twin.discriminator(fake, alpha=1.0)[0].mean()).backward()
     twin._update(twin._generator_adam, twin.generator, now)
     assert same(weights(twin.generator), weights(t.generator))
@@ -376,13 +376,13 @@ def labelled(config):
 def spied(monkeypatch, name):
     """The keyword arguments of each call of one of the losses."""
     calls = []
-    function = getattr(training, name)
+    function = getattr(steps, name)
 
     def spy(*args, **options):
         calls.append({key: v.clone() if isinstance(v, torch.Tensor) else v for key, v in options.items()})
         return function(*args, **options)
 
-    monkeypatch.setattr(training, name, spy)
+    monkeypatch.setattr(steps, name, spy)
     return calls
 
 
@@ -544,10 +544,10 @@ def test_alarms_are_raised_once_each():
 def test_a_run_that_diverges_says_so_at_once_and_in_its_log(tmp_path, monkeypatch):
     update = Trainer._update
 
-    def updating(self, adam, network, now):
+    def updating(self, adam, network, *rest):
         if self.images_shown == 44 and network is self.generator:
             network.to_rgb8.bias.grad[:] = float("inf")
-        update(self, adam, network, now)
+        update(self, adam, network, *rest)
 
     monkeypatch.setattr(Trainer, "_update", updating)
     warnings = []
