@@ -1,4 +1,4 @@
-"""The `progan` command: presets, data, train, inspect, import, sample, video."""
+"""The `progan` command: presets, bench, data, train, inspect, import, sample, video."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from pgmetrics.errors import PgmetricsError
+from reference_models.progan.bench_command import bench
 from reference_models.progan.data_command import data
 from reference_models.progan.importers.command import import_command
 from reference_models.progan.sample_command import sample
@@ -198,7 +199,7 @@ def presets(form: str) -> None:
     click.echo(presets_table())
 
 
-for _command in (data, import_command, sample, video):
+for _command in (bench, data, import_command, sample, video):
     main.add_command(_command)
 
 
