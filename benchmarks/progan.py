@@ -1,6 +1,7 @@
-"""Training steps of the reference ProGAN: as they are, without the fast path, in bfloat16, compiled.
+"""Training of the reference ProGAN: its steps with and without the fast path, and the reading of its images.
 
-    python -m benchmarks.progan --preset small-32 --compiled
+    python -m benchmarks.progan steps --preset small-32 --compiled
+    python -m benchmarks.progan loader --resolution 1024
 
 The plain step is the same mathematics as a first version would write it: planes in memory, Adam and the
 average parameter by parameter, the penalty by torch.autograd.grad, which also computes a gradient of the
@@ -9,9 +10,11 @@ images. `progan bench` times one way of training by itself and compares it with 
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 from unittest import mock
 
 import click
@@ -20,7 +23,8 @@ import torch
 from benchmarks.timing import machine, take_turns
 from reference_models.progan import losses
 from reference_models.progan.config import ProGANConfig, preset
-from reference_models.progan.data import TrainingImages
+from reference_models.progan.data import IndexStream, TrainingImages
+from reference_models.progan.levels import PreparedSource, open_training_source, prepare
 from reference_models.progan.losses import DiscriminatorLoss
 from reference_models.progan.schedule import Stage
 from reference_models.progan.speed import noise_images, stage_at
@@ -81,12 +85,17 @@ def contestants(config: ProGANConfig, images: TrainingImages, compiled: bool) ->
     return made
 
 
-@click.command()
+@click.group()
+def main() -> None:
+    """Time the training of the reference ProGAN."""
+
+
+@main.command()
 @click.option("--preset", "name", default="small-32", show_default=True)
 @click.option("--turns", default=5, show_default=True)
 @click.option("--resolution", "resolutions", multiple=True, type=int, help="All of the preset's by default.")
 @click.option("--compiled", is_flag=True, help="The compiled step, too; compiling takes a minute a stage.")
-def main(name: str, turns: int, resolutions: tuple[int, ...], compiled: bool) -> None:
+def steps(name: str, turns: int, resolutions: tuple[int, ...], compiled: bool) -> None:
     """Print a table of images a second, by resolution."""
     config = preset(name)
     click.echo(f"{name}, minibatch {config.minibatch_at(4)}. {machine()}\n")
@@ -103,6 +112,43 @@ def main(name: str, turns: int, resolutions: tuple[int, ...], compiled: bool) ->
                 spread = f"({shown / timing.slowest:,.1f} to {shown / timing.fastest:,.1f})"
                 ratio = timing.times_faster_than(timings["plain"])
                 click.echo(f"| {side} | {who} | {speed} {spread} | {ratio:.2f} |")
+
+
+@main.command()
+@click.option("--resolution", default=1024, show_default=True)
+@click.option("--num-images", default=256, show_default=True, help="In the prepared directory.")
+@click.option("--minibatch", default=32, show_default=True)
+@click.option("--turns", default=5, show_default=True)
+def loader(resolution: int, num_images: int, minibatch: int, turns: int) -> None:
+    """Print how fast minibatches come out of a prepared directory, read and made ready."""
+    config = ProGANConfig(resolution=resolution, minibatch={4: minibatch}, fmap_base=8192, mirror=True)
+    now = stage_at(config, resolution)
+    with tempfile.TemporaryDirectory() as directory:
+        out = Path(directory) / "levels"
+        drawn = noise_images(replace(config, minibatch={4: num_images}))
+        prepare(drawn, out, channels=3)
+        source = open_training_source(str(out), resolution)
+        assert isinstance(source, PreparedSource)
+        order = IndexStream(len(source), 0)
+        cpu = torch.device("cpu")
+        with closing(TrainingImages(source, config)) as images:
+            looks = 8
+            contestants = {
+                "read": lambda: [
+                    source.level(order.take(i * minibatch, minibatch), resolution) for i in range(looks)
+                ],
+                "read ahead and made ready on the CPU": lambda: [
+                    images.minibatch(i * minibatch, now, cpu) for i in range(looks)
+                ],
+            }
+            timings = take_turns(contestants, turns)
+    click.echo(f"{num_images} images of {resolution} x {resolution}, minibatch {minibatch}. {machine()}\n")
+    click.echo("| minibatches | images/s, median (slowest to fastest) |")
+    click.echo("|:--|--:|")
+    shown = looks * minibatch
+    for who, timing in timings.items():
+        spread = f"({shown / timing.slowest:,.0f} to {shown / timing.fastest:,.0f})"
+        click.echo(f"| {who} | {shown / timing.median:,.0f} {spread} |")
 
 
 def _looks(trainer: Trainer, now: Stage) -> Callable[[], object]:

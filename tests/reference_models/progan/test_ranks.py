@@ -59,6 +59,9 @@ from tests.reference_models.progan.test_steps import CONFIG, FADING, VARIANTS, g
 
 with joined() as ranks:
     assert ranks.size == 2
+    # A stop that one is asked for is everybody's.
+    assert ranks.largest(5 + ranks.rank) == 6
+    assert ranks.told_by_first(10 + ranks.rank) == 10
     for name, changes in VARIANTS.items():
         found, progress = gradients(replace(CONFIG, **changes), FADING, ranks=ranks)
         torch.save((found, losses(progress)), f"{sys.argv[1]}/{name}-{ranks.rank}.pt")
