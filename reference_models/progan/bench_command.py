@@ -48,11 +48,13 @@ def bench(
 
     from pgmetrics.devices import pick_device
     from reference_models.progan import config as configs
-    from reference_models.progan.speed import StepSpeed, matmul_rate, step_speeds
+    from reference_models.progan.speed import StepSpeed, matmul_rate, stage_at, step_speeds
 
     config = configs.preset(preset).with_options(options)
     where = pick_device(device)
     wanted = resolutions or (config.resolutions if config.growing else (config.resolution,))
+    for resolution in wanted:  # one that is none is refused before anything is timed
+        stage_at(config, resolution)
     with tqdm(total=len(wanted), unit=" stage", leave=False) as bar:
         bar.set_description("matrices")
         limit = matmul_rate(where, config.precision)

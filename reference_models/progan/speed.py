@@ -95,25 +95,18 @@ def step_speeds(
     Raises:
         OptionError: a resolution is none of the configuration's.
     """
-    for resolution in resolutions:
-        if resolution not in config.resolutions:
-            raise OptionError(
-                f"{resolution} x {resolution} is no stage of this configuration; it has "
-                f"{', '.join(map(str, config.resolutions))}"
-            )
+    stages = [stage_at(config, resolution) for resolution in resolutions]
     if progress is not None:
         progress("making images")
     with closing(TrainingImages(noise_images(config), config, workers=0)) as images:
         trainer = Trainer(config, images, device, compiled=compiled, largest_piece=largest_piece)
-        for resolution in resolutions:
+        for now in stages:
             if progress is not None:
-                progress(f"{resolution} x {resolution}")
-            yield _measured(trainer, resolution, turns)
+                progress(f"{now.resolution} x {now.resolution}")
+            yield _measured(trainer, now, turns)
 
 
-def _measured(trainer: Trainer, resolution: int, turns: int) -> StepSpeed:
-    config = trainer.config
-    now = stage_at(config, resolution)
+def _measured(trainer: Trainer, now: Stage, turns: int) -> StepSpeed:
     before = trainer.images_shown
     seconds: list[float] = []
     for _ in range(turns + 1):
@@ -121,18 +114,27 @@ def _measured(trainer: Trainer, resolution: int, turns: int) -> StepSpeed:
             trainer.run(now)
     images = (trainer.images_shown - before) // (turns + 1)
     return StepSpeed(
-        resolution=resolution,
+        resolution=now.resolution,
         minibatch=now.minibatch,
         first=seconds[0],
         seconds=tuple(seconds[1:]),
         images=images,
-        flops=images * step_cost(config, resolution).shown,
+        flops=images * step_cost(trainer.config, now.resolution).shown,
     )
 
 
 def stage_at(config: ProGANConfig, resolution: int) -> Stage:
-    """The stage of a resolution that is faded in."""
+    """The stage of a resolution that is faded in.
+
+    Raises:
+        OptionError: the configuration has no such resolution.
+    """
     places = config.resolutions
+    if resolution not in places:
+        raise OptionError(
+            f"{resolution} x {resolution} is no stage of this configuration; it has "
+            f"{', '.join(map(str, places))}"
+        )
     return Stage(
         resolution=resolution,
         alpha=1.0,
