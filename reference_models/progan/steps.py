@@ -153,12 +153,13 @@ class Steps:
             # The programs before are never needed again, and hold memory.
             torch.compiler.reset()
             self._programs_for, self._programs = (now.resolution, fading), {}
-        program = self._programs.setdefault(
-            function.__name__,
-            torch.compile(function, fullgraph=True, dynamic=False, backend=self._backend),
-        )
+        name = function.__name__
+        if name not in self._programs:
+            self._programs[name] = torch.compile(
+                function, fullgraph=True, dynamic=False, backend=self._backend
+            )
         try:
-            return program(latents, *rest, alpha=alpha, **where)
+            return self._programs[name](latents, *rest, alpha=alpha, **where)
         except torch._dynamo.exc.BackendCompilerFailed as error:
             raise PgmetricsError(
                 f"torch.compile cannot translate the step here ({str(error).strip().splitlines()[0]}); "
