@@ -445,6 +445,18 @@ def test_the_noise_of_lsgan_is_keyed_and_as_strong_as_its_average_says(monkeypat
     assert torch.allclose(g[0]["noise"], expected(104, 1, average, 4))
 
 
+def test_simultaneous_steps_have_noise_of_their_own_for_each_network(monkeypatch):
+    t = trainer(replace(LSGAN, simultaneous=True))
+    t.images_shown, t.score_average = 100, torch.tensor(0.9)
+    d, g = spied(monkeypatch, "discriminator_loss"), spied(monkeypatch, "generator_loss")
+    now = stage(100, LSGAN)
+    t.run(now)
+    size = t.discriminator.noise_size(now.resolution)
+    for purpose, shape, (call,) in ((0, (2, 4, size), d), (1, (4, size), g)):
+        drawn = seeding.generator(0, Stream.TRAINING_NOISE, 100, purpose).standard_normal(shape, "float32")
+        assert torch.allclose(call["noise"], torch.from_numpy(drawn) * (2 * 0.4**2))
+
+
 def test_without_noise_none_is_drawn_and_no_average_is_kept(monkeypatch):
     t = trainer(replace(LSGAN, noise_strength=0.0))
     d, g = spied(monkeypatch, "discriminator_loss"), spied(monkeypatch, "generator_loss")
