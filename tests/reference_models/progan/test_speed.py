@@ -21,20 +21,20 @@ from tests.reference_models.progan.test_steps import CONFIG
 CPU = torch.device("cpu")
 
 
-def ticking(monkeypatch, seconds):
-    """A clock that says that every timed block takes so long."""
-    ticks = iter(t for n in range(1000) for t in (10.0 * n, 10.0 * n + seconds))
+def ticking(monkeypatch, *seconds):
+    """A clock that says that timed blocks take so long, in turns."""
+    ticks = iter(t for n in range(1000) for t in (10.0 * n, 10.0 * n + seconds[n % len(seconds)]))
     monkeypatch.setattr(speed.time, "perf_counter", lambda: next(ticks))
 
 
 def test_rates_are_of_whole_looks(monkeypatch):
     # Wrong: a step's images in place of a look's, the first look counted, operations of another stage.
-    ticking(monkeypatch, 0.5)
+    ticking(monkeypatch, 3.0, 0.5, 0.5)
     config = replace(CONFIG, minibatch={4: 8, 16: 4}, minibatch_repeats=3, d_repeats=2)
     small, large = step_speeds(config, (4, 16), device=CPU, turns=2)
     assert (small.resolution, small.minibatch, small.images) == (4, 8, 48)
     assert (large.resolution, large.minibatch, large.images) == (16, 4, 24)
-    assert large.seconds == (0.5, 0.5)
+    assert (large.first, large.seconds) == (3.0, (0.5, 0.5))
     assert large.images_per_second == 48
     assert large.flops_per_second == pytest.approx(48 * step_cost(config, 16).shown)
 
