@@ -10,6 +10,7 @@ from functools import cache
 from typing import TypeVar
 
 import torch
+from threadpoolctl import ThreadpoolController
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -39,6 +40,19 @@ def share_out(
             return [function(piece) for piece in pieces]
         with ThreadPoolExecutor(workers) as pool:
             return list(pool.map(function, pieces))
+
+
+@contextmanager
+def single_blas() -> Iterator[None]:
+    """NumPy's and SciPy's products and factorisations in one thread each, for the time being."""
+    with _blas().limit(limits=1, user_api="blas"):
+        yield
+
+
+@cache
+def _blas() -> ThreadpoolController:
+    """Finding the loaded libraries takes milliseconds, so once."""
+    return ThreadpoolController()
 
 
 @cache

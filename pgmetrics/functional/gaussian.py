@@ -30,6 +30,8 @@ from numpy.typing import NDArray
 from scipy.linalg import blas, eigvalsh, lapack
 from torch import Tensor
 
+from pgmetrics.threads import share_out, single_blas
+
 _ROUNDING = float(np.finfo(np.float64).eps)
 
 _RELATIVE = 1e-9
@@ -154,20 +156,25 @@ def delete_one_distances(
     reach, kept = _reach(root(covariance), pool)
     trace, pool_trace = float(covariance.trace()), float(pool.scatter.trace())
     inner = reach.T @ _block(pool.scatter, kept) @ reach
-    distances = []
-    for group in groups:
+
+    def without(group: GaussianMoments) -> float:
         rest = pool.count - group.count
         delta = group.mean - pool.mean
         weight = pool.count * group.count / rest
         # A group of few images is of low rank, so its part of the product costs little.
         part = reach.T @ root(_block(group.scatter, kept))
         across = reach.T @ (delta if kept is None else delta[kept])
-        without = torch.addmm(inner, part, part.T, alpha=-1).addr_(across, across, alpha=-weight)
-        common = float(_eigenvalues(without).clamp(min=0).sqrt().sum()) / sqrt(rest - ddof)
+        left = torch.addmm(inner, part, part.T, alpha=-1).addr_(across, across, alpha=-weight)
+        common = float(_eigenvalues(left, beside=True).clamp(min=0).sqrt().sum()) / sqrt(rest - ddof)
         apart = float((pool.mean - delta * (group.count / rest) - mean).square().sum())
         scatter = pool_trace - float(group.scatter.trace()) - weight * float(delta.square().sum())
-        distances.append(apart + trace + scatter / (rest - ddof) - 2 * common)
-    return distances
+        return apart + trace + scatter / (rest - ddof) - 2 * common
+
+    if mean.device.type != "cpu":
+        return [without(group) for group in groups]
+    # An eigenvalue problem gains little from a second thread, and waits for it beside a busy neighbour.
+    with single_blas():
+        return share_out(without, groups)
 
 
 def _reach(factor: Tensor, pool: GaussianMoments) -> tuple[Tensor, Tensor | None]:
@@ -287,12 +294,14 @@ def _pivoted_cholesky(matrix: NDArray[np.float64]) -> tuple[NDArray[np.float64],
     return lower[:, :rank], pivots.astype(np.int64) - 1
 
 
-def _eigenvalues(matrix: Tensor) -> Tensor:
-    """Of a symmetric matrix, ascending."""
+def _eigenvalues(matrix: Tensor, *, beside: bool = False) -> Tensor:
+    """Of a symmetric matrix, ascending; `beside` others that are found at the same time."""
     if matrix.device.type != "cpu":
         values: Tensor = torch.linalg.eigvalsh(matrix)
         return values
     if len(matrix) == 0:
         return matrix.new_zeros(0)
+    if beside:  # SciPy holds on to the interpreter meanwhile, NumPy does not
+        return torch.from_numpy(np.linalg.eigvalsh(matrix.numpy()))
     # LAPACK's other drivers, NumPy's and PyTorch's among them, took longer.
     return torch.from_numpy(eigvalsh(matrix.numpy(), driver="evr", check_finite=False))

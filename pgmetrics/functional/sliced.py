@@ -5,20 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
 from queue import Empty, SimpleQueue
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
 from pgmetrics.errors import SampleError
 from pgmetrics.functional.patches import ChannelStatistics
 from pgmetrics.functional.precision import exact_float32
-from pgmetrics.threads import share_out
+from pgmetrics.threads import share_out, single_blas
 
 _ROWS = 128
 """Directions that a thread works on at a time; fewer make a slower product."""
@@ -125,19 +123,6 @@ def fold(directions: Tensor, statistics: ChannelStatistics | None) -> tuple[Tens
     repeats = directions.shape[1] // len(statistics.mean)
     weights = directions / statistics.std.repeat(repeats)
     return weights, weights @ statistics.mean.repeat(repeats)
-
-
-@contextmanager
-def single_blas() -> Iterator[None]:
-    """Products of matrices in one thread each, for the time being."""
-    with _blas().limit(limits=1, user_api="blas"):
-        yield
-
-
-@cache
-def _blas() -> ThreadpoolController:
-    """Finding the loaded libraries takes milliseconds, so once."""
-    return ThreadpoolController()
 
 
 def _on_cpu(

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from pgmetrics.functional.patches import ChannelStatistics, channel_statistics
 from pgmetrics.functional.precision import exact_float32
-from pgmetrics.functional.sliced import Workspace, fold, project, single_blas, step_length
-from pgmetrics.threads import share_out
+from pgmetrics.functional.sliced import Workspace, fold, project, step_length
+from pgmetrics.threads import share_out, single_blas
 
 CELLS = 4096
 """Of the grid on which a potential is tabulated; it is exact but for cells in which F - G changes sign."""

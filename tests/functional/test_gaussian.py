@@ -1,10 +1,12 @@
 """Moments against NumPy's, and the Fréchet distance against closed forms and singular values of the rows."""
 
 from fractions import Fraction
+from threading import Barrier
 
 import numpy as np
 import pytest
 import torch
+from threadpoolctl import threadpool_info
 from torch_fidelity.metric_fid import fid_statistics_to_metric
 
 from pgmetrics.functional import gaussian
@@ -312,7 +314,7 @@ def test_leaving_out_groups_is_singular_values_of_the_rows_at_any_rank(
     # Eigenvalue problems no larger than the smaller rank: at 1,024 images an eighth of the time.
     solved = []
     exact = gaussian._eigenvalues
-    monkeypatch.setattr(gaussian, "_eigenvalues", lambda m: solved.append(len(m)) or exact(m))
+    monkeypatch.setattr(gaussian, "_eigenvalues", lambda m, **how: solved.append(len(m)) or exact(m, **how))
     one = rows(9, fixed, 60, power)
     parts = [rows(s, n, 60, power, basis=1) + 0.1 * s for s, n in enumerate(sizes)]
     moments = GaussianMoments.of(tensor(one))
@@ -324,6 +326,28 @@ def test_leaving_out_groups_is_singular_values_of_the_rows_at_any_rank(
         expected, traces = reference(one, others)
         # A zero eigenvalue comes out as rounding, whose root is 1e-8 of the largest root.
         assert value == pytest.approx(expected, abs=1e-7 * traces)
+
+
+def test_groups_are_left_out_side_by_side_in_one_thread_each(monkeypatch):
+    # Two threads on one eigenvalue problem wait for each other, and beside a busy neighbour for it.
+    together, threads = Barrier(2, timeout=60), []
+    exact = gaussian._eigenvalues
+
+    def meeting(matrix, **how):
+        together.wait()
+        threads.extend(pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas")
+        return exact(matrix, **how)
+
+    monkeypatch.setattr(gaussian, "_eigenvalues", meeting)
+    one = GaussianMoments.of(tensor(rows(9, 300, 60)))
+    groups = [GaussianMoments.of(tensor(rows(s, 40, 60))) for s in range(4)]
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        delete_one_distances(one.mean, one.covariance(), groups)
+    finally:
+        torch.set_num_threads(before)
+    assert set(threads) == {1}
 
 
 def test_leaving_out_groups_with_rows_that_repeat_and_features_that_never_vary():
