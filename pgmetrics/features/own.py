@@ -292,6 +292,9 @@ def _from_file(text: str) -> _Network:
     try:
         with zipfile.ZipFile(text) as archive:
             names = archive.namelist()
+            # What is found in the rest of a truncated file of files is the last of those.
+            if min((member.header_offset for member in archive.infolist()), default=0) > 0:
+                raise zipfile.BadZipFile
     except OSError as error:
         raise WeightsError(f"the network {text} cannot be opened: {error.strerror or error}") from error
     except zipfile.BadZipFile as error:
