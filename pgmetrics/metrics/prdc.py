@@ -20,7 +20,7 @@ from pgmetrics.seeding import Stream
 NAMES = ("precision", "recall", "density", "coverage")
 
 _BATCHES = 4
-_WAYS = 8
+_WAYS = 16
 """Ways to part the images: of each alone the variance of four values would be a rough guess."""
 
 GIVEN_REALS = "fakes given the reals"
@@ -50,7 +50,7 @@ class PRDC(FeatureMetric):
         k: which neighbour a ball reaches to.
         names: which of the four.
         error: what the standard errors are over: "one side", or "images" of both, from the values of
-            quarters of the images in eight ways, which takes twice as long as the values.
+            quarters of the images in sixteen ways, which takes about four times as long as the values.
 
     Source: Kynkäänniemi et al. 2019 (precision, recall; k = 3); Naeem et al. 2020 (density,
     coverage; k = 5).
@@ -97,7 +97,7 @@ class PRDC(FeatureMetric):
         return estimates, []
 
     def influences(self, *, real: State | None, fake: State | None) -> list[Influence]:
-        """The values of quarters of the images, parted in eight ways; none below 4 (k + 1) images a side.
+        """The values of quarters of the images, parted in sixteen ways; none below 4 (k + 1) images a side.
 
         An image changes the balls around others, which no influence of its own describes.
         """
