@@ -6,8 +6,11 @@ Every repetition draws reals R and sets of fakes A and B from one distribution a
 independent images, and computes each metric's value of A, its difference between A and B and that
 between A and C, with their intervals, and the p-value of A against B. What the intervals should hold is
 the mean over all repetitions: the expectation at this very number of images. In the cases "alike" the
-fakes are drawn from the distribution of the reals.
+fakes are drawn from the distribution of the reals, in "kid near" from one close to it. In the cases
+"new directions" every repetition has directions of its own, and the printed error is over images and
+directions.
 
+Another --seed is another simulation: what was chosen by the outcome of one is confirmed by another.
 Repetitions that the file already holds are not done again. docs/uncertainty.md has the table.
 """
 
@@ -48,21 +51,22 @@ _R, _A, _B, _C = range(4)
 
 @dataclass(frozen=True)
 class Case:
-    """A metric, the number of images of each set, and whether fakes are drawn like reals.
+    """A metric, the number of images of each set, and how like the reals the fakes are drawn.
 
     Attributes:
         name: in the file and the table.
         metric: made for a seed.
         num_images: of each of the four sets.
-        alike: whether A and B are drawn from the reals' distribution.
+        like: whether A and B are drawn from the reals' distribution ("alike") or another.
         pixels: whether sets are images, or features.
-        new_seeds: whether every repetition has a seed, so directions and patches, of its own.
+        new_seeds: whether every repetition has directions and patches of its own. The influences hold
+            the directions, so only what is printed, and differences that are 0 under any, are looked at.
     """
 
     name: str
     metric: Metric
     num_images: int
-    alike: bool
+    like: str
     pixels: bool
     new_seeds: bool = False
 
@@ -72,17 +76,18 @@ _SWD: dict[str, Any] = {"patches_per_image": 16, "directions": 16, "repeats": 2}
 
 def cases() -> list[Case]:
     """All that are in the table."""
-    made = []
-    for kind in (False, True):
-        word = "alike" if kind else "unlike"
+    made = [Case("kid near", KernelInceptionDistance(network="own"), 400, "near", False)]
+    for word in ("unlike", "alike"):
         made += [
-            Case(f"swd {word}", SlicedWasserstein(**_SWD), 128, kind, True),
-            Case(f"swd {word}, new directions", SlicedWasserstein(**_SWD), 128, kind, True, True),
-            Case(f"ms-ssim {word}", MultiScaleSSIM(), 160, kind, True),
-            Case(f"fd {word}", FrechetDistance(keep_rows=True), 640, kind, False),
-            Case(f"is {word}", InceptionScore(splits=10, error="images", network="own"), 400, kind, False),
-            Case(f"kid {word}", KernelInceptionDistance(network="own"), 400, kind, False),
-            Case(f"prdc {word}", PRDC(network="own"), 200, kind, False),
+            Case(f"swd {word}", SlicedWasserstein(**_SWD), 128, word, True),
+            Case(
+                f"swd {word}, new directions", SlicedWasserstein(**_SWD, error="both"), 128, word, True, True
+            ),
+            Case(f"ms-ssim {word}", MultiScaleSSIM(), 160, word, True),
+            Case(f"fd {word}", FrechetDistance(keep_rows=True), 640, word, False),
+            Case(f"is {word}", InceptionScore(splits=10, error="images", network="own"), 400, word, False),
+            Case(f"kid {word}", KernelInceptionDistance(network="own"), 400, word, False),
+            Case(f"prdc {word}", PRDC(network="own"), 400, word, False),
         ]
     return made
 
@@ -113,15 +118,16 @@ def features(rng: seeding.Generator, n: int, scale: float, shift: float) -> torc
     return torch.from_numpy(made.astype(np.float32))
 
 
+_BLOTCHES = {"alike": (1.0, 0.15), "unlike": (0.6, 0.2), "worse": (0.4, 0.25)}
+_FEATURES = {"alike": (1.0, 0.0), "near": (1.06, 0.03), "unlike": (1.25, 0.2), "worse": (1.5, 0.3)}
+
+
 def drawn(case: Case, which: int, rng: seeding.Generator) -> torch.Tensor:
     """One of the sets R, A, B and C."""
-    like_reals = which == _R or (case.alike and which != _C)
-    worse = which == _C
+    like = "alike" if which == _R else "worse" if which == _C else case.like
     if case.pixels:
-        rough, spread = (1.0, 0.15) if like_reals else (0.4, 0.25) if worse else (0.6, 0.2)
-        return blotches(rng, case.num_images, rough, spread)
-    scale, shift = (1.0, 0.0) if like_reals else (1.5, 0.3) if worse else (1.25, 0.2)
-    return features(rng, case.num_images, scale, shift)
+        return blotches(rng, case.num_images, *_BLOTCHES[like])
+    return features(rng, case.num_images, *_FEATURES[like])
 
 
 def filled(case: Case, side: Side, images: torch.Tensor, seed: int) -> State:
@@ -138,31 +144,39 @@ Row = list[Any]
 """What is looked at, metric, level, value, standard error, p-value."""
 
 
-def repetition(case: Case, number: int) -> list[Row]:
-    """The rows of one repetition."""
-    index = [one.name for one in cases()].index(case.name)
-    seed = number if case.new_seeds else 0
-    sets = [
-        drawn(case, which, seeding.generator(1, Stream.RESAMPLING, index, number, which))
-        for which in range(4)
-    ]
-    real = filled(case, "real", sets[_R], seed) if case.metric.two_sided else None
-    a, b, c = (filled(case, "fake", images, seed) for images in sets[_A:])
+def repetition(case: Case, number: int, seed: int = 0) -> list[Row]:
+    """The rows of one repetition.
+
+    Args:
+        case: of the table.
+        number: of the repetition.
+        seed: of the simulation.
+    """
+    name = seeding.text_key(case.name)
+    rngs = [seeding.generator(seed, Stream.RESAMPLING, *name, number, which) for which in range(5)]
+    sets = [drawn(case, which, rng) for which, rng in enumerate(rngs[:4])]
+    own = int(rngs[4].integers(2**31))
+    metric_seed = own if case.new_seeds else 0
+    real = filled(case, "real", sets[_R], metric_seed) if case.metric.two_sided else None
+    a, b, c = (filled(case, "fake", images, metric_seed) for images in sets[_A:])
     numbers = [_numbers(case.metric, real, fake) for fake in (a, b, c)]
     parts = [
         {(one.metric, one.level): one for one in case.metric.influences(real=real, fake=fake)}
         for fake in (a, b, c)
     ]
-    p_values = uncertainty.swap_test(case.metric, real, a, b, seed=number, permutations=199)
+    p_values = uncertainty.swap_test(case.metric, real, a, b, seed=own, permutations=199)
     rows: list[Row] = [["printed", *place, e.value, e.stderr, None] for place, e in numbers[0].items()]
     for place, mine in numbers[0].items():
         error = uncertainty.stderr(parts[0][place]) if place in parts[0] else None
-        rows.append(["value", *place, mine.value, error, None])
-        for name, other in (("B - A", 1), ("C - A", 2)):
-            difference = numbers[other][place].value - mine.value
+        if not case.new_seeds:
+            rows.append(["value", *place, mine.value, error, None])
+        for what, other in (("B - A", _B), ("C - A", _C)):
+            if case.new_seeds and other == _C:
+                continue
+            difference = numbers[other - _A][place].value - mine.value
             if place in parts[0]:
-                error = uncertainty.stderr_of_difference(parts[0][place], parts[other][place])
-            rows.append([name, *place, difference, error, p_values.get(place) if other == 1 else None])
+                error = uncertainty.stderr_of_difference(parts[0][place], parts[other - _A][place])
+            rows.append([what, *place, difference, error, p_values.get(place) if other == _B else None])
     return rows
 
 
@@ -177,16 +191,18 @@ def _one_thread() -> None:
     threadpool_limits(1)
 
 
-def _work(task: tuple[int, int]) -> tuple[str, int, list[Row]]:
+def _work(task: tuple[int, int, int]) -> tuple[str, int, list[Row]]:
     case = cases()[task[0]]
-    return case.name, task[1], repetition(case, task[1])
+    return case.name, task[1], repetition(case, *task[1:])
 
 
-def simulate(path: Path, repetitions: int, names: Sequence[str] | None = None, processes: int = 2) -> None:
-    """Append the repetitions that the file does not hold yet."""
-    done = {(line["case"], line["repetition"]) for line in read(path)}
+def simulate(
+    path: Path, repetitions: int, names: Sequence[str] | None = None, processes: int = 2, seed: int = 0
+) -> None:
+    """Append the repetitions of that seed which the file does not hold yet."""
+    done = {(line["case"], line["repetition"]) for line in read(path, seed)}
     tasks = [
-        (index, number)
+        (index, number, seed)
         for index, case in enumerate(cases())
         if names is None or case.name in names
         for number in range(repetitions)
@@ -199,19 +215,22 @@ def simulate(path: Path, repetitions: int, names: Sequence[str] | None = None, p
     context = multiprocessing.get_context("spawn")
     with open(path, "a") as file, context.Pool(processes, _one_thread) as pool:
         for name, number, rows in pool.imap_unordered(_work, tasks, chunksize=8):
-            file.write(json.dumps({"case": name, "repetition": number, "rows": rows}) + "\n")
+            line = {"case": name, "seed": seed, "repetition": number, "rows": rows}
+            file.write(json.dumps(line) + "\n")
             file.flush()
 
 
-def read(path: Path) -> Iterator[dict[str, Any]]:
-    """The repetitions in the file; a last line that was torn is passed over."""
+def read(path: Path, seed: int = 0) -> Iterator[dict[str, Any]]:
+    """The repetitions of a seed in the file; a line that was torn is passed over."""
     if not path.exists():
         return
-    for line in path.read_text().splitlines():
+    for text in path.read_text().splitlines():
         try:
-            yield json.loads(line)
+            line = json.loads(text)
         except json.JSONDecodeError:
             continue
+        if line["seed"] == seed:
+            yield line
 
 
 @dataclass(frozen=True)
@@ -238,8 +257,10 @@ class Summary:
 
 
 def summarise(lines: Iterable[dict[str, Any]]) -> list[Summary]:
-    """A summary of each number, in the order in which they came."""
+    """A summary of each number, in the order of the cases."""
     found: dict[tuple[Any, ...], list[Row]] = defaultdict(list)
+    order = {case.name: index for index, case in enumerate(cases())}
+    lines = sorted(lines, key=lambda line: (order.get(line["case"], len(order)), line["repetition"]))
     for line in lines:
         for row in line["rows"]:
             found[(line["case"], *row[:3])].append(row[3:])
@@ -291,10 +312,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--repetitions", type=int, default=1000)
     parser.add_argument("--case", action="append", help=f"some of: {', '.join(c.name for c in cases())}")
     parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=0, help="of the simulated sets")
     given = parser.parse_args(arguments)
     given.out.parent.mkdir(parents=True, exist_ok=True)
-    simulate(given.out, given.repetitions, given.case, given.processes)
-    print(table(summarise(read(given.out))))
+    simulate(given.out, given.repetitions, given.case, given.processes, given.seed)
+    print(table(summarise(read(given.out, given.seed))))
 
 
 if __name__ == "__main__":

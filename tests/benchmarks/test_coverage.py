@@ -33,6 +33,31 @@ def test_what_the_file_holds_is_not_done_again_and_a_torn_line_is(tmp_path):
     assert sorted(lines) == [0, 1, 2]
 
 
+def test_another_seed_is_another_simulation_in_the_same_file(tmp_path):
+    path = tmp_path / "coverage.jsonl"
+    for seed in (1, 2):
+        coverage.simulate(path, 2, ["is alike"], processes=1, seed=seed)
+    one, two = ([line["rows"] for line in coverage.read(path, seed)] for seed in (1, 2))
+    assert len(one) == len(two) == 2
+    assert all(rows not in two for rows in one)
+    assert list(coverage.read(path)) == []
+
+
+def test_with_new_directions_only_what_is_claimed_under_any_is_looked_at():
+    rows = coverage.repetition(case("swd alike, new directions"), 0)
+    assert {row[0] for row in rows} == {"printed", "B - A"}
+    held = coverage.repetition(case("swd alike"), 0)
+    assert all(row[3:5] != other[3:5] for row, other in zip(rows, held, strict=False))
+
+
+def test_rows_are_in_the_order_of_the_cases():
+    lines = [
+        {"case": name, "repetition": 0, "rows": [["value", "m", None, 1.0, 1.0, None]]}
+        for name in ("kid alike", "own", "swd unlike", "kid near")
+    ]
+    assert [one.case for one in coverage.summarise(lines)] == ["kid near", "swd unlike", "kid alike", "own"]
+
+
 @pytest.mark.slow
 def test_intervals_of_is_hold_and_the_test_alarms_as_often_as_they_say():
     # 150 repetitions: 95 % and 5 % within 4 standard deviations of their binomial.
