@@ -27,15 +27,13 @@ from pgmetrics.growth.snapshots import (
     Snapshot,
     digest,
 )
+from pgmetrics.growth.trainer import Trainer
 from pgmetrics.growth.work import READING, Scored, Scorer, Task, Unreadable, relative
 from pgmetrics.journal import Entry, Journal
 from pgmetrics.results import Results
 
 if TYPE_CHECKING:
     from pgmetrics.metrics.base import Metric
-
-FINISHED = "finished.json"
-"""A file of this name in a run's directory says that training is over."""
 
 WORK = ".growth"
 """Directory in a run's own for what is remembered of the reals; gone when all is scored."""
@@ -91,8 +89,9 @@ def score_run(
             "both"; as each metric has it by default.
         cache: directory in which what is remembered of the reals is kept for other runs; by default
             it is kept in the run's until all is scored. "off" keeps nothing.
-        watch: go on as checkpoints come, until the file `finished.json` is in the run's directory and
-            all is scored, or Ctrl-C.
+        watch: go on as checkpoints come, until the file `finished.json` is in the run's directory (or,
+            where it was locked as by `progan train`, has not been locked for a minute) and all is
+            scored, or Ctrl-C.
         poll_seconds: between two looks at the directory.
         progress: called with (what, items done, items to do).
         options: any other of `evaluate`: workers, resolution, resize, alpha, bits, mirror, max_memory,
@@ -199,13 +198,20 @@ class _Session:
     def follow(self, poll_seconds: float) -> None:
         """Score what comes until training is over, or Ctrl-C."""
         self.scorer.source  # noqa: B018 - refused now rather than when the first checkpoint comes
+        trainer = Trainer(self.run)
         try:
             while True:
-                over = (self.run / FINISHED).exists()
+                gone = trainer.is_gone()
+                over = gone or trainer.has_finished()
                 self.finder.patient = not over
                 # Nothing is written before there is a checkpoint: training wants an empty directory.
                 new = self.run.is_dir() and self._score(self._look())
                 if over and not new:
+                    if gone:
+                        logger.warning(
+                            f"nobody trains in {self.run} any more, and training is not over; "
+                            "train on, and the same command goes on"
+                        )
                     break
                 time.sleep(0 if new else poll_seconds)
         except KeyboardInterrupt:
