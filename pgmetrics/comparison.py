@@ -490,7 +490,7 @@ def _compare_results(
     settings = tuple(differing_settings(a, b))
     if any(setting.matters for setting in settings):
         if not explain:
-            raise StateError(_unlike(a.name, b.name, settings))
+            raise StateError(_unlike(a.name, b.name, settings, _alike_under(a, b)))
         return Comparison(a.name, b.name, (), settings, judging, tuple(notes))
     differences, protocols = [], []
     for key in sorted(a.rows.keys() & b.rows.keys(), key=lambda key: _place(key, common)):
@@ -618,13 +618,27 @@ def _verdict(one: Difference, p_holm: float | None, significance: float) -> Verd
     return "better" if (one.difference > 0) == higher_is_better else "worse"
 
 
-def _unlike(a: str, b: str, settings: Sequence[Setting]) -> str:
+def _alike_under(a: Scores, b: Scores) -> str | None:
+    """One of several protocols by itself under which both were scored alike, if there is one."""
+    mine, theirs = (dict.fromkeys(_base(key[2]) for key in one.rows) for one in (a, b))
+    if len(mine) == len(theirs) == 1:
+        return None
+    for protocol in mine:
+        if protocol is not None and protocol in theirs:
+            settings = differing_settings(a.under(protocol), b.under(protocol))
+            if not any(setting.matters for setting in settings):
+                return protocol
+    return None
+
+
+def _unlike(a: str, b: str, settings: Sequence[Setting], alike_under: str | None = None) -> str:
     """The refusal: the first setting that matters, and how many more there are."""
     first, *more = [setting for setting in settings if setting.matters]
     others = f", and {len(more)} more (--explain lists all)" if more else ""
+    way_out = f"--protocol {alike_under} takes what was scored alike" if alike_under else "score both alike"
     return (
         f"{a} and {b} were scored differently: {first.name}: {first.a} in A, {first.b} in B{others}; "
-        "score both alike, or compare their images: pgmetrics compare FAKES FAKES --real SOURCE"
+        f"{way_out}, or compare their images: pgmetrics compare FAKES FAKES --real SOURCE"
     )
 
 

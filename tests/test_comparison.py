@@ -11,7 +11,7 @@ import pytest
 
 import pgmetrics
 from pgmetrics import SlicedWasserstein
-from pgmetrics.comparison import Scores, _judged, _paired, compare, differing_settings
+from pgmetrics.comparison import Scores, _alike_under, _judged, _paired, compare, differing_settings
 from pgmetrics.errors import OptionError, PgmetricsError, SampleError, StateError
 from pgmetrics.journal import Entry, Journal
 from pgmetrics.metrics.fid import FrechetInceptionDistance
@@ -421,8 +421,14 @@ def test_two_checkpoints_of_a_store_are_compared_under_one_protocol(store):
     found = compare(f"{store}#early", f"{store}/scores.jsonl#late", protocol="at-final")
     assert verdicts(found) == {("swd", 32): "better", ("swd", 16): "better"}
     # At their own stages they were compared with other reals.
-    with pytest.raises(StateError, match="swd at-stage levels: 16 in A, 32 in B, and 2 more"):
+    with pytest.raises(StateError, match="swd at-stage levels: 16 in A, 32 in B, and 2 more") as refused:
         compare(f"{store}#early", f"{store}#late")
+    assert "--protocol at-final takes what was scored alike, or compare their images" in str(refused.value)
+    with pytest.raises(StateError, match="; score both alike, or"):
+        compare(f"{store}#early", f"{store}#late", protocol="at-stage")
+    early, late = (Scores.read(f"{store}#{run}") for run in ("early", "late"))
+    turned = replace(early, rows=dict(reversed(early.rows.items())))
+    assert _alike_under(turned, late) == "at-final"
     with pytest.raises(OptionError, match="holds no scores native; it holds those at-final, at-stage"):
         compare(f"{store}#early", f"{store}#late", protocol="native")
 
