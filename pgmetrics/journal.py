@@ -137,15 +137,15 @@ def series_of(entries: Sequence[Entry], series: str | None = None) -> list[Entry
         series: its id; the one that was written to last if left out.
 
     Raises:
-        StateError: there is no such series; the message lists those there are.
+        StateError: there are no entries, or no such series; the message lists those there are.
     """
     known = list(dict.fromkeys(entry.series for entry in entries))
-    if series is None and entries:
+    if not entries:
+        raise StateError("the store holds no scores yet; pgmetrics growth makes them")
+    if series is None:
         series = entries[-1].series
     if series not in known:
-        raise StateError(
-            f"there is no series {series} among the scores; there are {', '.join(known) or 'none'}"
-        )
+        raise StateError(f"there is no series {series} among the scores; there are {', '.join(known)}")
     # A label keeps the place of its first line, with the content of its last.
     latest = {entry.label: entry for entry in entries if entry.series == series}
     return list(latest.values())

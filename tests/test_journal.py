@@ -141,3 +141,9 @@ def test_no_store_says_what_makes_one(tmp_path):
         read(tmp_path)
     with pytest.raises(PgmetricsError, match="there is no such file"):
         read(tmp_path / "else.jsonl")
+
+
+def test_a_store_without_a_line_says_what_makes_them(tmp_path):
+    (tmp_path / "scores.jsonl").write_bytes(b'{"half')
+    with pytest.raises(StateError, match=r"holds no scores yet; pgmetrics growth makes them"):
+        load(tmp_path)
