@@ -212,6 +212,12 @@ def test_the_untrained_network_comes_when_asked_for_without_scoring_the_rest_aga
     assert items(run)[-1] == ("untrained", "untrained")
     labels = list(dict.fromkeys(row["run"] for row in found.rows))
     assert labels == ["reals-32x32", "untrained", *LABELS]  # in the table it comes first all the same
+    whole = (run / "untrained.safetensors").read_bytes()
+    (run / "untrained.safetensors").write_bytes(whole[:-100])
+    (run / "scores.jsonl").unlink()
+    found, skipped = score(run, untrained=True)
+    assert [path.name for path, _ in skipped] == ["untrained.safetensors"]
+    assert {row["run"] for row in found.rows} == {"reals-32x32", *LABELS}
     (run / "untrained.safetensors").unlink()
     with pytest.raises(SourceError, match="no untrained network"):
         score(run, untrained=True)

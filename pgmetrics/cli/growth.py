@@ -122,6 +122,7 @@ def _bar() -> Iterator[Callable[[str, int, int], None]]:
         total=0,
         file=sys.stderr,
         mininterval=interval,
+        delay=interval,  # a refusal is one line
         leave=False,
         bar_format="{percentage:3.0f}% {bar} {n_fmt}/{total_fmt} {elapsed}, {remaining} left{postfix}",
     ) as bar:

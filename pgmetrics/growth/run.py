@@ -183,7 +183,8 @@ class _Session:
         if not found and not self.skipped:
             kinds = "the pattern matches none" if self.pattern else "others than ProGAN's need a --pattern"
             raise SourceError(f"{self.run} holds no checkpoints; {kinds}")
-        if self.untrained and not any(each.label == UNTRAINED for each in found):
+        there = [each.label for each in found] + [path.stem for path, _ in self.skipped]
+        if self.untrained and UNTRAINED not in there:
             raise SourceError(
                 f"{self.run} holds no untrained network: a checkpoint of 0 images, such as `progan train` "
                 "writes as untrained.safetensors"

@@ -92,7 +92,7 @@ def test_a_checkpoint_that_cannot_be_read_is_named_and_the_exit_code_says_so(her
 
 def test_refusals_are_one_line_and_wrong_usage_is_usage(here):
     done = CliRunner().invoke(main, ["growth", str(here / "reals"), "--real", str(here / "reals")])
-    assert (done.exit_code, done.stderr.count("\n")) == (1, 1)
+    assert (done.exit_code, done.stderr.count("\n"), done.stderr.count("\r")) == (1, 1, 0)
     assert "holds no checkpoints" in done.stderr
     done = growth(here, "--num-images", 41)
     assert (done.exit_code, done.stdout) == (1, "")
