@@ -204,7 +204,10 @@ def headline(growth: Growth) -> str:
             text += f", where real images score {score}"
     if real is not None and untrained is not None and is_floor(metric) and untrained.value > real.value:
         way = (untrained.value - last.value) / (untrained.value - real.value)
-        text += f", and {way:.0%} of the way there from the untrained network"
+        if way > 0:
+            text += f", and {way:.0%} of the way there from the untrained network"
+        else:
+            text += f", and no nearer than the untrained network's {tables.number(metric, untrained.value)}"
     return text + "."
 
 

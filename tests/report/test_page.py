@@ -121,6 +121,15 @@ def test_the_headline_says_what_the_store_says(shown, growth):
     assert f"± {1960 * last['stderr']:.2f}" in tile
 
 
+def test_the_headline_does_not_call_a_step_back_negative_progress(growth):
+    rows = tuple(
+        {**row, "value": 0.02} if (row["run"], row["metric"]) == ("untrained", "swd") else row
+        for row in growth.results.rows
+    )
+    text = page.headline(replace(growth, results=replace(growth.results, rows=rows)))
+    assert text.endswith(", and no nearer than the untrained network's 20.00.")
+
+
 def test_each_stage_has_its_card(shown):
     cards = [text.replace("\n", " ") for text in shown.tab.locator(".stage").all_inner_texts()]
     assert [card.split()[0] for card in cards] == ["4×4", "8×8", "16×16", "32×32"]
