@@ -62,7 +62,7 @@ class SlicedWasserstein(Metric):
         repeats: how often fresh directions are drawn; the value is the mean over all of them.
         error: what the standard errors are over: "directions", as published; "images", with the
             directions of the seed held, for comparisons at that seed; or "both". Over images it takes
-            about three times as long as the distance itself.
+            several times as long as the distance itself.
 
     Source: section 5 of Karras et al. 2018; 16,384 images, 128 patches, 4 x 128 directions.
     """
