@@ -62,7 +62,10 @@ def test_rows_are_in_the_order_of_the_cases():
 def test_intervals_of_is_hold_and_the_test_alarms_as_often_as_they_say():
     # 150 repetitions: 95 % and 5 % within 4 standard deviations of their binomial.
     found = coverage.summarise(
-        [{"case": "is", "rows": coverage.repetition(case("is unlike"), number)} for number in range(150)]
+        [
+            {"case": "is", "repetition": number, "rows": coverage.repetition(case("is unlike"), number)}
+            for number in range(150)
+        ]
     )
     spread = 4 * sqrt(0.05 * 0.95 / 150)
     for one in found:

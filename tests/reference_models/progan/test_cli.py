@@ -262,7 +262,7 @@ def test_classes_are_learned_from_folders_of_a_prepared_set(tmp_path):
 
 def test_every_command_is_there():
     commands = set(main.commands)
-    assert commands == {"train", "inspect", "presets", "data", "import", "sample", "video"}
+    assert commands == {"train", "inspect", "presets", "bench", "data", "import", "sample", "video"}
 
 
 def test_snapshots_are_taken_as_often_as_asked(here):
