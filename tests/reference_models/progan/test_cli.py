@@ -275,3 +275,26 @@ def test_snapshots_are_taken_as_often_as_asked(here):
     refused = train(here, "--out", here / "never", "--preset", "test-8", "--snapshot-images", 0)
     assert refused.exit_code == 2
     assert not (here / "never").exists()
+
+
+def test_how_steps_are_made_is_passed_on(tmp_path, monkeypatch):
+    asked = {}
+
+    def training(source, run_dir, config, **options):
+        asked.update(options, precision=config.precision)
+        return run_dir
+
+    monkeypatch.setattr("reference_models.progan.train.train", training)
+    arguments = ["train", "--data", "synthetic:leaves,resolution=32,n=64", "--preset", "tiny-32"]
+    more = [
+        "--compile",
+        "--micro-batch",
+        "4",
+        "--option",
+        "precision=bfloat16",
+        "--out",
+        str(tmp_path / "run"),
+    ]
+    done = CliRunner().invoke(main, [*arguments, *more])
+    assert done.exit_code == 0, done.stderr
+    assert (asked["compiled"], asked["largest_piece"], asked["precision"]) == (True, 4, "bfloat16")

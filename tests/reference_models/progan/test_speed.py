@@ -104,3 +104,12 @@ def test_its_json_holds_what_the_table_says(matrices):
     assert found["limit_flops_per_second"] == 2e9
     assert row["of_limit"] == pytest.approx(row["flops_per_second"] / 2e9)
     assert (row["resolution"], row["minibatch"], len(row["seconds"])) == (8, 4, 1)
+
+
+def test_its_options_reach_the_steps(matrices, monkeypatch):
+    asked = {}
+    monkeypatch.setattr(speed, "step_speeds", lambda config, wanted, **options: asked.update(options) or [])
+    done = CliRunner().invoke(main, ["bench", *OPTIONS, "--compile", "--micro-batch", "2", "--device", "cpu"])
+    assert done.exit_code == 0, done.stderr
+    assert (asked["compiled"], asked["largest_piece"], asked["turns"]) == (True, 2, 1)
+    assert ", compiled, cpu" in done.stdout
