@@ -140,8 +140,11 @@ def test_a_step_in_one_program_is_the_eager_one():
 
 
 def test_a_fade_is_compiled_once(monkeypatch):
-    # With alpha as a number of the program, each look at the schedule would make another one.
-    made = []
+    # With alpha as a number of the program, each look at the schedule would make another one; with the
+    # programs of earlier stages kept, torch.compile would refuse the ninth.
+    made, forgotten = [], []
+    forget = torch.compiler.reset
+    monkeypatch.setattr(torch.compiler, "reset", lambda: (forgotten.append(len(made)), forget()))
 
     def counting(graph, inputs):
         made.append(graph)
@@ -154,9 +157,9 @@ def test_a_fade_is_compiled_once(monkeypatch):
         assert 0 < now.alpha < 1
         drawn = trainer._drawn_for_discriminator(now)
         trainer._steps.judge(now, drawn)
-    assert len(made) == 1
+    assert (len(made), forgotten) == (1, [0])
     trainer._steps.judge(stage(STABLE, CONFIG), trainer._drawn_for_discriminator(stage(STABLE, CONFIG)))
-    assert len(made) == 2
+    assert (len(made), forgotten) == (2, [0, 1])
 
 
 def test_a_step_that_cannot_be_compiled_says_the_way_out():
