@@ -295,6 +295,10 @@ def test_states_are_saved_every_five_minutes_unless_told_otherwise(tmp_path, mon
     )
     go_on(tmp_path / "run", report=minute)
     assert saved == [40, 80, 120, 160, 192]
+    # Looks come every 8 images: a state is due at the first one past each 30.
+    saved.clear()
+    go_on(tmp_path / "other", state_images=30, report=minute)
+    assert saved == [32, 64, 96, 120, 152, 184, 192]
 
 
 def rows(run):
