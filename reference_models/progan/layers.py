@@ -83,7 +83,8 @@ def at_least_float32(x: Tensor) -> Tensor:
 def full_precision(like: Tensor) -> AbstractContextManager[object]:
     """Within, no autocast rounds what is computed on this tensor's device."""
     kind = like.device.type
-    return torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext()
+    # Tensors without data know no autocast; torch.compile of PyTorch 2.6 cannot translate asking for it.
+    return nullcontext() if kind == "meta" else torch.autocast(kind, enabled=False)
 
 
 def in_fast_order(images: Tensor) -> Tensor:

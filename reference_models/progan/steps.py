@@ -161,7 +161,8 @@ class Steps:
         try:
             return self._programs[name](latents, *rest, alpha=alpha, **where)
         except torch._dynamo.exc.BackendCompilerFailed as error:
+            reason = " ".join(str(error).strip().split("\n\n")[0].split())
             raise PgmetricsError(
-                f"torch.compile cannot translate the step here ({str(error).strip().splitlines()[0]}); "
-                "without --compile each operation runs by itself"
+                f"torch.compile cannot translate the step here ({reason}); without --compile each operation "
+                "runs by itself"
             ) from error
