@@ -94,7 +94,7 @@ def main() -> None:
 @click.option("--preset", "name", default="small-32", show_default=True)
 @click.option("--turns", default=5, show_default=True)
 @click.option("--resolution", "resolutions", multiple=True, type=int, help="All of the preset's by default.")
-@click.option("--compiled", is_flag=True, help="The compiled step, too; compiling takes a minute a stage.")
+@click.option("--compiled", is_flag=True, help="The compiled step, too; compiling takes its time.")
 def steps(name: str, turns: int, resolutions: tuple[int, ...], compiled: bool) -> None:
     """Print a table of images a second, by resolution."""
     config = preset(name)

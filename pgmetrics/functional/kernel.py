@@ -61,7 +61,7 @@ def squared_mmd(
     distributions the first two terms vanish and the others do not; an estimate of the first two
     below 0 counts for no less than -0.4 of the others. It follows the value: were it let further
     down, a value that is small by chance would have far too small an error, and from 0 on only, the
-    error would be a sixth too large.
+    error would be rather too large.
 
     Kernel values of 1 to 10 cancel down to 1e-6. Only the products of rows around their mean are
     float32; everything after them is float64. No more than a tile of kernel values exists at once.

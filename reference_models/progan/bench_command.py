@@ -65,7 +65,7 @@ def bench(
             device=where,
             turns=turns,
             compiled=compiled,
-            largest_piece=micro_batch,
+            micro_batch=micro_batch,
             progress=bar.set_description,
         ):
             speeds.append(speed)

@@ -126,6 +126,7 @@ def train(
     from reference_models.progan.data import fitted
     from reference_models.progan.levels import open_training_source
     from reference_models.progan.progress import TrainingBar, decoding_bar
+    from reference_models.progan.ranks import follows
     from reference_models.progan.train import train as run_training
 
     if kimg is not None and total_images is not None:
@@ -156,17 +157,19 @@ def train(
                 keep_states=keep_states,
                 tensorboard=tensorboard,
                 compiled=compiled,
-                largest_piece=micro_batch,
-                decoded=decoded,
+                micro_batch=micro_batch,
+                decoded=None if follows() else decoded,
                 report=report,
                 warn=bar.warn,
             )
     except KeyboardInterrupt as request:
         # Before training begins there is nothing to save, and Ctrl-C is an ordinary one.
         stopped = str(request)
-        click.echo(f"{stopped}; the same command goes on from there" if stopped else "stopped", err=True)
+        if not follows():
+            click.echo(f"{stopped}; the same command goes on from there" if stopped else "stopped", err=True)
         raise SystemExit(getattr(request, "exit_code", 130)) from None
-    click.echo(last)
+    if not follows():
+        click.echo(last)
 
 
 @main.command()

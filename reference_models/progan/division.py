@@ -44,7 +44,7 @@ class Share:
 
 
 def share(
-    config: ProGANConfig, resolution: int, *, rank: int = 0, ranks: int = 1, largest: int | None = None
+    config: ProGANConfig, resolution: int, *, rank: int = 0, ranks: int = 1, micro_batch: int | None = None
 ) -> Share:
     """What a rank computes of each minibatch at a resolution.
 
@@ -52,7 +52,7 @@ def share(
         config: of the run.
         resolution: of the stage.
         rank, ranks: whose share, and of how many.
-        largest: images in a piece, at most; None for as many as a rank has.
+        micro_batch: images in a piece, at most; None for as many as a rank has.
 
     Raises:
         OptionError: the minibatch cannot be divided so and stay the same minibatch.
@@ -66,7 +66,7 @@ def share(
             f"{_nearest_divisor(groups, ranks)} could, or take another minibatch"
         )
     each = groups // ranks
-    wanted = minibatch if largest is None else largest
+    wanted = minibatch if micro_batch is None else micro_batch
     if wanted < group:
         raise OptionError(
             f"{at} cannot be taken {wanted} images at a time, since {group} of them are compared with each "
@@ -84,10 +84,10 @@ def share(
     return Share(pieces=tuple(piece(i) for i in range(pieces)), total=ranks * pieces)
 
 
-def check(config: ProGANConfig, *, ranks: int = 1, largest: int | None = None) -> None:
+def check(config: ProGANConfig, *, ranks: int = 1, micro_batch: int | None = None) -> None:
     """Raises OptionError unless the minibatches of all resolutions of a run can be divided so."""
     for resolution in config.resolutions if config.growing else (config.resolution,):
-        share(config, resolution, ranks=ranks, largest=largest)
+        share(config, resolution, ranks=ranks, micro_batch=micro_batch)
 
 
 def _indivisible(config: ProGANConfig, resolution: int) -> int:

@@ -78,6 +78,15 @@ def _together() -> Iterator[None]:
         raise PgmetricsError("another of the processes that train together has ended; it says why") from error
 
 
+def follows() -> bool:
+    """Whether `torchrun` started this process, and another is the first: what one says is said."""
+    return _are_several() and os.environ["RANK"] != "0"
+
+
+def _are_several() -> bool:
+    return os.environ.get("WORLD_SIZE", "1") != "1" and "RANK" in os.environ
+
+
 @contextmanager
 def joined() -> Iterator[Ranks]:
     """This process among those that `torchrun` started with it, or alone.
@@ -85,8 +94,7 @@ def joined() -> Iterator[Ranks]:
     Raises:
         OptionError: torchrun's variables are there in part.
     """
-    size = os.environ.get("WORLD_SIZE", "1")
-    if size == "1" or "RANK" not in os.environ:
+    if not _are_several():
         yield Ranks()
         return
     if dist.is_initialized():
@@ -97,7 +105,7 @@ def joined() -> Iterator[Ranks]:
         dist.init_process_group(timeout=_PATIENCE)
     except ValueError as error:
         raise OptionError(
-            f"the {size} processes cannot be joined ({error}); start them with torchrun"
+            f"the {os.environ['WORLD_SIZE']} processes cannot be joined ({error}); start them with torchrun"
         ) from error
     try:
         yield Ranks(dist.get_rank(), dist.get_world_size())

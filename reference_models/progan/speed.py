@@ -79,7 +79,7 @@ def step_speeds(
     device: torch.device,
     turns: int = 5,
     compiled: bool = False,
-    largest_piece: int | None = None,
+    micro_batch: int | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Iterator[StepSpeed]:
     """Time whole looks at the schedule, loading of images and updates included, on images of noise.
@@ -89,7 +89,7 @@ def step_speeds(
         resolutions: stages to time, each of them the configuration's.
         device: to train on.
         turns: looks that are timed at each, after one that is not.
-        compiled, largest_piece: as of `Trainer`.
+        compiled, micro_batch: as of `Trainer`.
         progress: told what is under way.
 
     Raises:
@@ -99,7 +99,7 @@ def step_speeds(
     if progress is not None:
         progress("making images")
     with closing(TrainingImages(noise_images(config), config, workers=0)) as images:
-        trainer = Trainer(config, images, device, compiled=compiled, largest_piece=largest_piece)
+        trainer = Trainer(config, images, device, compiled=compiled, micro_batch=micro_batch)
         for now in stages:
             if progress is not None:
                 progress(f"{now.resolution} x {now.resolution}")

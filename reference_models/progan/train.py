@@ -37,7 +37,7 @@ def train(
     keep_states: int = 2,
     tensorboard: bool = False,
     compiled: bool = False,
-    largest_piece: int | None = None,
+    micro_batch: int | None = None,
     decoded: Callable[[int, int], None] | None = None,
     report: Callable[[Progress], None] | None = None,
     warn: Callable[[str], None] | None = None,
@@ -68,7 +68,7 @@ def train(
         tensorboard: write TensorBoard's events, too.
         compiled: translate the steps with torch.compile; a run may be entered again without, and goes on
             to rounding.
-        largest_piece: images that a device takes at a time, at most, for devices that hold no whole
+        micro_batch: images that a device takes at a time, at most, for devices that hold no whole
             minibatch; None for all.
         decoded: called with (done, total) while the images are decoded.
         report: called after each look at the schedule; its KeyboardInterrupt counts as Ctrl-C.
@@ -89,7 +89,7 @@ def train(
         raise OptionError(f"snapshots are taken every so many images, from 1 on, not every {snapshot_images}")
     settings = Settings(config, source.fingerprint, crop, licence)
     with joined() as ranks:
-        division.check(config, ranks=ranks.size, largest=largest_piece)
+        division.check(config, ranks=ranks.size, micro_batch=micro_batch)
 
         def training_images() -> TrainingImages:
             return TrainingImages(source, config, crop=crop, workers=workers, report=decoded)
@@ -100,7 +100,7 @@ def train(
                 images,
                 torch.device(device),
                 compiled=compiled,
-                largest_piece=largest_piece,
+                micro_batch=micro_batch,
                 ranks=ranks,
             )
 

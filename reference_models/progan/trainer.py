@@ -48,7 +48,7 @@ class Trainer:
         images: to train on.
         device: to train on.
         compiled: translate the steps with torch.compile, see `steps.Steps`.
-        largest_piece: images that a device takes at a time, at most; None for whole minibatches.
+        micro_batch: images that a device takes at a time, at most; None for whole minibatches.
         ranks: the processes that train together.
 
     Attributes:
@@ -65,7 +65,7 @@ class Trainer:
         device: torch.device,
         *,
         compiled: bool = False,
-        largest_piece: int | None = None,
+        micro_batch: int | None = None,
         ranks: Ranks = _ALONE,
     ) -> None:
         self.config = config
@@ -82,7 +82,7 @@ class Trainer:
         self.average = copy.deepcopy(self.generator).requires_grad_(False).eval()
         self.score_average = torch.zeros((), device=device)
         self._steps = Steps(self.generator, self.discriminator, compiled=compiled)
-        self._largest_piece = largest_piece
+        self._micro_batch = micro_batch
         self._ranks = ranks
         self._shares: dict[int, Share] = {}
         self.reset_optimizers()
@@ -313,7 +313,7 @@ class Trainer:
                 now.resolution,
                 rank=self._ranks.rank,
                 ranks=self._ranks.size,
-                largest=self._largest_piece,
+                micro_batch=self._micro_batch,
             )
         return self._shares[now.resolution]
 

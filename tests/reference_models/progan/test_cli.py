@@ -297,4 +297,4 @@ def test_how_steps_are_made_is_passed_on(tmp_path, monkeypatch):
     ]
     done = CliRunner().invoke(main, [*arguments, *more])
     assert done.exit_code == 0, done.stderr
-    assert (asked["compiled"], asked["largest_piece"], asked["precision"]) == (True, 4, "bfloat16")
+    assert (asked["compiled"], asked["micro_batch"], asked["precision"]) == (True, 4, "bfloat16")

@@ -111,5 +111,5 @@ def test_its_options_reach_the_steps(matrices, monkeypatch):
     monkeypatch.setattr(speed, "step_speeds", lambda config, wanted, **options: asked.update(options) or [])
     done = CliRunner().invoke(main, ["bench", *OPTIONS, "--compile", "--micro-batch", "2", "--device", "cpu"])
     assert done.exit_code == 0, done.stderr
-    assert (asked["compiled"], asked["largest_piece"], asked["turns"]) == (True, 2, 1)
+    assert (asked["compiled"], asked["micro_batch"], asked["turns"]) == (True, 2, 1)
     assert ", compiled, cpu" in done.stdout
