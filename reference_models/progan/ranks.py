@@ -100,6 +100,11 @@ def joined() -> Iterator[Ranks]:
     if dist.is_initialized():
         yield Ranks(dist.get_rank(), dist.get_world_size())
         return
+    # This module's functions take the group that there is when it is first imported, as by an optimizer's
+    # first step, for a default, and never let go of it. A group's threads, alive while Python ends, can abort
+    # the process.
+    import torch.distributed.nn  # noqa: F401
+
     try:
         # For tensors on a CPU, gloo; for others what PyTorch has for them.
         dist.init_process_group(timeout=_PATIENCE)

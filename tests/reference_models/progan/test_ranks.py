@@ -47,11 +47,13 @@ def torchrun(*arguments, **options):
 
 
 def test_two_processes_make_the_step_that_one_makes(tmp_path):
-    # Wrong: gradients not added, added twice, not divided; the same share for both; other noise on each rank.
+    # Wrong: gradients not added, added twice, not divided; the same share for both; other noise on each rank;
+    # a group whose threads go on when it is left, and now and then abort a process that ends.
     script = tmp_path / "step.py"
     script.write_text(
         """
 import sys
+from pathlib import Path
 import torch
 from dataclasses import replace
 from reference_models.progan.ranks import joined
@@ -65,6 +67,9 @@ with joined() as ranks:
     for name, changes in VARIANTS.items():
         found, progress = gradients(replace(CONFIG, **changes), FADING, ranks=ranks)
         torch.save((found, losses(progress)), f"{sys.argv[1]}/{name}-{ranks.rank}.pt")
+if sys.platform == "linux":
+    threads = [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")]
+    assert not [name for name in threads if "gloo" in name], threads
 """
     )
     running = torchrun(script, tmp_path)
