@@ -80,6 +80,13 @@ class Cache:
         except StateError as error:
             logger.warning(f"not cached: {error}")
 
+    def decline(self, network: str) -> None:
+        """Say that what a network of Python code makes is not kept."""
+        logger.info(
+            f"not cached: {network} is Python code, and a change of it would not show; a TorchScript or "
+            "torch.export file is cached"
+        )
+
     def _passes_over(self, state: State) -> bool:
         return self.frugal and not state.key.network
 

@@ -58,6 +58,7 @@ RESULT_SUFFIXES = (".json", ".csv", ".jsonl", ".parquet")
 _HARMLESS_PARAMETERS = ("num_images", "num_pairs", "error", "keep_rows")
 _READING = ("mirror", "preset", "resolution", "resize", "alpha", "bits")
 _ABSENT = "-"
+_WITH_OTHER_ERRORS = frozenset({"swd", "is", "precision", "recall", "density", "coverage"})
 
 logger = logging.getLogger("pgmetrics")
 
@@ -511,7 +512,7 @@ def why_undecided(a: Mapping[str, Any], b: Mapping[str, Any]) -> str:
             f"its error holds for the directions of one seed, and the seeds are {a['seed']} and {b['seed']}"
         )
     what = " and ".join(f"one over {kind}" if kind else "none" for kind in kinds)
-    way_out = " score with --error images, or" if a["metric"] in ("swd", "is") else ""
+    way_out = " score with --error images, or" if a["metric"] in _WITH_OTHER_ERRORS else ""
     return f"it takes errors over images, and the results hold {what};{way_out} compare the images themselves"
 
 

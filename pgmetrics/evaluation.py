@@ -24,6 +24,7 @@ from pgmetrics.features import open_network
 from pgmetrics.features.base import FeatureExtractor
 from pgmetrics.metrics.base import Estimate, Metric, Side, State
 from pgmetrics.metrics.memorisation import Memorisation
+from pgmetrics.metrics.registry import METRICS
 from pgmetrics.metrics.registry import metric as find_metric
 from pgmetrics.planning import Job, Planner, Progress, check_layers
 from pgmetrics.presets import PRESETS, Preset
@@ -35,6 +36,9 @@ from pgmetrics.storage import DEFAULT_MAX_MEMORY, WORKING_MEMORY, Storage
 
 Weights = Mapping[str, str | os.PathLike[str]] | str | os.PathLike[str]
 """A file by the name of its network, or Inception's alone."""
+
+_NO_OTHER_NUMBER = frozenset({"num_images", "network", "groups", "keep_rows", "error", "names"})
+"""Parameters that have a column of their own, or change errors and what is remembered alone."""
 
 logger = logging.getLogger("pgmetrics")
 
@@ -624,7 +628,19 @@ def _protocol(
     """How a number was made, in a few words: for a metric of features the network belongs to it."""
     if metric.tap is None:
         return protocol
-    return f"{protocol}, {preset or networks[metric.tap.network].label}"
+    usual = PRESETS[preset].metrics if preset else {name: kind() for name, kind in METRICS.items()}
+    changed = _changed(metric, usual[metric.name]) if metric.name in usual else []
+    return ", ".join([protocol, preset or networks[metric.tap.network].label, *changed])
+
+
+def _changed(metric: Metric, usual: Metric) -> list[str]:
+    """The parameters that make another number of a metric, where they are not the usual ones."""
+    mine, its = (dataclasses.asdict(one) for one in (metric, usual))  # type: ignore[call-overload]
+    return [
+        f"{name}={value}"
+        for name, value in mine.items()
+        if name not in _NO_OTHER_NUMBER and name in its and value != its[name]
+    ]
 
 
 def _row(run: str, job: Job, estimate: Estimate, seed: int, protocol: str) -> dict[str, Any]:

@@ -17,8 +17,9 @@ from pgmetrics.cache import Cache
 from pgmetrics.errors import OptionError, PgmetricsError, SampleError, StateError
 from pgmetrics.features.base import FeatureExtractor
 from pgmetrics.metrics.base import Estimate, Metric, Side, State, Tap
+from pgmetrics.metrics.fid import MomentsState
 from pgmetrics.metrics.memorisation import Memorisation
-from pgmetrics.metrics.rows import first_not_finite
+from pgmetrics.metrics.rows import FeatureRowsState, first_not_finite
 from pgmetrics.sources.base import ImageSource
 from pgmetrics.statistics import MomentsReals, StoredReals
 from pgmetrics.storage import Storage
@@ -93,7 +94,9 @@ class Job:
         try:
             return self.metric.compute(**states)
         except PgmetricsError as error:
-            raise type(error)(f"{self.metric.name}: {error}") from error
+            told = str(error)
+            named = told if told.startswith(self.metric.name) else f"{self.metric.name}: {told}"
+            raise type(error)(named) from error
 
 
 @dataclass
@@ -253,9 +256,20 @@ class Planner:
         name, part = state_name(state, one.tap), (first, first + count)
         identity = json.dumps([name, reads, part, state.key.to_dict()], sort_keys=True)
         if identity not in self.consumers:
-            cached = reads == "real" and self.cache is not None and self.cache.fetch(name, state, part)
+            cache = self._cache_of(one) if reads == "real" else None
+            cached = cache is not None and cache.fetch(name, state, part)
             self.consumers[identity] = Consumer(reads, name, state, one.tap, *part, ready=cached)
         return self.consumers[identity]
+
+    def _cache_of(self, one: Metric) -> Cache | None:
+        """Where its real side is kept, None where nothing may be."""
+        if self.cache is None or one.tap is None:
+            return self.cache
+        network = self.networks[one.tap.network]
+        if network.fingerprint_is_whole:
+            return self.cache
+        self.cache.decline(network.label)
+        return None
 
     def _usable(self, one: Metric, side: Side) -> int:
         source = self.sides[side]
@@ -312,7 +326,8 @@ class Planner:
                         progress(f"{side} images", place, total)
         if side == "real" and self.cache is not None:
             for consumer in hungry:
-                self.cache.keep(consumer.name, consumer.state, (consumer.first, consumer.stop))
+                if consumer.tap is None or self.networks[consumer.tap.network].fingerprint_is_whole:
+                    self.cache.keep(consumer.name, consumer.state, (consumer.first, consumer.stop))
 
     def _features(
         self,
@@ -343,8 +358,21 @@ class Planner:
                         f"{source.name}: the {network} {tap.layer} of {source.called(int(order[bad]))} "
                         "are not finite; the network or the image is broken"
                     )
+                self._check_width(tap, block.features.shape[1])
                 found[tap] = block
         return found
+
+    def _check_width(self, tap: Tap, width: int) -> None:
+        """Refuse statistics of another network's features as soon as the first images tell."""
+        for consumer in self.consumers.values():
+            state = consumer.state
+            if consumer.ready and consumer.tap == tap and isinstance(state, (FeatureRowsState, MomentsState)):
+                if state.width != width:
+                    raise StateError(
+                        f"{self.given.name if self.given else consumer.name} holds statistics of "
+                        f"{state.width:,} features; {self.networks[tap.network].label} gives {width:,}, so "
+                        "another network made them"
+                    )
 
 
 def _several(blocks: Iterator[_Loaded], together: int) -> Iterator[list[_Loaded]]:

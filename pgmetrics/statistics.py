@@ -45,9 +45,11 @@ class StoredReals:
             StateError: there is none, or it was made differently; both values are named.
         """
         if not self.holds(name):
+            # A Fréchet distance that is to be compared takes every image's features, not their moments.
+            maker = "kid" if name.startswith("rows-") and metric in ("fid", "fd") else metric
             raise StateError(
-                f"{self.name} holds {', '.join(self._stored.names)}; {metric} needs {name}: "
-                f"pgmetrics stats SOURCE --metrics {metric} --out FILE.pgstats makes it"
+                f"{self.name} holds {', '.join(self._stored.names)}; {metric} needs {name} here: "
+                f"pgmetrics stats SOURCE --metrics {maker} --out FILE.pgstats makes it"
             )
         return self._stored.load(name, fresh)
 
@@ -88,9 +90,11 @@ class MomentsReals:
             StateError: the metric needs more than moments.
         """
         if not isinstance(fresh, MomentsState):
+            made = "the features of every image" if metric in ("fid", "fd") else "more"
             raise StateError(
-                f"{self.name} holds a mean and a covariance (mu, sigma), enough for fid and fd; "
-                f"{metric} needs images, or statistics made by pgmetrics stats"
+                f"{self.name} holds a mean and a covariance (mu, sigma), enough to score with fid and fd; "
+                f"{metric} needs {made} here: give the images, or what pgmetrics stats SOURCE "
+                f"--metrics {'kid' if metric in ('fid', 'fd') else metric} makes of them"
             )
         return MomentsState.from_moments(self._mean, self._covariance, fresh.key)
 
@@ -136,10 +140,10 @@ def save_statistics(
         StateError: the place is taken by something else, or the disk refuses.
     """
     if _suffix(path) == ".npz":
-        (state,) = states.values()
-        if not isinstance(state, MomentsState):
-            raise OptionError(f"an npz holds the moments of fid or fd, not {', '.join(states)}")
-        moments = state.moments()
+        only = list(states.values())
+        if len(only) != 1 or not isinstance(only[0], MomentsState):
+            raise OptionError(f"an npz holds the moments of fid or fd alone, not {', '.join(states)}")
+        moments = only[0].moments()
         write_moments(path, moments.mean.cpu().numpy(), moments.covariance().cpu().numpy())
     else:
         save_states(states, path, about)

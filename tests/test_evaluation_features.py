@@ -8,6 +8,7 @@ import pytest
 import pgmetrics
 from pgmetrics import SlicedWasserstein, planning
 from pgmetrics.cache import Cache
+from pgmetrics.comparison import compare
 from pgmetrics.errors import OptionError, PgmetricsError, SampleError, SourceError, StateError
 from pgmetrics.evaluation import collect
 from pgmetrics.metrics.fid import FrechetInceptionDistance
@@ -118,15 +119,25 @@ def test_features_that_are_not_finite_name_the_first_image():
     ("metrics", "n", "fact"),
     [
         (["fid"], 1, "fid needs at least 2"),
-        (["is"], 9, "is needs at least 10"),
-        (["prdc"], 5, "prdc needs at least 6"),
-        ([KernelInceptionDistance(subsets=3, subset_size=50)], 49, "49"),
+        (["is"], 9, "is in 10 splits needs at least 10 images; .*fewer splits"),
+        (["prdc"], 5, "prdc with k=5 needs at least 6 images of each side; .*smaller k"),
+        (["fid-infinity"], 29, "fid-infinity at 15 points needs at least 30"),
+        (
+            [KernelInceptionDistance(subsets=3, subset_size=50)],
+            49,
+            "kid in subsets of 50 needs at least 50 images of each side; .*smaller subsets",
+        ),
     ],
 )
 def test_too_few_images_are_refused_before_any_is_read(metrics, n, fact):
     real, fake = sides(60, n)
-    with pytest.raises(SampleError, match=fact):
+    with pytest.raises(SampleError, match=f"^counting1: {fact.replace('; ', f'; there are {n}')}"):
         score(real, fake, metrics)
+    if n > 1:
+        of_both = Counting(60, seed=1)
+        with pytest.raises(SampleError, match=fact.replace("; ", f"; num_images={n} takes fewer")):
+            score(real, of_both, metrics, num_images=n)
+        assert of_both.reads.sum() == 0
     assert real.reads.sum() == fake.reads.sum() == 0
 
 
@@ -257,11 +268,48 @@ def test_mu_and_sigma_of_another_tool_stand_for_the_reals_in_fid_alone(tmp_path)
     assert row["value"] == pytest.approx(expected, rel=1e-9)
     assert (row["n_real"], row["n_fake"]) == (None, 200)
     assert not rows(found, metric="fid-bias")
-    with pytest.raises(StateError, match=r"mu, sigma\), enough for fid and fd; kid needs images"):
+    with pytest.raises(
+        StateError, match=r"mu, sigma\), enough to score .*; kid needs more here: .*--metrics kid"
+    ):
         score(tmp_path / "r.npz", fake, ["kid"])
     write_moments(tmp_path / "w.npz", np.zeros(7), np.eye(7))
-    with pytest.raises(StateError, match="7 features"):
-        score(tmp_path / "w.npz", fake, ["fid"])
+    seen = Counting(1500, seed=1)
+    with pytest.raises(StateError, match=r"w\.npz holds statistics of 7 features; inception toy1 gives 48"):
+        score(tmp_path / "w.npz", seen, ["fid"], workers=0)
+    assert seen.reads.sum() < 1500
+
+
+def test_an_npz_of_several_states_is_refused(tmp_path):
+    states, about = collect(Counting(30), ["fid", "kid"], networks={"inception": ToyNetwork()})
+    with pytest.raises(OptionError, match="fid or fd alone, not moments-inception-features, rows-"):
+        save_statistics(states, tmp_path / "r.npz", about)
+
+
+def test_parameters_of_ones_own_are_told_in_the_row(tmp_path):
+    # Wrong: not told, so that tables of unlike numbers look alike; told where they move no number.
+    found = score(*sides(), [PRDC(k=3), "fid", KernelInceptionDistance(subsets=4, subset_size=50)])
+    told = {row["metric"]: row["protocol"] for row in found.rows}
+    assert told["precision"] == "native, inception toy1, k=3"
+    assert told["fid"] == "native, inception toy1"
+    assert told["kid"] == "native, inception toy1, subsets=4, subset_size=50"
+    network = {"inception": ToyNetwork()}
+    changed = FrechetInceptionDistance(ddof=0, groups=1)
+    found = pgmetrics.evaluate(*sides(), [changed], preset="pytorch-fid", networks=network)
+    assert found.rows[0]["protocol"] == "native, pytorch-fid, ddof=0"
+    found = pgmetrics.evaluate(*sides(), ["fid"], preset="pytorch-fid", networks=network)
+    assert found.rows[0]["protocol"] == "native, pytorch-fid"
+
+
+def test_comparing_says_which_statistics_it_takes(tmp_path):
+    # A Fréchet distance remembers every image when two sets are compared.
+    save_statistics(*_collected(Counting(60), ["fid"], ToyNetwork(), tmp_path / "r.pgstats"))
+    network = {"inception": ToyNetwork()}
+    fakes = Counting(60, seed=1), Counting(60, seed=2)
+    with pytest.raises(StateError, match=r"fid needs rows-inception-features here.*--metrics kid"):
+        compare(*fakes, real=tmp_path / "r.pgstats", metrics=["fid"], networks=network)
+    save_statistics(*_collected(Counting(60), ["kid"], ToyNetwork(), tmp_path / "rows.pgstats"))
+    found = compare(*fakes, real=tmp_path / "rows.pgstats", metrics=["fid"], networks=network)
+    assert found.rows[0]["p_value"] is not None
 
 
 def _tensor(pixels):
@@ -371,6 +419,15 @@ class TestCache:
         found = score(*sides(), ["kid"], cache=tmp_path / "file")
         assert found.rows
         assert "not cached" in caplog.text
+
+    def test_what_python_code_makes_is_not_kept(self, tmp_path, caplog):
+        # Wrong: the code changes between two runs, and the first one's features are taken for the second's.
+        network = ToyNetwork()
+        network.fingerprint_is_whole = False
+        with caplog.at_level(logging.INFO, "pgmetrics"):
+            score(*sides(), ["kid"], network, cache=tmp_path / "c")
+        assert "inception toy1 is Python code" in caplog.text
+        assert not (tmp_path / "c").exists()
 
     def test_the_frugal_cache_keeps_features_and_no_descriptors(self, tmp_path, monkeypatch):
         score(*sides(), [SWD, "kid"], cache=Cache(tmp_path, frugal=True))

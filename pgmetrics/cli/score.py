@@ -199,7 +199,9 @@ def memorisation(**options: Any) -> None:
     help="swd, ms-ssim, fid, fid-infinity, is, kid, prdc, fd, memorisation.",
 )
 @click.option(
-    "--floor", is_flag=True, help="Add SWD of real against real at the same count; needs twice the reals."
+    "--floor",
+    is_flag=True,
+    help="Add what a perfect model would score: real against real at the same count; needs twice the reals.",
 )
 @_error("swd", "is", "prdc")
 @_everything_else

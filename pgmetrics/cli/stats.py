@@ -42,9 +42,9 @@ def stats(source: str, metrics: str, out: str, **options: Any) -> None:
     from pgmetrics.statistics import check_statistics_destination, save_statistics
 
     asked, options = own_network_for(names(metrics), options)
-    chosen = [metric(one) for one in asked]
-    check_statistics_destination(out, chosen)
+    check_statistics_destination(out, [metric(one) for one in asked])
     with progress_bar() as progress:
-        states, about = collect(source, chosen, progress=progress, **options)
+        # By name, so that a preset gives its own.
+        states, about = collect(source, asked, progress=progress, **options)
     save_statistics(states, out, about)
     say(f"{out}: {', '.join(f'{name} ({len(state.seen):,} images)' for name, state in states.items())}")

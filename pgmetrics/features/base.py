@@ -21,6 +21,8 @@ class FeatureExtractor(ABC):
             fingerprints are never compared.
         protocol: the same as plain values, for the provenance.
         label: a few words of it for tables, where numbers of unlike labels have columns of their own.
+        fingerprint_is_whole: whether the fingerprint does stand for all of it. That of Python code does
+            not: the code may change between two runs. Nothing made by such a network is cached.
         length: images in one forward. The network always sees that many, the last ones padded, so
             that a row does not depend on its neighbours.
     """
@@ -31,6 +33,7 @@ class FeatureExtractor(ABC):
     protocol: Mapping[str, Any]
     label: str
     length: int
+    fingerprint_is_whole: bool = True
 
     @abstractmethod
     def to(self, device: str) -> None:

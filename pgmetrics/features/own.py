@@ -60,6 +60,11 @@ class _Network:
     length: int | None = None
 
     @property
+    def is_file(self) -> bool:
+        """Whether its program lies in a file, which the digest is of."""
+        return self.kind in ("torchscript", "torch.export")
+
+    @property
     def identity(self) -> str:
         """What stands for it in keys."""
         return f"{self.kind} sha256={self.digest}" if self.digest else f"{self.kind} unseen"
@@ -82,6 +87,7 @@ class OwnNetwork(FeatureExtractor):
     ) -> None:
         self._network, self._shown, self._resize, self._range = network, shown, resize, value_range
         self.length = length
+        self.fingerprint_is_whole = network.is_file
         low, high = value_range
         self.protocol = {
             "network": network.identity,

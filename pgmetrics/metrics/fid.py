@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pgmetrics.blocks import Block, FeatureBlock, IndexSet
-from pgmetrics.errors import OptionError, SampleError, StateError
+from pgmetrics.errors import OptionError, StateError
 from pgmetrics.functional.frechet_influence import frechet_influence
 from pgmetrics.functional.gaussian import (
     GaussianMoments,
@@ -106,15 +106,14 @@ class FrechetDistance(FeatureMetric):
         if len(spreads) == 2 and all(side.outnumbers_features for side in sides):
             bias = sum(bias for _, bias in spreads)
             rows.append(Estimate(f"{self.name}-bias", None, bias, None, None, "fake", *counts))
-        return rows, self._notes(sides)
+        return rows, self._notes(sides, kind is None, len(rows) < 2)
 
     def influences(self, *, real: State | None, fake: State | None) -> list[Influence]:
         """Of the value; there are none unless rows were kept."""
         if not isinstance(real, FeatureRowsState) or not isinstance(fake, FeatureRowsState):
             return []
         reals, fakes = self._both(real, fake)
-        for state in (reals, fakes):
-            self._check_count(state)
+        self.check_enough(reals, fakes)
         x, y = (torch.from_numpy(state.rows()).to(fakes.device) for state in (reals, fakes))
         whole = Influence(self.name, None, *frechet_influence(x, y, self.ddof))
         # A half that does not span all directions has no derivative there.
@@ -128,13 +127,6 @@ class FrechetDistance(FeatureMetric):
 
     def scores(self, *, real: State | None, fake: State | None) -> list[Influence]:
         return [replace(one, halves=None) for one in self.influences(real=real, fake=fake)]
-
-    def _check_count(self, state: State) -> None:
-        if len(state.seen) < self.least:
-            raise SampleError(
-                f"{self.name} needs at least {self.least} images of each side; "
-                f"the {state.key.side} side has {len(state.seen)}"
-            )
 
     def _of_rows(self, state: State | None) -> State | None:
         """The moments of kept rows, to the bits of those that were fed the same blocks."""
@@ -151,15 +143,29 @@ class FrechetDistance(FeatureMetric):
         if not isinstance(real, MomentsState) or not isinstance(fake, MomentsState):
             raise StateError(f"{self.name} compares moments of real and fake features; one is missing")
         check_comparable(real.key, fake.key)
-        for state in (real, fake):
-            if not state.given:
-                self._check_count(state)
+        self.check_enough(*(state for state in (real, fake) if not state.given))
         if real.width != fake.width:
             raise StateError(f"real has {real.width:,} features, fake has {fake.width:,}")
         # Statistics from a file are on the CPU, features where the network is.
         return real.to(fake.device), fake
 
-    def _notes(self, sides: Sequence[MomentsState]) -> list[str]:
+    def _notes(self, sides: Sequence[MomentsState], no_error: bool, no_bias: bool) -> list[str]:
+        counted = [side for side in sides if not side.given]
+        notes = self._of_few(sides)
+        if no_error and counted and self.groups >= LEAST_GROUPS:
+            enough = (LEAST_GROUPS - 1) * CHUNK + 1
+            notes.append(
+                f"{self.name} has no ±: the jackknife over images needs {enough} of each side, for "
+                f"{LEAST_GROUPS} groups of {CHUNK}"
+            )
+        elif no_bias and len(counted) == 2 and not notes and not no_error:
+            notes.append(
+                f"{self.name}-bias is left out: without one of the groups a side has no more images than the "
+                f"{sides[0].width:,} features"
+            )
+        return notes
+
+    def _of_few(self, sides: Sequence[MomentsState]) -> list[str]:
         return [
             f"{self.name} of {side.count:,} {side.key.side} images in {side.width:,} dimensions is far above "
             "that of many: compare at equal counts only"

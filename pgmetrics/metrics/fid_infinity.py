@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from pgmetrics import seeding
-from pgmetrics.errors import OptionError, SampleError
+from pgmetrics.errors import OptionError
 from pgmetrics.functional.gaussian import GaussianMoments, frechet_distance
 from pgmetrics.metrics.base import Estimate, State
 from pgmetrics.metrics.rows import FeatureMetric
@@ -52,14 +52,13 @@ class FIDInfinity(FeatureMetric):
         """Enough for a tenth that has a covariance, and for points of different sizes."""
         return max(20, 2 * self.points)
 
+    @property
+    def for_what(self) -> str:
+        return f" at {self.points} points"
+
     def compute(self, *, real: State | None, fake: State | None) -> tuple[list[Estimate], list[str]]:
         reals, fakes = self._both(real, fake)
-        for state in (reals, fakes):
-            if len(state.seen) < self.least:
-                raise SampleError(
-                    f"fid-infinity at {self.points} points needs at least {self.least} images of each side; "
-                    f"the {state.key.side} side has {len(state.seen)}"
-                )
+        self.check_enough(reals, fakes)
         target = _moments(reals.pieces(), reals.device)
         target_covariance = target.covariance()
         rows, n = fakes.rows(), len(fakes.seen)

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from pgmetrics import seeding
-from pgmetrics.errors import OptionError, SampleError, StateError
+from pgmetrics.errors import OptionError, StateError
 from pgmetrics.functional.inception_score import (
     chunk_cut,
     even_cut,
@@ -75,6 +75,14 @@ class InceptionScore(FeatureMetric):
     def least(self) -> int:
         return max(self.splits, 2)
 
+    @property
+    def for_what(self) -> str:
+        return f" in {self.splits} splits"
+
+    @property
+    def way_out(self) -> str:
+        return "Give more images, or ask for fewer splits"
+
     def compute(self, *, real: State | None, fake: State | None) -> tuple[list[Estimate], list[str]]:
         states = [state for state in (real, fake) if state is not None]
         if not states:
@@ -104,7 +112,7 @@ class InceptionScore(FeatureMetric):
         state = fake if fake is not None else real
         if not isinstance(state, FeatureRowsState):
             raise StateError("is was given no state of rows")
-        self._check_count(state)
+        self.check_enough(state)
         n = len(state.seen)
         logits, order = state.rows(), self._order(n, state.key.seed)
         parts = _CUTS[self.cut](n, self.splits)
@@ -121,16 +129,8 @@ class InceptionScore(FeatureMetric):
         # Splits are made by an image's place, so that exchanging two fakes would change the splits.
         return replace(self, splits=1).influences(real=real, fake=fake)
 
-    def _check_count(self, state: FeatureRowsState) -> None:
-        n = len(state.seen)
-        if n < self.least:
-            raise SampleError(
-                f"is in {self.splits} splits needs at least {self.least} images; the {state.key.side} side "
-                f"has {n}. Give more images, or ask for fewer splits"
-            )
-
     def _scores(self, state: FeatureRowsState) -> NDArray[np.float64]:
-        self._check_count(state)
+        self.check_enough(state)
         n = len(state.seen)
         logits, order = state.rows(), self._order(n, state.key.seed)
         return np.array(

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from pgmetrics import seeding
-from pgmetrics.errors import OptionError, SampleError
+from pgmetrics.errors import OptionError
 from pgmetrics.functional.kernel import (
     PolynomialKernel,
     squared_mmd,
@@ -77,6 +77,14 @@ class KernelInceptionDistance(FeatureMetric):
     def least(self) -> int:
         return self.subset_size if self.subsets else 2
 
+    @property
+    def for_what(self) -> str:
+        return f" in subsets of {self.subset_size:,}" if self.subsets else ""
+
+    @property
+    def way_out(self) -> str:
+        return "Give more images" + (", or ask for smaller subsets or for none" if self.subsets else "")
+
     def compute(self, *, real: State | None, fake: State | None) -> tuple[list[Estimate], list[str]]:
         reals, fakes = self._both(real, fake)
         n_real, n_fake = self._counts(reals, fakes)
@@ -113,21 +121,8 @@ class KernelInceptionDistance(FeatureMetric):
         return [replace(one, halves=None) for one in self.influences(real=real, fake=fake)]
 
     def _counts(self, reals: State, fakes: State) -> tuple[int, int]:
-        counts = len(reals.seen), len(fakes.seen)
-        for side, n in zip(("real", "fake"), counts, strict=True):
-            if n < self.least:
-                raise SampleError(f"{self._needs()}; the {side} side has {n:,}{self._way_out()}")
-        return counts
-
-    def _needs(self) -> str:
-        if self.subsets:
-            return f"kid in subsets of {self.subset_size:,} needs at least as many images of each side"
-        return "kid needs at least 2 images of each side"
-
-    def _way_out(self) -> str:
-        if self.subsets:
-            return ". Give more images, a smaller subset_size, or subsets=0 for all pairs of images"
-        return ""
+        self.check_enough(reals, fakes)
+        return len(reals.seen), len(fakes.seen)
 
     def _drawn(
         self, n_real: int, n_fake: int, seed: int

@@ -76,12 +76,7 @@ class Memorisation(FeatureMetric):
             held_out: real images that training never saw.
         """
         reals, fakes = self._both(real, fake)
-        for state in (reals, fakes):
-            if len(state.seen) < self.least:
-                raise SampleError(
-                    f"memorisation needs at least {self.least} images of each side; "
-                    f"the {state.key.side} side has {len(state.seen)}"
-                )
+        self.check_enough(reals, fakes)
         training, device = _rows(reals), fakes.device
         distances, place = nearest(_rows(fakes), training, device=device)
         authentic = distances > squared_radii(training, 1, device=device)[place]

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from pgmetrics import seeding
-from pgmetrics.errors import OptionError, SampleError
+from pgmetrics.errors import OptionError
 from pgmetrics.functional.neighbours import neighbourhoods, shares
 from pgmetrics.metrics.base import Estimate, Influence, State
 from pgmetrics.metrics.rows import FeatureMetric
@@ -76,6 +76,14 @@ class PRDC(FeatureMetric):
     def least(self) -> int:
         return self.k + 1
 
+    @property
+    def for_what(self) -> str:
+        return f" with k={self.k}"
+
+    @property
+    def way_out(self) -> str:
+        return "Give more images, or ask for a smaller k"
+
     def compute(self, *, real: State | None, fake: State | None) -> tuple[list[Estimate], list[str]]:
         x, y, device = self._rows(real, fake)
         found = neighbourhoods(x, y, self.k, fake_balls="recall" in self.names, device=device)
@@ -137,12 +145,7 @@ class PRDC(FeatureMetric):
         self, real: State | None, fake: State | None
     ) -> tuple[list[torch.Tensor], list[torch.Tensor], torch.device]:
         reals, fakes = self._both(real, fake)
-        for side, state in (("real", reals), ("fake", fakes)):
-            if len(state.seen) < self.least:
-                raise SampleError(
-                    f"prdc with k={self.k} needs at least {self.least} images of each side; "
-                    f"the {side} side has {len(state.seen)}"
-                )
+        self.check_enough(reals, fakes)
         x, y = ([torch.from_numpy(piece) for piece in state.pieces()] for state in (reals, fakes))
         return x, y, fakes.device
 

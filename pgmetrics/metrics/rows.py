@@ -146,14 +146,45 @@ class FeatureMetric(Metric):
         """Images below which there is no number."""
         return 2
 
+    @property
+    def for_what(self) -> str:
+        """The parameter that `least` comes from, such as " with k=5"; empty where none does."""
+        return ""
+
+    @property
+    def way_out(self) -> str:
+        """What may be asked for where there are fewer images than `least`."""
+        return "Give more images"
+
+    def too_few(self, there_are: str) -> SampleError:
+        """The refusal of fewer than `least` images."""
+        of_each = " of each side" if self.two_sided else ""
+        return SampleError(
+            f"{self.name}{self.for_what} needs at least {self.least:,} images{of_each}; {there_are}. "
+            f"{self.way_out}"
+        )
+
+    def check_enough(self, *states: State) -> None:
+        """Refuse a side of fewer images than `least`.
+
+        Raises:
+            SampleError: naming the side, how many it has and the way out.
+        """
+        for state in states:
+            if len(state.seen) < self.least:
+                raise self.too_few(f"the {state.key.side} side has {len(state.seen):,}")
+
     def with_num_images(self, num_images: int) -> Self:
         return replace(self, num_images=num_images)
 
     def usable(self, available: int, side: Side) -> int:
         if available < self.least:
-            raise SampleError(f"{self.name} needs at least {self.least:,} images; there are {available:,}")
+            raise self.too_few(f"there are {available:,}")
         published = PUBLISHED_FAKES if side == "fake" else available
-        return min(available, self.num_images or published)
+        taken = min(available, self.num_images or published)
+        if taken < self.least:
+            raise self.too_few(f"num_images={taken:,} takes fewer")
+        return taken
 
     def check_resolution(self, height: int, width: int) -> None:
         """Every size will do: the network's resizer brings it to its own."""

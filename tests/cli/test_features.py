@@ -1,6 +1,8 @@
 """The commands that read features: most with a small network of one's own, some with random Inception."""
 
 import json
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from PIL import Image
 
 from pgmetrics.cli import main
 from tests.test_evaluation import Counting
+from tests.toy_network import ToyNetwork as Toy
 
 
 @pytest.fixture(autouse=True)
@@ -157,6 +160,28 @@ def test_fid_is_refused_on_ones_own_network_and_undeclared_input_too(run, folder
     assert "needs its value range declared" in undeclared.stderr
 
 
+def test_a_network_of_python_code_that_changed_is_not_mistaken_for_the_old_one(
+    folders, tmp_path, monkeypatch
+):
+    # Wrong: its name stands for it, and what the first version made is taken from the cache.
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    own = ["--features", "mynet:features", "--features-resize", "none", "--features-range", "0,1"]
+    found = []
+    for factor in (1, 10):
+        monkeypatch.delitem(sys.modules, "mynet", raising=False)
+        Path("mynet.py").write_text(
+            "import torch\n"
+            "def features(x):\n"
+            f"    return {factor} * torch.nn.functional.adaptive_avg_pool2d(x, 2).flatten(1)\n"
+        )
+        result = invoke("fd", "--real", folders[0], "--fake", folders[1], *own, "--format", "json")
+        assert result.exit_code == 0, result.stderr
+        assert "mynet:features none is Python code" in " ".join(result.stderr.split())
+        found.append(read(result)["fake", "fd"]["value"])
+    assert found[1] == pytest.approx(100 * found[0], rel=1e-4)
+
+
 class TestStats:
     """`pgmetrics stats`."""
 
@@ -182,6 +207,18 @@ class TestStats:
         assert read(run("fd", "--real", out, *sides))["fake", "fd"]["value"] == pytest.approx(
             direct, rel=1e-6
         )
+
+    def test_a_preset_gives_its_own_metrics(self, folders, tmp_path, monkeypatch):
+        # torch-fidelity's precision and recall are on VGG16; the names' usual metrics are on Inception.
+        asked = []
+        monkeypatch.setattr(
+            "pgmetrics.evaluation.open_network", lambda name, **_: asked.append(name) or Toy()
+        )
+        out = tmp_path / "r.pgstats"
+        made = invoke("stats", folders[0], "--preset", "torch-fidelity", "--metrics", "prdc", "--out", out)
+        assert made.exit_code == 0, made.output
+        assert asked == ["vgg16"]
+        assert "rows-vgg16-features (24 images)" in made.stdout
 
     @pytest.mark.parametrize(
         ("out", "metrics", "code", "fact"),

@@ -140,7 +140,9 @@ def test_the_bias_needs_more_images_than_features_in_every_part():
     # 370 images without the 64 of a group are fewer than 320.
     rows, notes = compute(features(1, 1000, 320), features(2, 370, 320))
     assert [r.metric for r in rows] == ["fid"]
-    assert notes == []
+    (note,) = notes
+    assert "fid-bias is left out" in note
+    assert "the 320 features" in note
 
 
 def test_jackknife_of_a_mean_and_of_a_law_in_1_over_n():
@@ -193,11 +195,21 @@ def test_few_groups_give_no_standard_error():
 
 
 def test_fewer_images_than_features_are_noted():
-    _, notes = compute(features(1, 50, 20), features(2, 20, 20))
-    (note,) = notes
+    _, (note, no_error) = compute(features(1, 50, 20), features(2, 20, 20))
     assert "fid of 20 fake images in 20 dimensions" in note
     assert "equal counts only" in note
-    assert compute(features(1, 50, 20), features(2, 21, 20))[1] == []
+    assert compute(features(1, 50, 20), features(2, 21, 20))[1] == [no_error]
+
+
+def test_a_missing_error_says_how_many_images_it_takes():
+    # Wrong: a number that is not the least one; said of statistics without images, or where none was asked.
+    rows, (note,) = compute(features(1, 257, 20), features(2, 256, 20))
+    assert rows[0].stderr is None
+    assert "needs 257 of each side" in note
+    rows, notes = compute(features(1, 257, 20), features(2, 257, 20))
+    assert rows[0].stderr is not None
+    assert notes == []
+    assert compute(features(1, 60, 20), features(2, 60, 20), FrechetInceptionDistance(groups=1))[1] == []
 
 
 def test_one_image_is_refused():
