@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +15,8 @@ from pgmetrics.moments_file import holds_moments, holds_moments_only, read_momen
 from pgmetrics.store import StoredStates, check_states_destination, holds_states, save_states
 
 _SCHEME = "statistics:"
+
+logger = logging.getLogger("pgmetrics")
 
 
 class StoredReals:
@@ -121,6 +124,11 @@ def open_statistics(spec: object) -> StoredReals | MomentsReals | None:
         return StoredReals(path)
     if holds_moments(path) if asked else holds_moments_only(path):
         return MomentsReals(path)
+    if not asked and holds_moments(path):
+        logger.info(
+            f"{path} holds images, and moments of them or of more; its images are taken "
+            f"({_SCHEME}{path} takes the moments)"
+        )
     if asked:
         raise StateError(
             f"{path} holds no statistics: a .pgstats directory or an npz of mu and sigma is meant"

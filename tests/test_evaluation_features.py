@@ -328,11 +328,15 @@ def test_moments_written_are_read_by_other_tools(tmp_path):
         np.testing.assert_allclose(file["sigma"], np.cov(features, rowvar=False), rtol=1e-9, atol=1e-15)
 
 
-def test_adm_files_with_images_and_moments_give_their_images_unless_asked(tmp_path):
+def test_adm_files_with_images_and_moments_give_their_images_unless_asked(tmp_path, caplog):
+    caplog.set_level(logging.INFO, "pgmetrics")
     real, fake = sides(60, 60)
     np.savez(tmp_path / "adm.npz", arr_0=real.pixels.transpose(0, 2, 3, 1), mu=np.zeros(48), sigma=np.eye(48))
     assert score(tmp_path / "adm.npz", fake, ["fid"]).rows[0]["n_real"] == 60
+    assert f"(statistics:{tmp_path / 'adm.npz'} takes the moments)" in caplog.text
+    caplog.clear()
     assert score(f"statistics:{tmp_path / 'adm.npz'}", fake, ["fid"]).rows[0]["n_real"] is None
+    assert "takes the moments" not in caplog.text
 
 
 class TestCache:
