@@ -323,6 +323,9 @@ def test_what_concerns_all_checkpoints_is_refused(run, tmp_path):
     oblong = ArraySource(np.zeros((40, 3, 32, 64), np.uint8))
     with pytest.raises(SourceError, match="stages are square"):
         score(run, oblong)
+    np.savez(tmp_path / "r.npz", mu=np.zeros(4), sigma=np.eye(4))
+    with pytest.raises(OptionError, match=r"r\.npz holds statistics; .*give the images"):
+        score(run, tmp_path / "r.npz")
     assert sorted(p.name for p in run.iterdir()) == [
         "checkpoints", "empty", "finished.json", "untrained.safetensors",
     ]  # fmt: skip

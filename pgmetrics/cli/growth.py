@@ -20,7 +20,9 @@ INTERRUPTED = 130
 
 @click.command()
 @click.argument("run", metavar="RUN")
-@click.option("--real", required=True, metavar="SOURCE", help="Real images, of the final resolution.")
+@click.option(
+    "--real", required=True, metavar="SOURCE", help="Real images, of the final resolution; no statistics."
+)
 @click.option(
     "--metrics",
     default="swd,ms-ssim",
