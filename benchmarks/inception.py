@@ -183,17 +183,29 @@ def fid(
         scores: dict[str, Any] = {}
 
         def keeping(who: str) -> Callable[[], object]:
-            return lambda: scores.update({who: runs[who]()})
+            def run() -> None:
+                try:
+                    scores[who] = runs[who]()
+                except ValueError as error:
+                    # pytorch-fid gives up if its matrix root is not real, when all else is done.
+                    if who not in PEERS:
+                        raise
+                    scores[who] = error
+
+            return run
 
         timings = take_turns({who: keeping(who) for who in runs}, turns=turns, warm_up=0)
         rows = []
         for who, timing in timings.items():
             score, same = "", ""
             if who in resizers:
-                value = float(scores[who])
-                same_resizer = resizers[who] == resizers["pgmetrics"]
-                mine = scores["pgmetrics"] if same_resizer else ours(folders, file, resizers[who])
-                score, same = f"{value:.6f}", f"{abs(mine / value - 1):.1e}"
+                value = scores[who]
+                if isinstance(value, ValueError):
+                    score = f"none: {value}"
+                else:
+                    same_resizer = resizers[who] == resizers["pgmetrics"]
+                    mine = scores["pgmetrics"] if same_resizer else ours(folders, file, resizers[who])
+                    score, same = f"{value:.6f}", f"{abs(mine / value - 1):.1e}"
             rows.append(
                 f"| {who} | {2 * num_images / timing.median:.1f} | "
                 f"{timing.times_faster_than(timings['bare network']):.2f} | {score} | {same} |"
