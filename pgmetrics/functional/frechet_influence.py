@@ -7,7 +7,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pgmetrics.functional.gaussian import GaussianMoments, double
+from pgmetrics.functional.gaussian import GaussianMoments
+from pgmetrics.functional.precision import double
 
 _ROWS = 4096
 

@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from scipy.linalg import blas, eigvalsh, lapack
 from torch import Tensor
 
+from pgmetrics.functional.precision import double
 from pgmetrics.threads import share_out, single_blas
 
 _ROUNDING = float(np.finfo(np.float64).eps)
@@ -112,11 +113,6 @@ class GaussianMoments:
     def to(self, device: torch.device | str) -> GaussianMoments:
         """The same, there."""
         return GaussianMoments(self.count, self.mean.to(device), self.scatter.to(device))
-
-
-def double(rows: Tensor) -> Tensor:
-    """The rows in float64, on the CPU where their device (MPS) has none."""
-    return (rows.cpu() if rows.device.type == "mps" else rows).double()
 
 
 def frechet_distance(mean_a: Tensor, cov_a: Tensor, mean_b: Tensor, cov_b: Tensor) -> float:

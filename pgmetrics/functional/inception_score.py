@@ -10,6 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pgmetrics.functional.precision import double
+
 _ROWS = 4096
 """Rows worked on at once: 33 MB of float64 for 1008 classes."""
 
@@ -44,7 +46,7 @@ def inception_score(logits: Tensor | Sequence[Tensor]) -> float:
     n, entropies, total = 0, 0.0, None
     for piece in pieces:
         for rows in torch.split(piece, _ROWS):
-            log_p = torch.log_softmax(_double(rows), dim=1)
+            log_p = torch.log_softmax(double(rows), dim=1)
             p = log_p.exp()
             entropies -= float((p * log_p).sum())
             seen = p.sum(dim=0)
@@ -69,7 +71,7 @@ def inception_score_influence(logits: Tensor) -> NDArray[np.float64]:
     Returns:
         float64 [N], with a mean of 0.
     """
-    log_p = torch.log_softmax(_double(logits), dim=1)
+    log_p = torch.log_softmax(double(logits), dim=1)
     p = log_p.exp()
     n = len(p)
     entropies = -(p * log_p).sum(dim=1)
@@ -83,8 +85,3 @@ def inception_score_influence(logits: Tensor) -> NDArray[np.float64]:
     lost = -without.exp() * (n - 1)
     found: NDArray[np.float64] = (lost - lost.mean()).cpu().numpy()
     return found
-
-
-def _double(rows: Tensor) -> Tensor:
-    # Apple's GPUs have no float64.
-    return (rows.cpu() if rows.device.type == "mps" else rows).double()

@@ -1,4 +1,4 @@
-"""float32 that is float32."""
+"""float32 that is float32, and float64 where there is some."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from torch import Tensor
 
 _lock = threading.Lock()
 _inside = 0
@@ -35,3 +36,8 @@ def exact_float32() -> Iterator[None]:
                 precision, allow_tf32 = _callers
                 torch.set_float32_matmul_precision(precision)
                 torch.backends.cudnn.allow_tf32 = allow_tf32
+
+
+def double(rows: Tensor) -> Tensor:
+    """The rows in float64, on the CPU where their device (MPS) has none."""
+    return (rows.cpu() if rows.device.type == "mps" else rows).double()

@@ -18,10 +18,10 @@ from pgmetrics.functional.frechet_influence import frechet_influence
 from pgmetrics.functional.gaussian import (
     GaussianMoments,
     delete_one_distances,
-    double,
     frechet_distance,
     merged,
 )
+from pgmetrics.functional.precision import double
 from pgmetrics.metrics.base import Estimate, Influence, Side, State, StateKey, check_comparable
 from pgmetrics.metrics.rows import FeatureMetric, FeatureRowsState, check_features
 from pgmetrics.storage import Storage

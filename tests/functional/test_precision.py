@@ -5,9 +5,13 @@ import threading
 import pytest
 import torch
 
+from pgmetrics.blocks import FeatureBlock
+from pgmetrics.functional.gaussian import GaussianMoments
+from pgmetrics.functional.inception_score import inception_score
 from pgmetrics.functional.precision import exact_float32
 from pgmetrics.functional.pyramid import laplacian_pyramid
 from pgmetrics.functional.ssim import ms_ssim_scores
+from pgmetrics.metrics.fid import FrechetDistance
 
 
 def settings():
@@ -63,3 +67,28 @@ def test_low_precision_of_the_caller_changes_no_bit():
         torch.set_float32_matmul_precision(before)
     assert all(map(torch.equal, expected[0], found[0]))
     assert torch.equal(expected[1], found[1])
+
+
+class WithoutFloat64(torch.Tensor):
+    """Rows that say they are on an Apple GPU, and refuse float64 there as it does."""
+
+    device = torch.device("mps")
+
+    def cpu(self):
+        return self.as_subclass(torch.Tensor)
+
+    def double(self):
+        raise TypeError("Cannot convert a MPS Tensor to float64 dtype")
+
+
+def test_where_there_is_no_float64_rows_move_to_the_cpu_first():
+    # Wrong: converted where they are, which MPS refuses; or moved after float32 sums.
+    rows = 1000 + torch.randn(50, 6, generator=torch.Generator().manual_seed(0))
+    there = rows.as_subclass(WithoutFloat64)
+    found, expected = GaussianMoments.of(there), GaussianMoments.of(rows)
+    assert found.scatter.dtype == torch.float64
+    torch.testing.assert_close(found.scatter, expected.scatter, rtol=0, atol=0)
+    assert inception_score(there) == inception_score(rows)
+    state = FrechetDistance().new_state("fake", resolution=(32, 32))
+    state.update(FeatureBlock(0, there))
+    torch.testing.assert_close(state.moments().scatter, expected.scatter, rtol=1e-12, atol=0)
