@@ -98,18 +98,24 @@ class Scorer:
     def source(self) -> ImageSource:
         """The real images, at the final resolution."""
         if "real" not in self._opened:
-            from pgmetrics.statistics import open_statistics
-
-            if (given := open_statistics(self.real)) is not None:
-                raise OptionError(
-                    f"{given.name} holds statistics; a run's stages are compared with real images shrunk and "
-                    "faded as training did, and these with each other: give the images. What is remembered "
-                    "of them is kept beside the scores"
-                )
             reading = {name: self.options.get(name) for name in READING}
-            self._opened["real"] = open_source(self.real, **reading)
+            try:
+                self._opened["real"] = open_source(self.real, **reading)
+            except SourceError as error:
+                self._refuse_statistics(error)
+                raise
         source: ImageSource = self._opened["real"]
         return source
+
+    def _refuse_statistics(self, error: SourceError) -> None:
+        from pgmetrics.statistics import open_statistics
+
+        if (given := open_statistics(self.real)) is not None:
+            raise OptionError(
+                f"{given.name} holds statistics; a run's stages are compared with real images shrunk and "
+                "faded as training did, and these with each other: give the images. What is remembered of "
+                "them is kept beside the scores"
+            ) from error
 
     @property
     def final_resolution(self) -> int:
