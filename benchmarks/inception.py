@@ -219,7 +219,7 @@ def fid(
 
 
 def decoded(folders: list[Path], workers: int = 2) -> int:
-    """The images of all folders, read as `evaluate` reads them, and counted."""
+    """How many images the folders hold, all of them decoded in blocks of 64."""
     count = 0
     for folder in folders:
         source = open_source(str(folder))

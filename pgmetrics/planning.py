@@ -95,7 +95,7 @@ class Job:
             return self.metric.compute(**states)
         except PgmetricsError as error:
             told = str(error)
-            named = told if told.startswith(self.metric.name) else f"{self.metric.name}: {told}"
+            named = told if told.startswith(f"{self.metric.name} ") else f"{self.metric.name}: {told}"
             raise type(error)(named) from error
 
 
@@ -256,20 +256,14 @@ class Planner:
         name, part = state_name(state, one.tap), (first, first + count)
         identity = json.dumps([name, reads, part, state.key.to_dict()], sort_keys=True)
         if identity not in self.consumers:
-            cache = self._cache_of(one) if reads == "real" else None
+            cache = self.cache if reads == "real" and self._may_be_kept(one.tap) else None
             cached = cache is not None and cache.fetch(name, state, part)
             self.consumers[identity] = Consumer(reads, name, state, one.tap, *part, ready=cached)
         return self.consumers[identity]
 
-    def _cache_of(self, one: Metric) -> Cache | None:
-        """Where its real side is kept, None where nothing may be."""
-        if self.cache is None or one.tap is None:
-            return self.cache
-        network = self.networks[one.tap.network]
-        if network.fingerprint_is_whole:
-            return self.cache
-        self.cache.decline(network.label)
-        return None
+    def _may_be_kept(self, tap: Tap | None) -> bool:
+        """Whether a key stands for all that made a state."""
+        return tap is None or self.networks[tap.network].fingerprint_is_whole
 
     def _usable(self, one: Metric, side: Side) -> int:
         source = self.sides[side]
@@ -326,8 +320,11 @@ class Planner:
                         progress(f"{side} images", place, total)
         if side == "real" and self.cache is not None:
             for consumer in hungry:
-                if consumer.tap is None or self.networks[consumer.tap.network].fingerprint_is_whole:
+                if self._may_be_kept(consumer.tap):
                     self.cache.keep(consumer.name, consumer.state, (consumer.first, consumer.stop))
+            passed_over = {c.tap.network for c in hungry if c.tap and not self._may_be_kept(c.tap)}
+            for network in sorted(passed_over):
+                self.cache.decline(self.networks[network].label)
 
     def _features(
         self,
@@ -364,15 +361,15 @@ class Planner:
 
     def _check_width(self, tap: Tap, width: int) -> None:
         """Refuse statistics of another network's features as soon as the first images tell."""
-        for consumer in self.consumers.values():
-            state = consumer.state
-            if consumer.ready and consumer.tap == tap and isinstance(state, (FeatureRowsState, MomentsState)):
-                if state.width != width:
-                    raise StateError(
-                        f"{self.given.name if self.given else consumer.name} holds statistics of "
-                        f"{state.width:,} features; {self.networks[tap.network].label} gives {width:,}, so "
-                        "another network made them"
-                    )
+        if self.given is None:
+            return
+        read = (c.state for c in self.consumers.values() if c.ready and c.tap == tap)
+        for state in read:
+            if isinstance(state, (FeatureRowsState, MomentsState)) and state.width != width:
+                raise StateError(
+                    f"{self.given.name} holds statistics of {state.width:,} features; "
+                    f"{self.networks[tap.network].label} gives {width:,}, so another network made them"
+                )
 
 
 def _several(blocks: Iterator[_Loaded], together: int) -> Iterator[list[_Loaded]]:

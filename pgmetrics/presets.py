@@ -77,14 +77,6 @@ class _SubsetsUpTo(KernelInceptionDistance):
     def least(self) -> int:
         return 2
 
-    @property
-    def for_what(self) -> str:
-        return ""
-
-    @property
-    def way_out(self) -> str:
-        return "Give more images"
-
     def compute(self, *, real: State | None, fake: State | None) -> tuple[list[Estimate], list[str]]:
         counts = [len(state.seen) for state in (real, fake) if state is not None]
         size = min([self.subset_size, *counts])

@@ -79,11 +79,18 @@ class KernelInceptionDistance(FeatureMetric):
 
     @property
     def for_what(self) -> str:
-        return f" in subsets of {self.subset_size:,}" if self.subsets else ""
+        return f" in subsets of {self.subset_size:,}" if self._whole_subsets else ""
 
     @property
     def way_out(self) -> str:
-        return "Give more images" + (", or ask for smaller subsets or for none" if self.subsets else "")
+        return "Give more images" + (
+            ", or ask for smaller subsets or for none" if self._whole_subsets else ""
+        )
+
+    @property
+    def _whole_subsets(self) -> bool:
+        """Whether it is subsets of their full size that need so many images."""
+        return self.subsets > 0 and self.least == self.subset_size
 
     def compute(self, *, real: State | None, fake: State | None) -> tuple[list[Estimate], list[str]]:
         reals, fakes = self._both(real, fake)

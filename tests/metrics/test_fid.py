@@ -201,6 +201,13 @@ def test_fewer_images_than_features_are_noted():
     assert compute(features(1, 50, 20), features(2, 21, 20))[1] == [no_error]
 
 
+@pytest.mark.parametrize(("n", "without"), [(2304, 2048), (2305, 2049)])
+def test_inceptions_bias_begins_at_the_number_that_the_docs_have(n, without):
+    # docs/protocols.md: from 2,305 images on, more than 2,048 are left whichever of ten groups is not there.
+    groups = state_of(features(1, n, 2), "fake", FrechetInceptionDistance()).groups
+    assert n - max(group.count for group in groups) == without
+
+
 def test_a_missing_error_says_how_many_images_it_takes():
     # Wrong: a number that is not the least one; said of statistics without images, or where none was asked.
     rows, (note,) = compute(features(1, 257, 20), features(2, 256, 20))
