@@ -432,6 +432,11 @@ class TestCache:
             score(*sides(), ["kid", "fid"], network, cache=tmp_path / "c")
         assert caplog.text.count("inception toy1 is Python code") == 1
         assert not (tmp_path / "c").exists()
+        # Nor is what lies there taken.
+        score(*sides(), ["kid"], cache=tmp_path / "c")
+        real, fake = sides()
+        score(real, fake, ["kid"], network, cache=tmp_path / "c")
+        assert real.reads.sum() == 300
 
     def test_the_frugal_cache_keeps_features_and_no_descriptors(self, tmp_path, monkeypatch):
         score(*sides(), [SWD, "kid"], cache=Cache(tmp_path, frugal=True))
