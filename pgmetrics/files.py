@@ -1,0 +1,109 @@
+"""Reading files that somebody else may have made: regular files alone, strict JSON, SHA-256."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import io
+import json
+import math
+import os
+import stat
+from typing import Any, NoReturn
+
+_PIECE = 2**20
+_MOST_DIGITS = 40  # 128 bits; nothing that we write has more
+
+_KINDS = (
+    (stat.S_ISLNK, "it is a symbolic link"),
+    (stat.S_ISDIR, "it is a directory"),
+    (stat.S_ISFIFO, "it is a pipe"),
+    (stat.S_ISSOCK, "it is a socket"),
+    (stat.S_ISCHR, "it is a device"),
+    (stat.S_ISBLK, "it is a device"),
+)
+
+
+def open_regular(path: str | os.PathLike[str], *, follow_links: bool = True) -> io.BufferedReader:
+    """Open a regular file to read its bytes; a pipe, a device or a directory never blocks or is read.
+
+    Args:
+        path: of the file.
+        follow_links: open what a symbolic link leads to; otherwise a link is refused, too.
+
+    Raises:
+        OSError: there is no such file, it cannot be read, or it is none; `strerror` says which.
+    """
+    # Looked at before, since opening a device can have effects, and after, since it may have been replaced.
+    _refuse_others((os.stat if follow_links else os.lstat)(path).st_mode, path)
+    # Without O_NONBLOCK, opening a pipe waits for a writer. Windows has none of these flags but O_BINARY.
+    flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
+    if not follow_links:
+        flags |= getattr(os, "O_NOFOLLOW", 0)
+    handle = os.open(path, flags)
+    try:
+        _refuse_others(os.fstat(handle).st_mode, path)
+        return os.fdopen(handle, "rb")
+    except BaseException:
+        os.close(handle)
+        raise
+
+
+def _refuse_others(mode: int, path: str | os.PathLike[str]) -> None:
+    if not stat.S_ISREG(mode):
+        kind = next((text for is_kind, text in _KINDS if is_kind(mode)), "it is no regular file")
+        raise OSError(errno.EINVAL, f"{kind}, and only regular files are opened", os.fspath(path))
+
+
+def sha256(file: io.BufferedIOBase) -> str:
+    """SHA-256 of what is left to read of an open file, in hexadecimal; a megabyte is in memory at a time."""
+    digest = hashlib.sha256()
+    piece = memoryview(bytearray(_PIECE))
+    while count := file.readinto(piece):
+        digest.update(piece[:count])
+    return digest.hexdigest()
+
+
+def parse_json(text: str | bytes) -> Any:
+    """The value of a JSON text as RFC 8259 has it, which Python's own reader is too lenient for.
+
+    Raises:
+        ValueError: it is no JSON, names a key twice, holds NaN, an infinity (1e999 is one), an integer of
+            more than 40 digits or more levels than the reader can follow.
+    """
+    try:
+        return json.loads(
+            text,
+            parse_constant=_refuse_constant,
+            parse_float=_finite,
+            parse_int=_short,
+            object_pairs_hook=_unique,
+        )
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"the number {text[:_MOST_DIGITS]} is beyond a double's range")
+    return value
+
+
+def _short(text: str) -> int:
+    if len(text) > _MOST_DIGITS:
+        raise ValueError(f"an integer has {len(text):,} digits")
+    return int(text)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise ValueError(f"the key {name!r} is there twice")
+        found[name] = value
+    return found

@@ -1,0 +1,73 @@
+import hashlib
+import io
+import os
+
+import pytest
+
+from pgmetrics.files import open_regular, parse_json, sha256
+
+
+class TestOpenRegular:
+    def test_a_file_is_read_and_so_is_what_a_link_leads_to(self, tmp_path):
+        (tmp_path / "a").write_bytes(b"content")
+        (tmp_path / "b").symlink_to("a")
+        for name in "ab":
+            with open_regular(tmp_path / name) as file:
+                assert file.read() == b"content"
+
+    @pytest.mark.parametrize("made", ["pipe", "directory", "symbolic link", "device"])
+    def test_what_is_no_file_of_its_own_is_refused_by_its_kind_at_once(self, tmp_path, made):
+        # A plain open() waits for ever on a pipe without a writer.
+        path, other = tmp_path / "a", tmp_path / "b"
+        other.write_bytes(b"elsewhere")
+        {
+            "pipe": lambda: os.mkfifo(path),
+            "directory": path.mkdir,
+            "symbolic link": lambda: path.symlink_to(other),
+            "device": lambda: path.symlink_to("/dev/zero"),
+        }[made]()
+        with pytest.raises(OSError, match=f"it is a {made}"):
+            open_regular(path, follow_links=made == "device")
+
+    def test_a_link_that_leads_nowhere_and_a_missing_file_say_so(self, tmp_path):
+        (tmp_path / "loop").symlink_to("loop")
+        for name in ("loop", "missing"):
+            with pytest.raises(OSError, match=name):
+                open_regular(tmp_path / name)
+
+
+class TestParseJson:
+    def test_json_is_read_as_by_the_standard_library(self):
+        text = '{"a": [1, -2.5e3, 1e-999, true, null, "\\u00e9"], "b": {"a": 18446744073709551616}}'
+        expected = {"a": [1, -2500.0, 0.0, True, None, "é"], "b": {"a": 2**64}}
+        assert parse_json(text) == expected
+        assert parse_json(text.encode()) == expected
+
+    @pytest.mark.parametrize(
+        ("text", "fact"),
+        [
+            ('{"a": NaN}', "NaN is no JSON number"),
+            ("[-Infinity]", "-Infinity is no JSON number"),
+            ("[1e999]", "1e999 is beyond"),
+            ("[" + "9" * 5000 + "]", "an integer has 5,000 digits"),
+            ("[" * 200_000, "nested too deeply"),
+            ('{"a": ' * 200_000, "nested too deeply"),
+            ('{"seed": 0, "b": 1, "seed": 1}', "key 'seed' is there twice"),
+            ("[1, 2", "delimiter"),
+        ],
+    )
+    def test_what_json_does_not_have_is_refused(self, text, fact):
+        with pytest.raises(ValueError, match=fact):
+            parse_json(text)
+
+    def test_bytes_that_are_no_utf8_are_refused(self):
+        with pytest.raises(ValueError, match="codec"):
+            parse_json(b'["\xff\xfe\xfa"]')
+
+
+def test_sha256_is_that_of_all_that_is_left_whatever_the_length_of_a_piece():
+    content = bytes(range(256)) * 4096 + b"more than a megabyte"
+    assert sha256(io.BytesIO(content)) == hashlib.sha256(content).hexdigest()
+    file = io.BytesIO(content)
+    file.seek(7)
+    assert sha256(file) == hashlib.sha256(content[7:]).hexdigest()
