@@ -17,7 +17,6 @@ Repetitions that the file already holds are not done again. docs/uncertainty.md 
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -33,6 +32,7 @@ from threadpoolctl import threadpool_limits
 
 from pgmetrics import seeding, uncertainty
 from pgmetrics.blocks import Block, FeatureBlock
+from pgmetrics.files import dump_json, parse_json
 from pgmetrics.metrics.base import Estimate, Metric, Side, State
 from pgmetrics.metrics.fid import FrechetDistance
 from pgmetrics.metrics.inception_score import InceptionScore
@@ -216,7 +216,7 @@ def simulate(
     with open(path, "a") as file, context.Pool(processes, _one_thread) as pool:
         for name, number, rows in pool.imap_unordered(_work, tasks, chunksize=8):
             line = {"case": name, "seed": seed, "repetition": number, "rows": rows}
-            file.write(json.dumps(line) + "\n")
+            file.write(dump_json(line) + "\n")
             file.flush()
 
 
@@ -226,8 +226,8 @@ def read(path: Path, seed: int = 0) -> Iterator[dict[str, Any]]:
         return
     for text in path.read_text().splitlines():
         try:
-            line = json.loads(text)
-        except json.JSONDecodeError:
+            line = parse_json(text)
+        except ValueError:
             continue
         if line["seed"] == seed:
             yield line

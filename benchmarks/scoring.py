@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -35,6 +34,7 @@ from pgmetrics import (
 from pgmetrics.blocks import block_length
 from pgmetrics.devices import pick_device
 from pgmetrics.features import FeatureExtractor, open_network
+from pgmetrics.files import dump_json, parse_json
 from pgmetrics.loading import blocks
 from pgmetrics.metrics.base import Influence, Metric, Side, State, Tap
 from pgmetrics.metrics.rows import FeatureRowsState
@@ -146,7 +146,7 @@ class Scorer:
                     network=network,
                 )
                 # Metrics that remember alike share a state, as in an evaluation.
-                identity = json.dumps([state.key.to_dict(), count], sort_keys=True)
+                identity = dump_json([state.key.to_dict(), count], sort_keys=True)
                 states[one.name, count] = shared.setdefault(identity, (state, one.tap, count))[0]
         self._feed(images, list(shared.values()))
         return states
@@ -314,7 +314,7 @@ class Cells:
     """
 
     def __init__(self, out: Path, settings: Mapping[str, Any]) -> None:
-        text = json.dumps(settings, indent=1, sort_keys=True)
+        text = dump_json(settings, indent=1, sort_keys=True)
         self.path = out / "cells" / hashlib.sha256(text.encode()).hexdigest()[:16]
         self.path.mkdir(parents=True, exist_ok=True)
         write(self.path / "settings.json", text + "\n")
@@ -322,14 +322,17 @@ class Cells:
     def get(self, name: str) -> list[Score] | None:
         """The scores of a finished cell."""
         try:
-            rows = json.loads((self.path / f"{name}.json").read_text())
+            rows = parse_json((self.path / f"{name}.json").read_text())
         except FileNotFoundError:
             return None
         return [Score(**row) for row in rows]
 
     def put(self, name: str, scores: Sequence[Score]) -> None:
         """Keep a cell, whole or not at all."""
-        write(self.path / f"{name}.json", json.dumps([asdict(score) for score in scores], indent=1) + "\n")
+        write(
+            self.path / f"{name}.json",
+            dump_json([asdict(score) for score in scores], indent=1) + "\n",
+        )
 
 
 def write(path: Path, text: str) -> None:

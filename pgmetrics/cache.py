@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import os
 from collections.abc import Mapping
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pgmetrics.errors import StateError
+from pgmetrics.files import dump_json
 from pgmetrics.metrics.base import State
 from pgmetrics.store import StoredStates, save_states
 
@@ -91,7 +91,7 @@ class Cache:
         return self.frugal and not state.key.network
 
     def _entry(self, name: str, state: State, part: tuple[int, int]) -> Path:
-        made = json.dumps([name, state.key.to_dict(), part], sort_keys=True)
+        made = dump_json([name, state.key.to_dict(), part], sort_keys=True)
         return self.path / f"{name}-{hashlib.sha256(made.encode()).hexdigest()[:24]}.pgstats"
 
     def _why_not(self, name: str, state: State, part: tuple[int, int]) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
-import json
 import logging
 import os
 import re
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pgmetrics import journal, uncertainty
 from pgmetrics.errors import OptionError, StateError
 from pgmetrics.evaluation import observe
+from pgmetrics.files import dump_json
 from pgmetrics.metrics.base import Metric
 from pgmetrics.metrics.fid import FrechetDistance
 from pgmetrics.metrics.registry import metric as find_metric
@@ -176,7 +176,7 @@ class Comparison:
 
     def to_json(self) -> str:
         """Everything, as one object."""
-        return json.dumps(dataclasses.asdict(self), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        return dump_json(dataclasses.asdict(self), indent=1, ensure_ascii=False) + "\n"
 
     def to_table(self) -> str:
         """Aligned text for people, SWD times 1000 as the paper prints it."""

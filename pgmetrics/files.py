@@ -1,4 +1,4 @@
-"""Reading files that somebody else may have made: regular files alone, strict JSON, SHA-256."""
+"""Files that somebody else may have made or will read: regular files alone, strict JSON, SHA-256."""
 
 from __future__ import annotations
 
@@ -64,8 +64,34 @@ def sha256(file: io.BufferedIOBase) -> str:
     return digest.hexdigest()
 
 
-def parse_json(text: str | bytes) -> Any:
+def dump_json(value: object, **layout: Any) -> str:
+    """The JSON text of a value; Python's own writer would write NaN and Infinity, which is no JSON.
+
+    Args:
+        value: of JSON's own types.
+        layout: `indent`, `sort_keys`, `separators` or `ensure_ascii`, as of `json.dumps`.
+
+    Raises:
+        ValueError: a number is not finite.
+    """
+    return json.dumps(value, allow_nan=False, **layout)
+
+
+def finite_or_none(value: Any) -> Any:
+    """A value of JSON's own types with None in place of each number that is not finite."""
+    if isinstance(value, dict):
+        return {name: finite_or_none(part) for name, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite_or_none(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def parse_json(text: str | bytes, *, gaps: bool = False) -> Any:
     """The value of a JSON text as RFC 8259 has it, which Python's own reader is too lenient for.
+
+    Args:
+        text: of the value.
+        gaps: give None for NaN and infinities, which earlier versions wrote into some files.
 
     Raises:
         ValueError: it is no JSON, names a key twice, holds NaN, an infinity (1e999 is one), an integer of
@@ -74,8 +100,8 @@ def parse_json(text: str | bytes) -> Any:
     try:
         return json.loads(
             text,
-            parse_constant=_refuse_constant,
-            parse_float=_finite,
+            parse_constant=_none if gaps else _refuse_constant,
+            parse_float=_finite_or_none if gaps else _finite,
             parse_int=_short,
             object_pairs_hook=_unique,
         )
@@ -92,6 +118,15 @@ def _finite(text: str) -> float:
     if not math.isfinite(value):
         raise ValueError(f"the number {text[:_MOST_DIGITS]} is beyond a double's range")
     return value
+
+
+def _none(name: str) -> None:
+    return None
+
+
+def _finite_or_none(text: str) -> float | None:
+    value = float(text)
+    return value if math.isfinite(value) else None
 
 
 def _short(text: str) -> int:

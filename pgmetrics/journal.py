@@ -13,7 +13,6 @@ No line holds a time: equal work gives equal bytes.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from pgmetrics.errors import PgmetricsError, StateError
+from pgmetrics.files import dump_json, parse_json
 
 FORMAT = 1
 FILE_NAME = "scores.jsonl"
@@ -65,7 +65,7 @@ class Entry:
         else:
             content["results"] = [dict(row) for row in self.results]
             content["provenance"] = dict(self.provenance)
-        return json.dumps(content, allow_nan=False).encode() + b"\n"
+        return dump_json(content).encode() + b"\n"
 
     @classmethod
     def from_line(cls, line: bytes) -> Entry:
@@ -75,7 +75,7 @@ class Entry:
             StateError: the line is something else, or of another format.
         """
         try:
-            content = json.loads(line)
+            content = parse_json(line)
             version = content["format"]
         except (ValueError, TypeError, KeyError) as error:
             raise StateError("it is no line of a store of scores") from error

@@ -7,7 +7,6 @@ once more and loads torch where only decoding is wanted.
 
 from __future__ import annotations
 
-import json
 import os
 import pickle
 import signal
@@ -26,6 +25,7 @@ from numpy.typing import NDArray
 
 from pgmetrics.blocks import plan
 from pgmetrics.errors import PgmetricsError, SourceError
+from pgmetrics.files import dump_json
 
 Progress = Callable[[int, int], None]  # images done, images in all
 
@@ -220,7 +220,7 @@ def _start() -> subprocess.Popen[bytes]:
         "from pgmetrics.loading import serve; serve()"
     )
     process = subprocess.Popen(
-        [sys.executable, "-c", program, json.dumps(sys.path)],
+        [sys.executable, "-c", program, dump_json(sys.path)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         bufsize=0,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -16,6 +15,7 @@ from pgmetrics.blocks import Block, FeatureBlock, block_length
 from pgmetrics.cache import Cache
 from pgmetrics.errors import OptionError, PgmetricsError, SampleError, StateError
 from pgmetrics.features.base import FeatureExtractor
+from pgmetrics.files import dump_json
 from pgmetrics.metrics.base import Estimate, Metric, Side, State, Tap
 from pgmetrics.metrics.fid import MomentsState
 from pgmetrics.metrics.memorisation import Memorisation
@@ -254,7 +254,7 @@ class Planner:
         images = self.sides[reads].fingerprint + (_LISTED if self.in_listing_order else "")
         state = self.new_state(one, plays or reads, images, self.storage)
         name, part = state_name(state, one.tap), (first, first + count)
-        identity = json.dumps([name, reads, part, state.key.to_dict()], sort_keys=True)
+        identity = dump_json([name, reads, part, state.key.to_dict()], sort_keys=True)
         if identity not in self.consumers:
             cache = self.cache if reads == "real" and self._may_be_kept(one.tap) else None
             cached = cache is not None and cache.fetch(name, state, part)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 import shutil
@@ -14,6 +13,7 @@ import numpy as np
 
 from pgmetrics.blocks import IndexSet
 from pgmetrics.errors import StateError
+from pgmetrics.files import dump_json, parse_json
 from pgmetrics.metrics.base import State
 
 FORMAT = 2
@@ -49,7 +49,7 @@ def save_states(
                     "seen": state.seen.intervals,
                     "arrays": _save_arrays(state, name, aside),
                 }
-            (aside / _MANIFEST).write_text(json.dumps(manifest, indent=1))
+            (aside / _MANIFEST).write_text(dump_json(manifest, indent=1))
             _put_in_place(aside, target)
         except BaseException:
             shutil.rmtree(aside, ignore_errors=True)
@@ -186,7 +186,7 @@ def _beside(target: Path) -> Path:
 
 def _read_manifest(directory: Path) -> dict[str, Any]:
     try:
-        manifest = json.loads((directory / _MANIFEST).read_text())
+        manifest = parse_json((directory / _MANIFEST).read_text())
         if manifest["format"] != FORMAT:
             raise StateError(
                 f"{directory} has format {manifest['format']}; this version reads format {FORMAT}"

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
 from pgmetrics.cli.options import progress_bar, reading, say
+from pgmetrics.files import dump_json
 
 
 @click.command()
@@ -34,5 +33,5 @@ def check(
     decoding = Decoding(resolution=resolution, resize=resize, alpha=alpha, bits=bits)
     with progress_bar() as progress:
         found = audit(source, decoding, lambda done, total: progress("checking", done, total))
-    say(json.dumps(found.to_dict(), indent=1) if format_ == "json" else str(found))
+    say(dump_json(found.to_dict(), indent=1) if format_ == "json" else str(found))
     ctx.exit(found.exit_code)

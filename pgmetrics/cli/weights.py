@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
 from pgmetrics.cli.options import say
+from pgmetrics.files import dump_json
 
 
 @click.command()
@@ -36,7 +35,7 @@ def weights(networks: tuple[str, ...], bundle: str | None, format_: str) -> None
         return
     found = [survey(network) for network in asked]
     if format_ == "json":
-        say(json.dumps(found, indent=1))
+        say(dump_json(found, indent=1))
         return
     for one in found:
         say(f"{one['network']}: {one['state']}")

@@ -10,7 +10,6 @@ import hashlib
 import importlib
 import inspect
 import io
-import json
 import logging
 import os
 import re
@@ -28,6 +27,7 @@ from torch import Tensor, nn
 from pgmetrics.errors import OptionError, WeightsError
 from pgmetrics.features.base import FeatureExtractor
 from pgmetrics.features.resize import RESIZERS
+from pgmetrics.files import parse_json
 from pgmetrics.functional.precision import exact_float32
 
 _LENGTH = 32  # images in a forward, unless the file was exported for another number
@@ -380,7 +380,7 @@ def _refuse_code(path: str, names: list[str]) -> None:
                 raise WeightsError(f"{path} holds compiled code ({name}), which is not run; {_SAVE}")
             try:
                 if name.endswith("_config.json"):
-                    safe = not _mentions_pickle(json.loads(archive.read(name)))
+                    safe = not _mentions_pickle(parse_json(archive.read(name)))
                 elif name.endswith((".pt", ".pkl")):
                     torch.load(io.BytesIO(archive.read(name)), map_location="cpu", weights_only=True)
                     safe = True

@@ -6,7 +6,6 @@ whoever asked is gone, killed or not, they end at once.
 
 from __future__ import annotations
 
-import json
 import os
 import pickle
 import queue
@@ -21,6 +20,7 @@ from dataclasses import replace
 from typing import IO, Any
 
 from pgmetrics.errors import OptionError, PgmetricsError
+from pgmetrics.files import dump_json
 from pgmetrics.growth.work import Scored, Scorer, Task
 
 
@@ -124,7 +124,9 @@ def _start() -> subprocess.Popen[bytes]:
         "from pgmetrics.growth.crew import serve; serve()"
     )
     return subprocess.Popen(
-        [sys.executable, "-c", program, json.dumps(sys.path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, "-c", program, dump_json(sys.path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import shutil
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pgmetrics import __version__, journal, results
 from pgmetrics.errors import OptionError, PgmetricsError, SourceError
+from pgmetrics.files import dump_json, parse_json
 from pgmetrics.growth.crew import Crew
 from pgmetrics.growth.snapshots import (
     AT_FINAL,
@@ -395,7 +395,7 @@ class _Session:
 
 def _series_that_asked(entries: Sequence[Entry], asked: Mapping[str, Any] | None) -> str | None:
     """The series that was begun by the very same call, if there is one."""
-    known = None if asked is None else json.loads(json.dumps(asked))
+    known = None if asked is None else parse_json(dump_json(asked))
     for entry in entries:
         if known is not None and entry.settings is not None and entry.settings.get("asked") == known:
             return entry.series

@@ -10,7 +10,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import json
 import math
 import os
 import re
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from pgmetrics import journal
 from pgmetrics.errors import OptionError, PgmetricsError, StateError
+from pgmetrics.files import dump_json, parse_json
 from pgmetrics.results import files, tables
 from pgmetrics.results.files import check_destination as check_destination
 
@@ -151,7 +151,7 @@ class Results:
     def to_json(self) -> str:
         """`{"results": [row, ...], "provenance": {...}}`; floats are exact when read back."""
         content = {"results": self.rows, "provenance": self.provenance}
-        return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        return dump_json(content, indent=1, ensure_ascii=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> Results:
@@ -161,7 +161,7 @@ class Results:
             StateError: the text is something else.
         """
         try:
-            content = json.loads(text)
+            content = parse_json(text)
             rows, provenance = content["results"], content["provenance"]
             kinds = {type(row) for row in rows} | {type(provenance)}
             if kinds != {dict}:
@@ -275,7 +275,7 @@ def run_id(description: Mapping[str, Any]) -> str:
     Args:
         description: what determines the rows, as JSON can hold it: sources, metrics, parameters, seed.
     """
-    canonical = json.dumps(description, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    canonical = dump_json(description, sort_keys=True, separators=(",", ":"))
     # The prefix keeps a digest such as 1234e5678901 from being read as a number out of a CSV.
     return "run-" + hashlib.sha256(canonical.encode()).hexdigest()[:12]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import secrets
 from collections.abc import Mapping, Sequence
@@ -12,6 +11,7 @@ from types import ModuleType
 from typing import Any
 
 from pgmetrics.errors import OptionError, PgmetricsError, StateError
+from pgmetrics.files import dump_json, parse_json
 
 FORMAT_OF_SUFFIX = {
     ".csv": "csv",
@@ -87,7 +87,7 @@ def to_parquet(frame: Any, provenance: Mapping[str, Any], name: str) -> bytes:
     import pyarrow
 
     table = pyarrow.Table.from_pandas(frame, preserve_index=False)
-    about = json.dumps(provenance, ensure_ascii=False, allow_nan=False).encode()
+    about = dump_json(provenance, ensure_ascii=False).encode()
     table = table.replace_schema_metadata({**(table.schema.metadata or {}), _PROVENANCE: about})
     file = io.BytesIO()
     parquet.write_table(table, file)
@@ -113,7 +113,7 @@ def from_parquet(path: str | os.PathLike[str], columns: Sequence[str]) -> tuple[
         raise StateError(f"not a result: {' '.join(str(error).split())}") from error
     if missing := set(columns) - set(table.column_names):
         raise StateError(f"not a result: it has no column {', '.join(sorted(missing))}")
-    provenance = json.loads((table.schema.metadata or {}).get(_PROVENANCE, b"{}"))
+    provenance = parse_json((table.schema.metadata or {}).get(_PROVENANCE, b"{}"))
     return table.select(list(columns)).to_pylist(), provenance
 
 

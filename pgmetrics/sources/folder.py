@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import operator
 import os
 import struct
@@ -20,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgmetrics.errors import SourceError
+from pgmetrics.files import parse_json
 from pgmetrics.sources.base import ImageSource
 from pgmetrics.sources.decode import SUFFIXES, Decoding, decode, quiet_pillow
 
@@ -373,7 +373,7 @@ def _nothing(files: Directory | Archive) -> str:
 def _stylegan_labels(content: bytes, names: list[str]) -> tuple[list[str], NDArray[np.int64] | None]:
     """Labels as NVlabs' data-set tool writes them: {"labels": [[name, class], ...]} or null."""
     try:
-        pairs = json.loads(content)["labels"]
+        pairs = parse_json(content)["labels"]
         if not pairs:
             return [], None
         table = {str(name): operator.index(label) for name, label in pairs}

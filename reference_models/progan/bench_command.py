@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import platform
 from typing import Any
 
 import click
+
+from pgmetrics.files import dump_json
 
 
 @click.command()
@@ -87,7 +88,7 @@ def bench(
     machine = f"{where} ({name}), {torch.get_num_threads()} threads, torch {torch.__version__}"
     if form == "json":
         facts = {"preset": preset, "config": config.to_json(), "device": machine, "compiled": compiled}
-        click.echo(json.dumps(facts | {"limit_flops_per_second": limit, "rows": rows}, indent=2))
+        click.echo(dump_json(facts | {"limit_flops_per_second": limit, "rows": rows}, indent=2))
         return
     click.echo(f"{preset}, {config.precision}, {'compiled' if compiled else 'eager'}, {machine}")
     click.echo(f"limit: {limit / 1e9:,.0f} GFLOP/s in products of 4096 x 4096 matrices")

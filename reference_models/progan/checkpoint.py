@@ -7,7 +7,6 @@ torch nor trust: there is no pickle in the file.
 
 from __future__ import annotations
 
-import json
 import os
 import struct
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pgmetrics.errors import OptionError, PgmetricsError, SourceError
+from pgmetrics.files import dump_json, parse_json
 from reference_models.progan.config import ProGANConfig
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def save(path: Path, checkpoint: Checkpoint, generator: Generator) -> None:
         if resolution_of(name) <= checkpoint.resolution
     }
     with written_atomically(path) as aside:
-        aside.write_bytes(serialize(tensors, {_HEADER_KEY: json.dumps(checkpoint.to_json())}))
+        aside.write_bytes(serialize(tensors, {_HEADER_KEY: dump_json(checkpoint.to_json())}))
 
 
 @contextmanager
@@ -183,8 +183,8 @@ def inspect(path: Path) -> Checkpoint:
             "damaged, so copy it again"
         )
     try:
-        return Checkpoint.from_json(json.loads(metadata))
-    except (OptionError, json.JSONDecodeError) as error:
+        return Checkpoint.from_json(parse_json(metadata))
+    except ValueError as error:
         raise SourceError(f"{path} cannot be read as a ProGAN checkpoint: {error}") from error
 
 
@@ -270,7 +270,7 @@ def _read_header(path: Path) -> tuple[str, int] | None:
             length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
             if not 2 <= length <= min(_MAX_HEADER_BYTES, path.stat().st_size):
                 return None
-            header = json.loads(file.read(length))
+            header = parse_json(file.read(length))
     except OSError as error:
         raise SourceError(f"{path} cannot be read: {error.strerror or error}") from error
     except ValueError:

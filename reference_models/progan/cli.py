@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
 import click
 
 from pgmetrics.errors import PgmetricsError
+from pgmetrics.files import dump_json
 from reference_models.progan.bench_command import bench
 from reference_models.progan.data_command import data
 from reference_models.progan.importers.command import import_command
@@ -181,7 +181,7 @@ def inspect(checkpoint: Path, form: str) -> None:
 
     facts = inspect_checkpoint(checkpoint).to_json()
     if form == "json":
-        click.echo(json.dumps(facts, indent=2))
+        click.echo(dump_json(facts, indent=2))
         return
     config = facts.pop("config")
     for name, value in [*facts.items(), *((f"config.{name}", value) for name, value in config.items())]:
@@ -195,7 +195,7 @@ def presets(form: str) -> None:
     from reference_models.progan.config import PRESETS
 
     if form == "json":
-        click.echo(json.dumps({name: config.to_json() for name, config in PRESETS.items()}, indent=2))
+        click.echo(dump_json({name: config.to_json() for name, config in PRESETS.items()}, indent=2))
         return
     from reference_models.progan.costs import presets_table
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import os
 import shutil
 import time
@@ -28,6 +27,7 @@ from pgmetrics import images as byte_images
 from pgmetrics import loading
 from pgmetrics.blocks import block_length
 from pgmetrics.errors import OptionError, PgmetricsError, SourceError
+from pgmetrics.files import dump_json, parse_json
 from pgmetrics.sources.base import ImageSource
 from pgmetrics.sources.resolve import open_source
 from reference_models.progan.checkpoint import refusing_unwritable, written_atomically
@@ -484,12 +484,12 @@ def _mark(out: Path, settings: _Settings, done: int) -> None:
 
 def _write_json(path: Path, content: Mapping[str, object]) -> None:
     with written_atomically(path) as aside:
-        aside.write_text(json.dumps(content, indent=2) + "\n")
+        aside.write_text(dump_json(content, indent=2) + "\n")
 
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text())
+        content = parse_json(path.read_text())
     except OSError as error:
         raise SourceError(f"{path} cannot be read: {error.strerror or error}") from error
     except ValueError as error:
@@ -572,5 +572,5 @@ def _npy(labels: NDArray[np.int64]) -> bytes:
 
 
 def _shown(value: object) -> str:
-    text = json.dumps(value)
+    text = dump_json(value)
     return text if len(text) <= 60 else f"{text[:57]}…"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
+from pgmetrics.files import dump_json
 from reference_models.progan.checkpoint import Checkpoint, written_atomically
 
 
@@ -44,7 +44,7 @@ def model_card(checkpoint: Checkpoint, file_name: str) -> str:
     lines += ["", "## Use", "", "```console"]
     lines += [f"$ progan sample {file_name} --num 64 --out grid.png"]
     lines += [f"$ pgmetrics swd --real IMAGES --fake {file_name}", "```"]
-    lines += ["", "## Configuration", "", "```json", json.dumps(config.to_json(), indent=2), "```", ""]
+    lines += ["", "## Configuration", "", "```json", dump_json(config.to_json(), indent=2), "```", ""]
     return "\n".join(lines)
 
 

@@ -12,7 +12,6 @@ finished.json           there once the run is over
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import tempfile
@@ -25,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pgmetrics.errors import OptionError, PgmetricsError, StateError
+from pgmetrics.files import dump_json, finite_or_none, parse_json
 from reference_models.progan import checkpoint as checkpoints
 from reference_models.progan import state as states
 from reference_models.progan.checkpoint import Checkpoint, refusing_unwritable, written_atomically
@@ -259,7 +259,8 @@ class RunDirectory:
         (shown, then), now = self._measured, time.monotonic()
         speed = (progress.images_shown - shown) / max(now - then, 1e-9)
         row = asdict(progress) | {"images_per_second": speed}
-        self._append(self._stats, json.dumps(row))
+        # A loss that is not finite is null there, as JSON has no name for it.
+        self._append(self._stats, dump_json(finite_or_none(row)))
         self.note(_sentence(progress, speed))
         if self._events is not None:
             for name, value in _scalars(progress, speed).items():
@@ -315,11 +316,13 @@ class RunDirectory:
         kept, last = [], 0
         for line in text.splitlines():
             try:
-                shown = int(json.loads(line)["images_shown"])
+                # Earlier versions wrote NaN where a loss was not finite.
+                row = parse_json(line, gaps=True)
+                shown = int(row["images_shown"])
             except (ValueError, KeyError, TypeError):
                 continue
             if shown <= images_shown:
-                kept.append(line + "\n")
+                kept.append(dump_json(row) + "\n")
                 last = shown
         if text != "".join(kept):
             with written_atomically(self._stats) as aside:
@@ -332,7 +335,7 @@ class RunDirectory:
 
     def _write_json(self, name: str, content: Mapping[str, Any], indent: int | None = 2) -> None:
         with written_atomically(self._path / name) as aside:
-            aside.write_text(json.dumps(content, indent=indent) + "\n")
+            aside.write_text(dump_json(content, indent=indent) + "\n")
 
 
 def checkpoint_path(run: Path, images_shown: int, resolution: int) -> Path:
@@ -394,7 +397,7 @@ def _refuse_others(path: Path, settings: Settings) -> None:
             )
         return
     try:
-        found = json.loads(file.read_text())
+        found = parse_json(file.read_text())
         if found.pop("format_version") != _FORMAT_VERSION:
             raise OptionError(f"{file} is of another version of this program; take another directory")
         begun = _flat(found)
@@ -425,7 +428,7 @@ def _flat(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _short(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+    return value if isinstance(value, str) else dump_json(value)
 
 
 @contextmanager

@@ -6,7 +6,6 @@ and a few numbers are all there is to remember. Checkpoints, which are for sampl
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from pgmetrics.errors import StateError
+from pgmetrics.files import dump_json, parse_json
 from reference_models.progan.checkpoint import written_atomically
 
 FORMAT_VERSION = 1
@@ -49,7 +49,7 @@ def save(path: Path, state: TrainingState) -> None:
         "skipped": state.skipped,
     }
     with written_atomically(path) as aside:
-        save_file(dict(state.tensors), aside, {_HEADER_KEY: json.dumps(header)})
+        save_file(dict(state.tensors), aside, {_HEADER_KEY: dump_json(header)})
 
 
 def load(path: Path) -> TrainingState:
@@ -60,7 +60,7 @@ def load(path: Path) -> TrainingState:
     """
     try:
         with safe_open(path, "pt") as file:
-            header = json.loads((file.metadata() or {})[_HEADER_KEY])
+            header = parse_json((file.metadata() or {})[_HEADER_KEY])
             version = header["format_version"]
             if version != FORMAT_VERSION:
                 raise StateError(f"{path} has format version {version}; this version reads {FORMAT_VERSION}")
