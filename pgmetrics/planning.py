@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from math import isfinite
 
 import numpy as np
 import torch
@@ -92,11 +93,29 @@ class Job:
         if self.held_out is not None:
             states["held_out"] = self.held_out.state
         try:
-            return self.metric.compute(**states)
+            estimates, notes = self.metric.compute(**states)
+            _check_finite(estimates)
+            return estimates, notes
         except PgmetricsError as error:
             told = str(error)
             named = told if told.startswith(f"{self.metric.name} ") else f"{self.metric.name}: {told}"
             raise type(error)(named) from error
+
+
+def _check_finite(estimates: Sequence[Estimate]) -> None:
+    """Refuse numbers that are NaN or infinite, which no table could hold.
+
+    Raises:
+        SampleError: naming the first of them.
+    """
+    for estimate in estimates:
+        for number, what in ((estimate.value, "value"), (estimate.stderr, "standard error")):
+            if number is not None and not isfinite(number):
+                at = "" if estimate.level is None else f" at level {estimate.level}"
+                raise SampleError(
+                    f"the {what} of {estimate.metric}{at} is {number}; features too large for the sums, or "
+                    "damaged statistics, make such a number"
+                )
 
 
 @dataclass

@@ -11,10 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pgmetrics.errors import OptionError
+from pgmetrics.errors import OptionError, WeightsError
 from pgmetrics.features import weights as weights_files
 from pgmetrics.features.base import FeatureExtractor
 from pgmetrics.features.resize import RESIZERS, VALUE_MAPS
+from pgmetrics.functional.finite import not_finite
 from pgmetrics.functional.precision import exact_float32
 from pgmetrics.threads import share_out
 
@@ -28,6 +29,9 @@ PRECISIONS = ("float32", "bfloat16")
 # leave its caches; the other forms share each operation out.
 _LENGTH = {"fast": 4, "plain": 16, "compiled": 16}
 _ON_DEVICE = 64
+
+_PROBE_SIDE = 75  # pixels: the least that the network takes
+_LARGEST_ACTIVATION = 2.0**64  # half way, in powers of two, to where float32 and bfloat16 overflow
 
 
 class Inception(FeatureExtractor):
@@ -81,6 +85,7 @@ class Inception(FeatureExtractor):
         self._run: Callable[[Tensor], Tensor] = self._network
         if form != "plain":
             self._run = self._network = _folded(self._network, self._dtype)
+            _check_sound(self._network, self._dtype, file)
         if form == "compiled":
             self._run = torch.compile(self._network, dynamic=False)
         self.length = _LENGTH[form]
@@ -223,6 +228,38 @@ def _folded(network: nn.Sequential, dtype: torch.dtype) -> nn.Sequential:
         parent, _, child = name.rpartition(".")
         setattr(network.get_submodule(parent), child, _ConvReLU(block.conv, block.bn))
     return network.to(dtype).to(memory_format=torch.channels_last)
+
+
+def _check_sound(network: nn.Module, dtype: torch.dtype, file: weights_files.WeightsFile) -> None:
+    """Refuse folded weights that are not finite, or so large that sums of them may overflow.
+
+    oneDNN's fused ReLU turns NaN into 0, so that features made of such weights look sound. Without it the
+    ReLU keeps NaN, and without room for more the activations of a probe would be infinite or close to it.
+
+    Raises:
+        WeightsError: naming the file.
+    """
+    bad = not_finite(network.named_parameters())
+    if bad is None:
+        largest: list[Tensor] = []
+        blocks = [block for block in network.modules() if isinstance(block, _ConvReLU)]
+        hooks = [
+            block.register_forward_hook(lambda _block, _images, made: largest.append(made.abs().max()))
+            for block in blocks
+        ]
+        places = torch.arange(3 * _PROBE_SIDE**2)
+        probe = (places * places % 251 / 125 - 1).reshape(1, 3, _PROBE_SIDE, _PROBE_SIDE)
+        with torch.inference_mode(), exact_float32():
+            network(probe.to(dtype).contiguous(memory_format=torch.channels_last))
+        for hook in hooks:
+            hook.remove()
+        top = float(torch.stack(largest).max())
+        if not top < _LARGEST_ACTIVATION:  # NaN is not below anything
+            bad = f"its activations grow to {top:.3g}"
+    if bad is not None:
+        raise WeightsError(
+            f"{file.path} holds no sound weights of {file.network}: with the batch norms folded in, {bad}"
+        )
 
 
 def _fuse(network: nn.Module, images: Tensor) -> None:

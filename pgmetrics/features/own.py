@@ -16,7 +16,7 @@ import re
 import sys
 import warnings
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any, cast
@@ -28,6 +28,7 @@ from pgmetrics.errors import OptionError, WeightsError
 from pgmetrics.features.base import FeatureExtractor
 from pgmetrics.features.resize import RESIZERS
 from pgmetrics.files import parse_json
+from pgmetrics.functional.finite import not_finite
 from pgmetrics.functional.precision import exact_float32
 
 _LENGTH = 32  # images in a forward, unless the file was exported for another number
@@ -327,7 +328,40 @@ def _scripted(path: str) -> _Network:
             module = torch.jit.load(path, map_location="cpu")  # type: ignore[no-untyped-call]
         except RuntimeError as error:
             raise WeightsError(f"{path} cannot be opened as TorchScript: {_first_line(error)}") from error
-    return _from_module(module, "torchscript", _file_digest(path))
+    _check_weights(path, _frozen_tensors(module))
+    return _from_module(module, path, "torchscript", _file_digest(path))
+
+
+def _frozen_tensors(module: Any) -> Iterator[tuple[str, Tensor]]:
+    """Weights that torch.jit.freeze has turned into constants of the graph."""
+    graph = module.inlined_graph  # its nodes do not keep it alive
+    for node in graph.findAllNodes("prim::Constant", recurse=True):
+        value = node.output().toIValue()
+        if isinstance(value, Tensor):
+            yield node.output().debugName(), value
+
+
+def _check_weights(shown: str, tensors: Iterable[tuple[str, Any]]) -> None:
+    """Refuse weights with NaN or infinite values: a ReLU may turn NaN into 0, and the features look sound.
+
+    Args:
+        shown: what people call the network.
+        tensors: its parameters, buffers and constants, by name. Of what is no tensor nothing is known.
+
+    Raises:
+        WeightsError: naming the network and the tensor.
+    """
+    floating = (
+        (name, tensor)
+        for name, tensor in tensors
+        if isinstance(tensor, Tensor) and tensor.is_floating_point() and not _is_attention_mask(tensor)
+    )
+    if bad := not_finite(floating):
+        raise WeightsError(f"{shown} is damaged: {bad}; get it again, or save it from a sound network")
+
+
+def _is_attention_mask(tensor: Tensor) -> bool:
+    return bool(((tensor == 0) | (tensor == -torch.inf)).all())
 
 
 def _exported(path: str, names: list[str]) -> _Network:
@@ -347,6 +381,7 @@ def _exported(path: str, names: list[str]) -> _Network:
         ) from error
     finally:
         log.setLevel(level)
+    _check_weights(path, [*program.state_dict.items(), *program.constants.items()])
     inputs = program.graph_signature.user_inputs
     images = [n for n in program.graph.nodes if n.op == "placeholder" and n.name in inputs]
     if len(images) != 1:
@@ -428,7 +463,7 @@ def _from_object(found: Any, shown: str) -> _Network:
         except Exception as error:
             raise WeightsError(f"{shown}: calling it failed: {_first_line(error)}") from error
     if isinstance(found, nn.Module):
-        return _from_module(found, shown, _state_digest(found))
+        return _from_module(found, shown, shown, _state_digest(found))
     if not callable(found):
         raise WeightsError(
             f"{shown} is {type(found).__name__}; a Module, a function of a float tensor or a maker of one "
@@ -438,7 +473,8 @@ def _from_object(found: Any, shown: str) -> _Network:
     return _Network(found, lambda device: cast(Callable[[Tensor], Any], found), shown)
 
 
-def _from_module(module: nn.Module, kind: str, digest: str) -> _Network:
+def _from_module(module: nn.Module, shown: str, kind: str, digest: str) -> _Network:
+    _check_weights(shown, [*module.named_parameters(), *module.named_buffers()])
     module.eval()
 
     def moved(device: str) -> Callable[[Tensor], Any]:

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from pgmetrics.errors import OptionError, WeightsError
+from pgmetrics.functional.finite import not_finite
 
 logger = logging.getLogger("pgmetrics")
 
@@ -192,7 +193,8 @@ def load(file: WeightsFile, layout: Mapping[str, Tensor]) -> dict[str, Tensor]:
         One tensor for each of the layout, float32 where it holds fractions.
 
     Raises:
-        WeightsError: the file holds no tensors, more than tensors, or those of another network.
+        WeightsError: the file holds no tensors, more than tensors, those of another network, or a value
+            that is NaN or infinite.
     """
     try:
         with warnings.catch_warnings():
@@ -213,7 +215,11 @@ def load(file: WeightsFile, layout: Mapping[str, Tensor]) -> dict[str, Tensor]:
         raise WeightsError(
             f"{file.path} holds another network's weights, not those of {file.network}: {difference}"
         )
-    return {name: _plain(state[name]) for name in layout}
+    made = {name: _plain(state[name]) for name in layout}
+    # A ReLU may turn NaN into 0, and the features would look sound.
+    if bad := not_finite(made.items()):
+        raise WeightsError(f"{file.path} is damaged: {bad}; get it again, or save it from a sound network")
+    return made
 
 
 def survey(network: str) -> dict[str, Any]:

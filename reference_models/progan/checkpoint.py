@@ -215,12 +215,14 @@ def load(path: Path) -> tuple[Checkpoint, Generator]:
     """A checkpoint and its generator, on the CPU, in evaluation mode.
 
     Raises:
-        SourceError: as `inspect`, or its tensors are not those its configuration needs.
+        SourceError: as `inspect`, its tensors are not those its configuration needs, or one holds NaN or
+            infinite values.
     """
     import torch
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    from pgmetrics.functional.finite import not_finite
     from reference_models.progan.networks import Generator
 
     checkpoint = inspect(path)
@@ -241,6 +243,8 @@ def load(path: Path) -> tuple[Checkpoint, Generator]:
             f"{path} holds tensors that do not fit its configuration, first {differing[0][0]}; "
             "it was written by something else"
         )
+    if bad := not_finite(tensors.items()):
+        raise SourceError(f"{path}: {bad}; the training had diverged, or the file is damaged")
     generator.load_state_dict(tensors, strict=False)
     assert all(tensor.dtype == torch.float32 for tensor in generator.state_dict().values())
     return checkpoint, generator.eval().requires_grad_(False)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from pgmetrics.errors import StateError
 from pgmetrics.files import dump_json, parse_json
+from pgmetrics.functional.finite import not_finite
 from reference_models.progan.checkpoint import written_atomically
 
 FORMAT_VERSION = 1
@@ -56,7 +57,7 @@ def load(path: Path) -> TrainingState:
     """The state that `save` wrote.
 
     Raises:
-        StateError: the file is damaged, of another version or no state at all.
+        StateError: the file is damaged, of another version or no state at all, or a value is NaN or infinite.
     """
     try:
         with safe_open(path, "pt") as file:
@@ -64,10 +65,11 @@ def load(path: Path) -> TrainingState:
             version = header["format_version"]
             if version != FORMAT_VERSION:
                 raise StateError(f"{path} has format version {version}; this version reads {FORMAT_VERSION}")
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+            if bad := not_finite(tensors.items()):
+                raise StateError(f"{path}: {bad}; the training had diverged, or the file is damaged")
             return TrainingState(
-                images_shown=int(header["images_shown"]),
-                skipped=int(header["skipped"]),
-                tensors={name: file.get_tensor(name) for name in file.keys()},
+                images_shown=int(header["images_shown"]), skipped=int(header["skipped"]), tensors=tensors
             )
     except OSError as error:
         raise StateError(f"{path} cannot be read: {error.strerror or error}") from error

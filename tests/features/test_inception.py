@@ -252,3 +252,25 @@ def test_torch_fidelitys_constructor_loads_nothing_of_its_own(inception_weights,
     unsafe = [file for file, options in loads if not options.get("weights_only")]
     # It insists on unpickling something: an empty dict that we wrote.
     assert [load(file.seek(0) or file, weights_only=True) for file in unsafe] == [{}]
+
+
+@pytest.mark.parametrize("form", ["fast", "compiled"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    ("tensor", "value", "fact"),
+    [
+        ("Mixed_5b.branch1x1.bn.running_var", -1.0, "not finite"),  # its root is NaN in the folded weights
+        ("Conv2d_1a_3x3.conv.weight", 1e37, "activations grow to"),  # inf - inf a few layers on
+    ],
+)
+def test_finite_weights_that_lead_to_nan_are_refused(
+    inception_weights, tmp_path, form, precision, tensor, value, fact
+):
+    # oneDNN's fused ReLU makes 0 of NaN: the fast form gave equal features for all images, and FID 0.00.
+    state = torch.load(inception_weights, weights_only=True)
+    state[tensor] = torch.full_like(state[tensor], value)
+    torch.save(state, tmp_path / "wild.pth")
+    with pytest.raises(WeightsError, match=f"wild.pth holds no sound weights of inception.*{fact}"):
+        open_network(
+            "inception", weights=tmp_path / "wild.pth", allow_unverified=True, form=form, precision=precision
+        )

@@ -445,3 +445,43 @@ def test_it_moves_to_a_gpu(tmp_path, form):
     rows = opened(network, device="cuda").extract(pixels().cuda(), ["features"])["features"]
     assert rows.is_cuda
     torch.testing.assert_close(rows.cpu(), expected(Tiny(), pixels()), rtol=1e-4, atol=1e-5)
+
+
+class Deaf(nn.Module):
+    """A network whose ReLU makes 0 of NaN, as oneDNN's does."""
+
+    def __init__(self, value, where="weight"):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+        self.norm = nn.BatchNorm2d(4)
+        self.register_buffer("mask", torch.tensor([0.0, -torch.inf]))
+        self.register_buffer("scale", torch.ones(2), persistent=False)
+        with torch.no_grad():
+            {"weight": self.conv.weight, "variance": self.norm.running_var, "scale": self.scale}[where].view(
+                -1
+            )[-1] = value
+
+    def forward(self, images):
+        made = torch.nan_to_num(self.norm(self.conv(images)).mean((2, 3)), 0.0, 0.0, 0.0)
+        return made + (self.mask.exp() * self.scale).sum()
+
+
+_DAMAGE = [("weight", torch.nan), ("weight", torch.inf), ("variance", torch.inf), ("scale", torch.nan)]
+_FORMS = ["object", "script", "trace", "freeze", "export"]
+
+
+@pytest.mark.parametrize(
+    ("form", "where", "value"),
+    # Freezing folds the batch norm, whose factor becomes 0: the infinity is gone from the file.
+    [(f, *damage) for f in _FORMS for damage in _DAMAGE if (f, damage[0]) != ("freeze", "variance")],
+)
+def test_weights_that_are_not_finite_are_refused_whatever_the_features(tmp_path, form, where, value):
+    make = {
+        "object": lambda network: network,
+        "export": lambda network: exported(network, tmp_path / "net.pt2"),
+    }.get(form, lambda network: scripted(network, tmp_path / "net.pt", form))
+    with pytest.raises(WeightsError, match=r"is damaged: its .* holds values that are not finite") as refusal:
+        opened(make(Deaf(value, where).eval()))
+    assert "\n" not in str(refusal.value)
+    # An attention mask may hold infinities.
+    assert opened(make(Deaf(0.5, where).eval())).layers == ("features",)

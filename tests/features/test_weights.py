@@ -270,3 +270,17 @@ def test_a_copy_that_fails_leaves_no_half_file(good, cache, tmp_path, monkeypatc
     with pytest.raises(WeightsError, match="No space left on device"):
         make_bundle(tmp_path / "bundle", ["inception"])
     assert list((tmp_path / "bundle").iterdir()) == []
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 1e300])
+def test_weights_that_are_not_finite_are_refused_by_file_and_tensor(good, value):
+    # Catches a reader that leaves it to the features: the fast form's ReLU makes 0 of NaN, and FID 0.00.
+    state = torch.load(good, weights_only=True)
+    state["a.weight"] = state["a.weight"].double()  # 1e300 is infinite only as float32
+    state["a.weight"][1, 2] = value
+    torch.save(state, good)
+    with pytest.raises(
+        WeightsError, match=r"its a\.weight .*not finite \(1 of 6, the first at \[1, 2\]\)"
+    ) as e:
+        load(find("inception", good, allow_unverified=True), LAYOUT)
+    assert one_line(e).startswith(str(good))

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from pgmetrics.errors import SourceError
+from pgmetrics.functional.finite import not_finite
 from reference_models.progan.config import ProGANConfig
 from reference_models.progan.layers import EqualizedConv2d, EqualizedLinear
 from reference_models.progan.networks import Generator
@@ -47,10 +48,8 @@ class Imported:
                     f"its {name} has shape {list(self.weights[name].shape)} where its other layers ask for "
                     f"{list(parameter.shape)}"
                 )
-            if not self.weights[name].isfinite().all():
-                raise SourceError(
-                    f"its {name} holds numbers that are not finite; that network makes no images"
-                )
+        if bad := not_finite(self.weights.items()):
+            raise SourceError(f"{bad}; that network makes no images")
         network.load_state_dict(dict(self.weights), strict=True, assign=True)
         return network
 

@@ -188,3 +188,17 @@ def test_whoever_scores_a_checkpoint_learns_where_it_stands(written):
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(SourceError, match="cut short"):
         describe(path)
+
+
+def test_weights_that_are_not_finite_are_refused_when_they_are_read(written):
+    # Catches a sampler that leaves it to the pixels: a NaN in a bias that a later ReLU drops never shows.
+    path, generator = written
+    with torch.no_grad():
+        generator.block8.conv0.bias[3] = torch.nan
+    save(path, FACTS, generator)
+    with pytest.raises(
+        SourceError, match=r"its block8\.conv0\.bias .*\(1 of 8, the first at \[3\]\); the train"
+    ) as e:
+        load(path)
+    assert str(e.value).startswith(str(path))
+    assert "\n" not in str(e.value)

@@ -105,3 +105,15 @@ def test_a_state_of_other_networks_is_refused(trained):
 def test_a_state_that_cannot_be_written_is_one_line(trained, tmp_path):
     with pytest.raises(PgmetricsError, match=r"nowhere/s\.safetensors cannot be written"):
         states.save(tmp_path / "nowhere" / "s.safetensors", trained.state())
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_a_state_that_is_not_finite_is_refused(trained, tmp_path, value):
+    state = trained.state()
+    state.tensors["discriminator_adam.exp_avg.block4.dense1.weight"].view(-1)[0] = value
+    states.save(tmp_path / "s.safetensors", state)
+    with pytest.raises(
+        StateError,
+        match=r"s\.safetensors: its discriminator_adam\.exp_avg\.block4\.dense1\.weight .*not finite",
+    ):
+        states.load(tmp_path / "s.safetensors")
