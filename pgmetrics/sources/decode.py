@@ -18,14 +18,37 @@ from PIL import ExifTags, Image, ImageFile, TiffImagePlugin, UnidentifiedImageEr
 from pgmetrics.errors import OptionError, SourceError
 from pgmetrics.sources.resize import check_policy, resize_image
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+
+def _avif() -> tuple[str, ...]:
+    """AVIF's name in Pillow's registry, where this Pillow can decode it."""
+    try:
+        from PIL import AvifImagePlugin
+    except ImportError:  # before Pillow 11.3
+        return ()
+    return (AvifImagePlugin.AvifImageFile.format,) if AvifImagePlugin.SUPPORTED else ()
+
+
+SUFFIXES = (
+    ".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif", ".ppm", ".pgm",
+)  # fmt: skip
 ROTATED = "EXIF rotation ignored"
 OPAQUE = "opaque alpha dropped"
 TRANSPARENT = "transparency resolved as asked"
 SIXTEEN = "16-bit scaled to 8-bit"
+FIRST_PICTURE = "first picture taken of a JPEG that holds several"
 
 # Pillow's registry of formats is filled on import; these two are not among its first five.
-_FORMATS = ("PNG", "JPEG", TiffImagePlugin.TiffImageFile.format, WebPImagePlugin.WebPImageFile.format, "BMP")
+_FORMATS = (
+    "PNG",
+    "JPEG",
+    TiffImagePlugin.TiffImageFile.format,
+    WebPImagePlugin.WebPImageFile.format,
+    "BMP",
+    "GIF",
+    "PPM",
+    *_avif(),
+)
+_AVIF_BRANDS = (b"avif", b"avis")
 # Pillow turns a TIFF by its orientation while loading, unlike every other format.
 _UNDO_TIFF_ROTATION = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -74,7 +97,7 @@ class Facts:
         format: PNG, JPEG, ...
         mode: Pillow's word for the channels and their type.
         size: height and width in pixels, as stored.
-        frames: 1 for a still image.
+        frames: 1 for a still image; a JPEG with more is a telephone's, with a picture for each lens, say.
         sixteen: whether a channel has 16 bits.
         orientation: how EXIF asks a viewer to turn or flip the image, 2 to 8; otherwise 1.
     """
@@ -128,6 +151,8 @@ def decode(data: bytes, name: str, decoding: Decoding, notes: Counter[str]) -> N
                 image = _eight_bits(image, data)
                 notes[SIXTEEN] += 1
             rgb = _to_rgb(image, name, decoding.alpha, notes)
+            if facts.frames > 1:
+                notes[FIRST_PICTURE] += 1
             if facts.rotated:
                 notes[ROTATED] += 1
                 if facts.format == "TIFF":
@@ -140,12 +165,11 @@ def decode(data: bytes, name: str, decoding: Decoding, notes: Counter[str]) -> N
     except (MemoryError, Image.DecompressionBombError) as error:
         raise SourceError(f"{name} is too large to decode safely: {_first_line(error)}") from error
     except Exception as error:  # Pillow's decoders raise whatever a damaged file leads them to
-        raise SourceError(f"{name} cannot be read: {_reason(error)}") from error
+        raise SourceError(f"{name} cannot be read: {_reason(error, data)}") from error
 
 
 def facts_of(image: Image.Image) -> Facts:
     """What an opened image says about itself; must be asked before its pixels are loaded."""
-    rawmodes = [_rawmode(tile) for tile in getattr(image, "tile", [])]
     orientation = 1
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         orientation = image.tag_v2.get(ExifTags.Base.Orientation, 1)
@@ -155,11 +179,12 @@ def facts_of(image: Image.Image) -> Facts:
     if isinstance(image, TiffImagePlugin.TiffImageFile) and orientation in (5, 6, 7, 8):
         width, height = height, width  # Pillow announces the turned size
     return Facts(
-        format=image.format or "unknown",
+        # MPO is Pillow's word for a JPEG in which other pictures follow the first.
+        format="JPEG" if image.format == "MPO" else image.format or "unknown",
         mode=image.mode,
         size=(height, width),
         frames=getattr(image, "n_frames", 1),
-        sixteen=image.mode.startswith("I;16") or any(";16" in rawmode for rawmode in rawmodes),
+        sixteen=image.mode.startswith("I;16") or any(map(_has_16_bits, getattr(image, "tile", []))),
         orientation=orientation,
     )
 
@@ -186,7 +211,7 @@ def _planes(rgb: Image.Image) -> NDArray[np.uint8]:
 
 
 def _refusal(facts: Facts, decoding: Decoding) -> str | None:
-    if facts.frames > 1:
+    if facts.frames > 1 and facts.format != "JPEG":
         return f"has {facts.frames} frames; only still images are taken"
     if facts.sixteen and decoding.bits is None:
         return "has 16 bits per channel; --bits 8 scales it by 1/257"
@@ -222,8 +247,11 @@ def _eight_bits(image: Image.Image, data: bytes) -> Image.Image:
     """Scale 16 bits by 1/257, rounded: 0 to 128 become 0, 129 becomes 1, 65535 becomes 255.
 
     Pillow keeps 16 bits of grey images only; of the others it reads the upper byte. So those are
-    read a second time with the two bytes of each sample exchanged.
+    read a second time with the two bytes of each sample exchanged. A PPM in colour it scales as it reads it,
+    and rounds as is done here.
     """
+    if image.format == "PPM" and not image.mode.startswith("I"):
+        return image
     if "transparency" in image.info:
         raise ValueError("one transparent colour among 16-bit ones is not supported")
     if image.mode.startswith("I"):
@@ -257,14 +285,28 @@ def _rawmode(tile: Any) -> str:
     return str(args[0] if isinstance(args, tuple) and args else args)
 
 
+def _has_16_bits(tile: Any) -> bool:
+    decoder, args = tile[0], tile[3]
+    # Of a PPM with another maximum than 255 or 65535, Pillow's own decoder is told that maximum.
+    return ";16" in _rawmode(tile) or (
+        decoder.startswith("ppm") and isinstance(args, tuple) and args[-1] > 255
+    )
+
+
 def _with_rawmode(tile: Any, rawmode: str) -> Any:
     args = (rawmode, *tile[3][1:]) if isinstance(tile[3], tuple) else rawmode
     return getattr(tile, "_make", tuple)((*tile[:3], args))  # a bare tuple before Pillow 11
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception, data: bytes) -> str:
     if isinstance(error, UnidentifiedImageError):
-        return "it is not a PNG, JPEG, WebP, BMP or TIFF image, or is damaged at its beginning"
+        if data[4:8] == b"ftyp" and data[8:12] in _AVIF_BRANDS and not _avif():
+            return (
+                "it is an AVIF image, which this Pillow cannot decode; pip install 'pillow>=11.3' brings one"
+            )
+        return (
+            "it is not a PNG, JPEG, WebP, BMP, TIFF, GIF, AVIF or PPM image, or is damaged at its beginning"
+        )
     return _first_line(error)
 
 

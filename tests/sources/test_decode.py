@@ -7,10 +7,11 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, features
 
 from pgmetrics.errors import OptionError, SourceError
-from pgmetrics.sources.decode import Decoding, decode, quiet_pillow
+from pgmetrics.sources import decode as decode_module
+from pgmetrics.sources.decode import Decoding, decode, facts_of, open_image, quiet_pillow
 from tests.sources.files import encoded, pixels, png_of_16_bits
 
 RGB = pixels(1, 6, 5)[0]
@@ -30,7 +31,7 @@ def orientation(value):
     return exif
 
 
-@pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif"])
+@pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif", ".ppm"])
 def test_rgb_stays_as_it_is(suffix):
     np.testing.assert_array_equal(read(encoded(RGB, suffix)), RGB)
 
@@ -160,7 +161,7 @@ def test_wider_pixels_are_refused_even_with_bits(mode, word):
         read(encoded(Image.new(mode, (4, 4)), ".tif"), bits=8)
 
 
-@pytest.mark.parametrize("suffix", [".tif", ".webp", ".png"])
+@pytest.mark.parametrize("suffix", [".tif", ".webp", ".png", ".gif"])
 def test_several_frames_are_refused(suffix):
     frames = [Image.fromarray(image) for image in pixels(3)]
     data = encoded(frames[0], suffix, save_all=True, append_images=frames[1:])
@@ -168,7 +169,52 @@ def test_several_frames_are_refused(suffix):
         read(data)
 
 
-@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".bmp", ".tif"])
+def test_several_frames_of_avif_are_refused():
+    if not features.check("avif"):
+        pytest.skip("this Pillow has no AVIF")
+    test_several_frames_are_refused(".avif")
+
+
+def test_a_telephones_jpeg_gives_its_first_picture_and_is_counted():
+    # Refused before, though every other tool takes it; the second picture is another lens's, or a depth map.
+    first, second = (Image.fromarray(image) for image in pixels(2, 16, 16))
+    file = io.BytesIO()
+    first.save(file, "MPO", save_all=True, append_images=[second])
+    notes = Counter()
+    np.testing.assert_array_equal(read(file.getvalue(), notes), read(encoded(first, ".jpg")))
+    assert notes == {"first picture taken of a JPEG that holds several": 1}
+    with open_image(file.getvalue()) as image:
+        assert facts_of(image).format == "JPEG"
+
+
+@pytest.mark.parametrize(("magic", "channels"), [(b"P5", 1), (b"P6", 3), (b"P2", 1), (b"P3", 3)])
+@pytest.mark.parametrize("most", [65535, 1000])
+def test_16_bit_netpbm_is_refused_and_scaled(magic, channels, most):
+    # Pillow scales colour to 8 bits by itself, without a word.
+    samples = np.random.default_rng(0).integers(0, most + 1, (6, 5, channels)).astype(">u2")
+    plain = magic in (b"P2", b"P3")
+    body = " ".join(map(str, samples.ravel())).encode() if plain else samples.tobytes()
+    data = magic + b"\n5 6\n%d\n" % most + body + b"\n"
+    with pytest.raises(SourceError, match=r"a\.png has 16 bits.*--bits 8"):
+        read(data)
+    notes = Counter()
+    expected = np.broadcast_to(samples.astype(float) * 255 / most, (6, 5, 3))
+    # 65535 is 257 * 255, where both roundings are one; others are scaled to it first.
+    off = abs(read(data, notes, bits=8) - expected).max()
+    assert off <= (0.5 if most == 65535 else 0.51)
+    assert notes == {"16-bit scaled to 8-bit": 1}
+
+
+def test_a_missing_avif_decoder_is_named_with_the_way_out(monkeypatch):
+    monkeypatch.setattr(decode_module, "_FORMATS", ("PNG",))
+    monkeypatch.setattr(decode_module, "_avif", lambda: ())
+    with pytest.raises(
+        SourceError, match=r"a\.png cannot be read: it is an AVIF.*pip install 'pillow>=11\.3'"
+    ):
+        read(b"\0\0\0\x20ftypavif" + bytes(30))
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".bmp", ".tif", ".gif", ".ppm"])
 def test_a_truncated_file_is_named(suffix):
     # Catches a half image filled with grey.
     data = encoded(pixels(1, 64, 64)[0], suffix)
