@@ -29,7 +29,7 @@ from pgmetrics.metrics.registry import metric as find_metric
 from pgmetrics.planning import Job, Planner, Progress, check_layers
 from pgmetrics.presets import PRESETS, Preset
 from pgmetrics.results import Results
-from pgmetrics.sources.base import ImageSource, Mirrored, sequence
+from pgmetrics.sources.base import ImageSource, Mirrored, sequence, warn_of_left_out
 from pgmetrics.sources.resolve import open_source
 from pgmetrics.statistics import MomentsReals, StoredReals, open_statistics
 from pgmetrics.storage import DEFAULT_MAX_MEMORY, WORKING_MEMORY, Storage
@@ -458,6 +458,8 @@ class _Setting:
         order = np.arange(len(source)) if self.in_listing_order else sequence(source, self.options.seed)
         told = progress if name is None or progress is None else _named(progress, name)
         planner.run(side, order, self.device, self.options.workers, told)
+        for note, count in sorted(source.notes.items()):
+            logger.info(f"{source.name}: {count:,} × {note}")
 
     def parameters(self) -> dict[str, Any]:
         """What decides the numbers, besides images and networks."""
@@ -514,6 +516,7 @@ def _settle(
         for name, what in images.items()
         if what is not None and not (given and name == "real")
     }
+    warn_of_left_out(sources.values())
     if options.mirror and given:
         raise OptionError(
             f"mirror flips real images, and {given.name} holds statistics: give --mirror where they are made"

@@ -15,12 +15,12 @@ _PIECE = 2**20
 _MOST_DIGITS = 40  # 128 bits; nothing that we write has more
 
 _KINDS = (
-    (stat.S_ISLNK, "it is a symbolic link"),
-    (stat.S_ISDIR, "it is a directory"),
-    (stat.S_ISFIFO, "it is a pipe"),
-    (stat.S_ISSOCK, "it is a socket"),
-    (stat.S_ISCHR, "it is a device"),
-    (stat.S_ISBLK, "it is a device"),
+    (stat.S_ISLNK, "symbolic link"),
+    (stat.S_ISDIR, "directory"),
+    (stat.S_ISFIFO, "pipe"),
+    (stat.S_ISSOCK, "socket"),
+    (stat.S_ISCHR, "device"),
+    (stat.S_ISBLK, "device"),
 )
 
 
@@ -49,10 +49,26 @@ def open_regular(path: str | os.PathLike[str], *, follow_links: bool = True) -> 
         raise
 
 
+def check_regular(path: str | os.PathLike[str]) -> None:
+    """Refuse what `open_regular` refuses, before a library opens a file by its name.
+
+    Raises:
+        OSError: there is no such file, or it is none; `strerror` says which.
+    """
+    _refuse_others(os.stat(path).st_mode, path)
+
+
+def kind_of(mode: int) -> str | None:
+    """What a file of this `st_mode` is, such as "pipe" or "directory"; None for a regular file."""
+    if stat.S_ISREG(mode):
+        return None
+    return next((kind for is_kind, kind in _KINDS if is_kind(mode)), "special file")
+
+
 def _refuse_others(mode: int, path: str | os.PathLike[str]) -> None:
-    if not stat.S_ISREG(mode):
-        kind = next((text for is_kind, text in _KINDS if is_kind(mode)), "it is no regular file")
-        raise OSError(errno.EINVAL, f"{kind}, and only regular files are opened", os.fspath(path))
+    if kind := kind_of(mode):
+        reason = f"it is a {kind}, and only regular files are opened"
+        raise OSError(errno.EINVAL, reason, os.fspath(path))
 
 
 def sha256(file: io.BufferedIOBase) -> str:

@@ -28,6 +28,7 @@ from reference_models.progan.data import prepare
 from reference_models.progan.schedule import Stage
 from reference_models.progan.train import train
 from tests.growing_run import LABELS, MOMENTS, write_checkpoint, write_run
+from tests.sources.files import encoded, write
 from tests.toy_network import ToyNetwork
 
 ROOT = Path(__file__).parents[1]
@@ -329,6 +330,13 @@ def test_what_concerns_all_checkpoints_is_refused(run, tmp_path):
     assert sorted(p.name for p in run.iterdir()) == [
         "checkpoints", "empty", "finished.json", "untrained.safetensors",
     ]  # fmt: skip
+
+
+def test_files_left_out_of_the_reals_are_told_once(run, tmp_path, caplog):
+    contents = {f"{i}.png": encoded(image) for i, image in enumerate(real_pixels().transpose(0, 2, 3, 1))}
+    real = write(tmp_path / "real", contents | {"notes.txt": b""})
+    score(run, real, protocols=["at-final", "at-stage"], metrics=["ms-ssim"])
+    assert caplog.text.count("1 file left out: 1 .txt") == 1
 
 
 # The store.

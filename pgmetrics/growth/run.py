@@ -249,6 +249,8 @@ class _Session:
     def _tasks(self, found: Iterable[Snapshot]) -> list[Task]:
         """The items in the order of the store: a checkpoint after the floors of its resolutions."""
         final = self.scorer.final_resolution
+        if self.scorer.source.left_out is not None:
+            self._tell(self.scorer.source.left_out)
         met: set[int] = set()
         tasks = []
         for snapshot in found:

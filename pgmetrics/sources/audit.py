@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgmetrics.errors import SourceError
+from pgmetrics.printable import printable
 from pgmetrics.sources.base import ImageSource
 from pgmetrics.sources.decode import Decoding, decode, facts_of, open_image, quiet_pillow
-from pgmetrics.sources.folder import FolderSource, shown
+from pgmetrics.sources.folder import FolderSource
 from pgmetrics.sources.resolve import open_source
 
 _EXAMPLES = 5  # names given of each kind of finding
@@ -33,7 +34,8 @@ class Audit:
         formats: images of each file format.
         unreadable: why, by the name of the file.
         duplicates: groups of names whose decoded pixels are equal.
-        ignored: files that are no images.
+        ignored: how many files are left out.
+        left_out: the same by kind, as a line; None where all files are taken.
         notes: things that decoding does away with or needs an option for, and how often.
         problems: what makes the source unusable as it is, each in one line with the way out.
         warnings: what may be meant, but mostly is not.
@@ -47,6 +49,7 @@ class Audit:
     unreadable: dict[str, str] = field(default_factory=dict)
     duplicates: list[list[str]] = field(default_factory=list)
     ignored: int = 0
+    left_out: str | None = None
     notes: dict[str, int] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -70,6 +73,7 @@ class Audit:
             "unreadable": self.unreadable,
             "duplicates": self.duplicates,
             "ignored": self.ignored,
+            "left_out": self.left_out,
             "notes": self.notes,
             "problems": self.problems,
             "warnings": self.warnings,
@@ -89,8 +93,8 @@ class Audit:
         ]
         if self.formats:
             lines.append(f"  formats     {_counts(self.formats)}")
-        if self.ignored:
-            lines.append(f"  ignored     {self.ignored:,} other files")
+        if self.left_out:
+            lines.append(f"  ignored     {self.left_out}")
         lines += [f"  note        {count:,} × {note}" for note, count in self.notes.items()]
         lines += [f"  warning     {warning}" for warning in self.warnings]
         lines += [f"  problem     {problem}" for problem in self.problems]
@@ -129,6 +133,8 @@ def audit(
 
 def _audit_files(source: FolderSource, progress: Callable[[int, int], None] | None) -> Audit:
     found = Audit(source.name, len(source), ignored=source.ignored)
+    if source.left_out is not None:
+        found.left_out = source.left_out.removeprefix(f"{printable(source.name)}: ")
     examples: dict[tuple[int, int], str] = {}
     sizes: Counter[tuple[int, int]] = Counter()
     modes: Counter[str] = Counter()
@@ -137,7 +143,7 @@ def _audit_files(source: FolderSource, progress: Callable[[int, int], None] | No
     by_pixels: dict[bytes, list[str]] = {}
     as_they_are = Decoding(alpha=source.decoding.alpha, bits=source.decoding.bits)
     with quiet_pillow():
-        for index, name in enumerate(map(shown, source.names)):
+        for index, name in enumerate(map(printable, source.names)):
             try:
                 data = source.read_file(index)
                 pixels = decode(data, name, as_they_are, notes)

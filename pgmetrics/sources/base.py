@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,8 @@ from numpy.typing import NDArray
 from pgmetrics import seeding
 from pgmetrics.errors import SourceError
 from pgmetrics.seeding import Stream
+
+logger = logging.getLogger("pgmetrics")
 
 
 class ImageSource(ABC):
@@ -28,6 +31,8 @@ class ImageSource(ABC):
             source's own order is already without structure (generators). Unlike the fingerprint
             it does not change when the same files are copied or zipped.
         in_workers: whether decoding is worth other processes; such a source can be pickled.
+        left_out: how many files of a listing are not taken, by kind, as a line for people; None where all
+            are.
         notes: how often something worth telling happened while decoding, by its description.
     """
 
@@ -35,6 +40,7 @@ class ImageSource(ABC):
     fingerprint: str
     order_key: str | None = None
     in_workers: bool = False
+    left_out: str | None = None
 
     def __init__(self) -> None:
         self.notes: Counter[str] = Counter()
@@ -92,6 +98,13 @@ class ImageSource(ABC):
         return taken
 
 
+def warn_of_left_out(sources: Iterable[ImageSource]) -> None:
+    """Log which files are left out, once per listing, however many sources are slices of it."""
+    for line in dict.fromkeys(source.left_out for source in sources):
+        if line is not None:
+            logger.warning(line)
+
+
 def sequence(source: ImageSource, seed: int) -> NDArray[np.int64]:
     """The order in which a source's images are evaluated.
 
@@ -116,6 +129,7 @@ class Wrapped(ImageSource):
         self.fingerprint = f"{source.fingerprint}{change}"
         self.order_key = source.order_key
         self.in_workers = source.in_workers
+        self.left_out = source.left_out
 
     def __len__(self) -> int:
         return len(self._source)

@@ -5,26 +5,31 @@ from __future__ import annotations
 import hashlib
 import operator
 import os
+import stat
 import struct
 import threading
 import weakref
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pgmetrics.errors import SourceError
-from pgmetrics.files import parse_json
+from pgmetrics.files import check_regular, kind_of, open_regular, parse_json
+from pgmetrics.printable import printable
 from pgmetrics.sources.base import ImageSource
 from pgmetrics.sources.decode import SUFFIXES, Decoding, decode, quiet_pillow
 
 _LARGEST_FILE = 2**31  # bytes of one image file; what a zip claims beyond it is a bomb or a mistake
 _LABELS = "dataset.json"
+_LITTER = ("thumbs.db", "desktop.ini", ".ds_store")
+_KINDS = 5  # kinds of files that a line names
+_EXAMPLES = 3  # files that it names where they are of a kind that could have been an image
 
 
 class _Entry(NamedTuple):
@@ -41,13 +46,19 @@ class _Member(NamedTuple):
     deflated: bool
 
 
+class _Other(NamedTuple):
+    name: str
+    kind: str  # its suffix, or what else keeps it from being an image
+    named: bool = False  # whether the line that counts it names it, too
+
+
 class Directory:
-    """Image files below a directory, links followed.
+    """Image files below a directory, links to regular files followed.
 
     Attributes:
         path: as it was written.
         entries: image files, sorted by name.
-        others: names of files that are no images.
+        others: files that are left out: no images, or no regular files.
         labels_file: content of a StyleGAN data set's `dataset.json`, if there is one.
     """
 
@@ -56,20 +67,24 @@ class Directory:
     def __init__(self, path: str) -> None:
         self.path = path
         self.entries: list[_Entry] = []
-        self.others: list[str] = []
+        self.others: list[_Other] = []
         self.labels_file: bytes | None = None
         for name, entry in _walk(path):
-            if not _is_image(name):
-                if name == _LABELS:
-                    self.labels_file = Path(entry.path).read_bytes()
-                else:
-                    self.others.append(name)
+            if not _is_image(name) and name != _LABELS:
+                self.others.append(_Other(name, _kind_of_other(name)))
                 continue
             try:
                 status = entry.stat()
-                self.entries.append(_Entry(name, status.st_size, status.st_mtime_ns))
             except OSError:  # a dangling link, say: named when it is read
+                status = None
+            if status is not None and (kind := kind_of(status.st_mode)):
+                self.others.append(_Other(name, kind, named=True))
+            elif name == _LABELS:
+                self.labels_file = _read_labels(entry.path)
+            elif status is None:
                 self.entries.append(_Entry(name, -1, 0))
+            else:
+                self.entries.append(_Entry(name, status.st_size, status.st_mtime_ns))
         self.entries.sort()
         self.others.sort()
 
@@ -79,7 +94,7 @@ class Directory:
         Raises:
             OSError: the operating system's own.
         """
-        with open(os.path.join(self.path, self.entries[index].name), "rb") as file:
+        with open_regular(os.path.join(self.path, self.entries[index].name)) as file:
             return file.read()
 
 
@@ -94,20 +109,22 @@ class Archive:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self.others: list[str] = []
+        self.others: list[_Other] = []
         self.labels_file: bytes | None = None
         members: dict[str, tuple[_Entry, _Member]] = {}
         with open_zip(path) as archive:
             for info in archive.infolist():
-                name = info.filename
-                if info.is_dir() or _is_hidden(name):
-                    continue
-                if name == _LABELS:
-                    self.labels_file = archive.read(info)
-                elif not _is_image(name):
-                    self.others.append(name)
+                name = _member_name(info)
+                if not name:
+                    continue  # a directory
+                if not _is_image(name) and name != _LABELS:
+                    self.others.append(_Other(name, _kind_of_other(name)))
+                elif kind := _kind_of_member(info):
+                    self.others.append(_Other(name, kind, named=True))
+                elif name == _LABELS:
+                    self.labels_file = _read_member(path, archive, info)
                 elif name in members:
-                    raise SourceError(f"{path} holds two files called {shown(name)}; zip it anew")
+                    raise SourceError(f"{path} holds two files called {printable(name)}; zip it anew")
                 else:
                     members[name] = (_Entry(name, info.file_size, info.CRC), _member(path, info))
         listed = [members[name] for name in sorted(members)]
@@ -163,7 +180,8 @@ class Archive:
             return os.read(self._descriptor, size)
 
     def _open(self) -> int:
-        descriptor = os.open(self.path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        with open_regular(self.path) as file:
+            descriptor = os.dup(file.fileno())
         weakref.finalize(self, os.close, descriptor)
         if _identity(os.fstat(descriptor)) != self._identity:
             raise SourceError(f"{self.path} has changed since it was opened; start again")
@@ -188,6 +206,8 @@ class FolderSource(ImageSource):
         self.files = files
         self.names = [entry.name for entry in files.entries]
         self.ignored = len(files.others)
+        if files.others:
+            self.left_out = f"{printable(self.name)}: {_counted(files.others)}"
         if not self.names:
             raise SourceError(f"{self.name} {_nothing(files)}")
         # Without the folders that all share: a zip often wraps what a directory holds directly.
@@ -240,14 +260,14 @@ class FolderSource(ImageSource):
     def _sizes_differ(self, index: int, shape: tuple[int, ...]) -> str:
         height, width = self.resolution
         return (
-            f"{self.name} holds images of different sizes: {shown(self.names[0])} is {height} × {width}, "
-            f"{shown(self.names[index])} is {shape[1]} × {shape[2]} (height × width); "
+            f"{self.name} holds images of different sizes: {printable(self.names[0])} is {height} × {width}, "
+            f"{printable(self.names[index])} is {shape[1]} × {shape[2]} (height × width); "
             f"--resize crop-box --resolution {min(height, width, *shape[1:])} brings them to one"
         )
 
     def called(self, index: int) -> str:
         """An image's file, relative to the directory or zip."""
-        return shown(self.names[index])
+        return printable(self.names[index])
 
     def _called(self, index: int) -> str:
         return f"{self.called(index)} in {self.name}"
@@ -282,18 +302,14 @@ def open_zip(path: str) -> zipfile.ZipFile:
         SourceError: it is damaged or cannot be opened.
     """
     try:
+        check_regular(path)
         return zipfile.ZipFile(path)
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         raise SourceError(f"{path} cannot be opened as a zip: {error}; it may be incomplete") from error
 
 
-def shown(name: str) -> str:
-    """A file name that can be printed, whatever bytes the file system keeps."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-
-
 def _walk(root: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
-    """Every file below a directory with its relative name, hidden ones left out, links followed."""
+    """Every file below a directory with its relative name; links to directories are followed."""
     pending: list[tuple[str, str, tuple[tuple[int, int], ...]]] = [(root, "", ())]
     while pending:
         path, prefix, above = pending.pop()
@@ -304,18 +320,16 @@ def _walk(root: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
             above = (*above, (status.st_dev, status.st_ino))
             with os.scandir(path) as entries:
                 for entry in entries:
-                    if _is_hidden(entry.name):
-                        continue
                     if entry.is_dir():
                         pending.append((entry.path, f"{prefix}{entry.name}/", above))
                     else:
                         yield prefix + entry.name, entry
         except OSError as error:
-            raise SourceError(f"{shown(path)} cannot be listed: {error.strerror}") from error
+            raise SourceError(f"{printable(path)} cannot be listed: {error.strerror}") from error
 
 
 def _member(path: str, info: zipfile.ZipInfo) -> _Member:
-    name = shown(info.filename)
+    name = printable(info.filename)
     if info.flag_bits & 0x1:
         raise SourceError(f"{path} is encrypted ({name}); unpack it and give the directory")
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
@@ -339,11 +353,73 @@ def _identity(status: os.stat_result) -> tuple[int, int]:
 
 
 def _is_image(name: str) -> bool:
-    return name.lower().endswith(SUFFIXES)
+    return name.lower().endswith(SUFFIXES) and not _is_litter(name)
 
 
-def _is_hidden(name: str) -> bool:
-    return any(part.startswith(".") or part == "__MACOSX" for part in name.split("/"))
+def _is_litter(name: str) -> bool:
+    """Whether a file manager of macOS or Windows put it there, whatever its suffix."""
+    *folders, file = name.split("/")
+    return file.startswith("._") or file.lower() in _LITTER or "__MACOSX" in folders
+
+
+def _kind_of_other(name: str) -> str:
+    if _is_litter(name):
+        return "of macOS or Windows"
+    suffix = os.path.splitext(name.rpartition("/")[2])[1].lower()
+    return suffix if suffix[1:].isalnum() and len(suffix) <= 12 else "without suffix"
+
+
+def _member_name(info: zipfile.ZipInfo) -> str:
+    """The name of a zip's member relative to the zip; empty for a directory.
+
+    Zips made on Windows may hold back-slashes, others begin names with `./` or `/`. Nothing is unpacked, so
+    that `../` is a name like any other.
+    """
+    name = info.filename.replace("\\", "/")
+    if name.endswith("/"):
+        return ""
+    return "/".join(part for part in name.split("/") if part not in ("", "."))
+
+
+def _kind_of_member(info: zipfile.ZipInfo) -> str | None:
+    """What a member is that a Unix zip keeps as a link, a pipe or a device; None for a file."""
+    mode = info.external_attr >> 16 if info.create_system == 3 else 0
+    return kind_of(mode) if stat.S_IFMT(mode) else None
+
+
+def _counted(others: Sequence[_Other]) -> str:
+    """Files that are left out, by kind: "6 files left out: 4 .txt, 2 without suffix"."""
+    kinds = Counter(other.kind for other in others)
+    by_count = sorted(kinds.items(), key=lambda item: (-item[1], item[0]))
+    parts = [f"{count:,} {kind}{_named(others, kind)}" for kind, count in by_count[:_KINDS]]
+    if rest := sum(count for _, count in by_count[_KINDS:]):
+        parts.append(f"{rest:,} of other kinds")
+    files = "file" if len(others) == 1 else "files"
+    return f"{len(others):,} {files} left out: {', '.join(parts)}"
+
+
+def _named(others: Sequence[_Other], kind: str) -> str:
+    """In brackets, the first files of a kind, where they could have been images."""
+    names = [printable(other.name) for other in others if other.kind == kind and other.named]
+    if not names:
+        return ""
+    more = ", …" if len(names) > _EXAMPLES else ""
+    return f" ({', '.join(names[:_EXAMPLES])}{more})"
+
+
+def _read_labels(path: str) -> bytes:
+    try:
+        with open_regular(path) as file:
+            return file.read()
+    except OSError as error:
+        raise SourceError(f"{printable(path)} cannot be read: {error.strerror or error}") from error
+
+
+def _read_member(path: str, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+    try:
+        return archive.read(info)
+    except (zipfile.BadZipFile, OSError, EOFError, RuntimeError, NotImplementedError, zlib.error) as error:
+        raise SourceError(f"{printable(info.filename)} in {path} cannot be read: {error}") from error
 
 
 def _shared_folder(names: list[str]) -> str:
@@ -359,15 +435,15 @@ def _digest(lines: Iterator[str]) -> str:
 
 
 def _nothing(files: Directory | Archive) -> str:
-    wanted = "png, jpg, jpeg, webp, bmp, tif or tiff"
+    suffixes = [suffix[1:] for suffix in SUFFIXES]
+    wanted = f"{', '.join(suffixes[:-1])} or {suffixes[-1]}"
     if not files.others:
         return f"is empty; a {files.kind} with {wanted} files is needed"
-    if any(name.endswith((".safetensors", ".pkl", ".pt", ".pth", ".ckpt")) for name in files.others):
-        return f"holds no images but checkpoints, such as {shown(files.others[0])}; name one of these instead"
-    return (
-        f"holds no {wanted} files; the {len(files.others):,} files it does hold, such as "
-        f"{shown(files.others[0])}, are ignored"
-    )
+    for other in files.others:
+        if other.name.endswith((".safetensors", ".pkl", ".pt", ".pth", ".ckpt")):
+            name = printable(other.name)
+            return f"holds no images but checkpoints, such as {name}; name one of these instead"
+    return f"holds no {wanted} files; {_counted(files.others)}, such as {printable(files.others[0].name)}"
 
 
 def _stylegan_labels(content: bytes, names: list[str]) -> tuple[list[str], NDArray[np.int64] | None]:

@@ -17,12 +17,14 @@ from typing import Any, NamedTuple, Protocol, cast
 import numpy as np
 
 from pgmetrics.errors import OptionError, SourceError
+from pgmetrics.files import open_regular
+from pgmetrics.printable import printable
 from pgmetrics.sources import arrays
 from pgmetrics.sources.arrays import ArraySource, DatasetSource, FileArraySource
 from pgmetrics.sources.base import ImageSource, Subset
 from pgmetrics.sources.dead_leaves import DeadLeaves
 from pgmetrics.sources.decode import SUFFIXES, Decoding
-from pgmetrics.sources.folder import Archive, Directory, FolderSource, open_zip, shown
+from pgmetrics.sources.folder import Archive, Directory, FolderSource, open_zip
 from pgmetrics.sources.generated import FunctionSource
 from pgmetrics.sources.resize import Resized, check_policy
 
@@ -196,25 +198,27 @@ def from_object(images: object, name: str | None = None, n: int | None = None) -
 def _open_path(path: str, decoding: Decoding) -> ImageSource:
     if os.path.isdir(path):
         if path.rstrip("/\\").endswith(".pgstats"):
-            raise SourceError(f"{shown(path)} holds statistics of images, not images; only --real takes them")
+            raise SourceError(
+                f"{printable(path)} holds statistics of images, not images; only --real takes them"
+            )
         return FolderSource(Directory(path), decoding)
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             head = file.read(16)
     except OSError as error:
-        raise SourceError(f"{shown(path)} cannot be opened: {error.strerror}") from error
+        raise SourceError(f"{printable(path)} cannot be opened: {error.strerror}") from error
     if head.startswith(arrays.NPY_MAGIC):
         return FileArraySource(path)
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")) or zipfile.is_zipfile(path):
         return _open_zip(path, decoding)
     if path.lower().endswith(SUFFIXES):
-        raise SourceError(f"{shown(path)} is a single image; a directory or zip of images is needed")
+        raise SourceError(f"{printable(path)} is a single image; a directory or zip of images is needed")
     plugins = _plugins()
     for plugin in map(_load, plugins.values()):
         if plugin.recognises(Path(path)):
             return plugin.open_source(path, {})
     raise SourceError(
-        f"{shown(path)} is no directory, zip, npz or npy of images, nor a checkpoint of "
+        f"{printable(path)} is no directory, zip, npz or npy of images, nor a checkpoint of "
         f"{' or '.join(sorted(plugins)) or 'any installed kind'}"
         + ("; the file is empty" if not head else "")
     )
@@ -225,7 +229,7 @@ def _open_zip(path: str, decoding: Decoding) -> ImageSource:
         names = archive.namelist()
     if any(name.endswith("data.pkl") for name in names):
         raise SourceError(
-            f"{shown(path)} is a pickled torch file, which is not opened since it could run any code; "
+            f"{printable(path)} is a pickled torch file, which is not opened since it could run any code; "
             "make images of it in Python: pgmetrics.sources.generator(G, latent_dim=...)"
         )
     if any(name.endswith(".npy") for name in names) and not any(n.lower().endswith(SUFFIXES) for n in names):
@@ -328,8 +332,8 @@ def _load(point: importlib.metadata.EntryPoint) -> Plugin:
 def _unknown_scheme(text: str, scheme: str) -> str:
     known = ", ".join(f"{name}:" for name in sorted({"synthetic", *_plugins()}))
     return (
-        f"{shown(text)} is neither a file nor a directory, and {scheme} is neither a Python module that can "
-        f"be imported nor one of {known}"
+        f"{printable(text)} is neither a file nor a directory, and {scheme} is neither a Python module that "
+        f"can be imported nor one of {known}"
     )
 
 
@@ -339,13 +343,13 @@ def _missing(text: str) -> str:
     if _split_options(text)[1]:
         base = _split_options(text)[0]
         if os.path.lexists(base):
-            return f"{shown(text)}: options go with a scheme, such as progan:{shown(base)},seed=0"
+            return f"{printable(text)}: options go with a scheme, such as progan:{printable(base)},seed=0"
     folder, name = os.path.split(os.path.abspath(text))
     if not os.path.isdir(folder):
-        return f"{shown(text)} does not exist; neither does {shown(os.path.dirname(text) or folder)}"
+        return f"{printable(text)} does not exist; neither does {printable(os.path.dirname(text) or folder)}"
     try:
         near = difflib.get_close_matches(name, os.listdir(folder), n=1)
     except OSError:
         near = []
-    meant = f"; there is {shown(os.path.join(os.path.dirname(text), near[0]))}" if near else ""
-    return f"{shown(text)} does not exist{meant}"
+    meant = f"; there is {printable(os.path.join(os.path.dirname(text), near[0]))}" if near else ""
+    return f"{printable(text)} does not exist{meant}"

@@ -122,6 +122,7 @@ def train(
     --kimg and --total-images end training there; the schedule of the stages stays the preset's.
     """
     from pgmetrics.devices import pick_device
+    from pgmetrics.sources.base import warn_of_left_out
     from reference_models.progan import config as configs
     from reference_models.progan.data import fitted
     from reference_models.progan.levels import open_training_source
@@ -135,6 +136,8 @@ def train(
         total_images = max(round(kimg * 1000), 1)
     config = configs.preset(preset).with_options(options)
     source = open_training_source(data, config.resolution, resize=resize)
+    if not follows():
+        warn_of_left_out([source])
     # What was asked for goes before what the data say.
     config = fitted(config, source, conditional=conditional).with_options(options)
     if total_images is not None:

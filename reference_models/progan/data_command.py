@@ -45,6 +45,7 @@ def data(
     The same command goes on where it was interrupted. On a complete directory it compares every
     file with its checksum. Classes come along, from folders or from dataset.json.
     """
+    from pgmetrics.sources.base import warn_of_left_out
     from pgmetrics.sources.resolve import open_source
     from reference_models.progan import levels
     from reference_models.progan.progress import decoding_bar
@@ -54,6 +55,7 @@ def data(
     images = open_source(
         source, resolution=resolution, resize=resize, alpha=alpha, bits=None if bits is None else int(bits)
     )
+    warn_of_left_out([images])
     complete = (out / levels.MANIFEST).is_file()
     with decoding_bar() as report:
         levels.prepare(

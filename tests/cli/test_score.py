@@ -4,8 +4,10 @@ import csv
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -174,3 +176,37 @@ def test_progress_and_logs_of_a_real_process_stay_off_stdout(folders):
     )
     assert json.loads(done.stdout)["results"]
     assert "real images" in done.stderr
+
+
+def test_files_that_are_left_out_are_told_once_and_by_kind(folders, tmp_path):
+    images = tmp_path / "set"
+    images.mkdir()
+    for index, path in enumerate(sorted(Path(folders[0]).iterdir())):
+        shutil.copy(path, images / f"{index}.png")
+    for name in ("a.txt", "b.txt", "README"):
+        (images / name).touch()
+    line = f"Warning: {images}: 3 files left out: 2 .txt, 1 without suffix"
+    halves = f"{images}@0:20", f"{images}@20:40"
+    commands = {
+        "swd": ["--real", halves[0], "--fake", halves[1], *QUICK],
+        "ms-ssim": ["--fake", images, "--workers", "0"],
+        "compare": [halves[0], halves[1], "--metrics", "ms-ssim", "--permutations", "9", "--workers", "0"],
+        "stats": [images, "--metrics", "ms-ssim", "--out", tmp_path / "a.pgstats", "--workers", "0"],
+    }
+    for command, arguments in commands.items():
+        done = run(command, *arguments)
+        assert done.exit_code == 0, done.stderr
+        assert done.stderr.replace("\r", "\n").splitlines().count(line) == 1, command
+        assert "left out: 2 .txt" not in done.stdout
+    assert "  ignored     3 files left out: 2 .txt, 1 without suffix\n" in run("check", images).stdout
+
+
+def test_what_decoding_did_is_told_once_for_each_source(folders, tmp_path):
+    # Written to the JSON before, and told by check alone.
+    for index, path in enumerate(sorted(Path(folders[0]).iterdir())):
+        image = Image.open(path)
+        image.putalpha(255)
+        image.save(tmp_path / f"{index}.png")
+    done = run("ms-ssim", "--real", folders[0], "--fake", tmp_path, "--workers", "1")
+    assert done.stderr.count("opaque alpha dropped") == 1
+    assert f"Info: {tmp_path}: 40 × opaque alpha dropped" in done.stderr

@@ -91,7 +91,14 @@ def test_the_report_is_json_and_text(tmp_path):
     assert read_back["sizes"][0] == {"height": 8, "width": 8, "count": 3}
     assert read_back["problems"] == found.problems
     text = str(found)
-    for fact in ("8 × 8: 3", "RGB 3, L 1", "1 other files", "broken.png", *found.problems, *found.warnings):
+    for fact in (
+        "8 × 8: 3",
+        "RGB 3, L 1",
+        "1 file left out: 1 .txt",
+        "broken.png",
+        *found.problems,
+        *found.warnings,
+    ):
         assert fact in text
 
 

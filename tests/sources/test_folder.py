@@ -1,14 +1,17 @@
 """Directories and zips: the same listing, the same order, the same pixels; faults named."""
 
+import io
 import json
 import os
 import pickle
+import socket
 import time
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from PIL import Image, features
 
 from pgmetrics import sources
 from pgmetrics.errors import SourceError
@@ -74,16 +77,155 @@ def test_fingerprint_follows_content_and_decoding(tmp_path):
     assert sources.open_source(directory).fingerprint != before
 
 
-def test_other_files_are_counted_and_hidden_ones_not(tmp_path):
-    more = dict.fromkeys(["notes.txt", "a/thumbs.db"], b"") | dict.fromkeys(
-        [".DS_Store", "__MACOSX/a.png", ".git/b.png", "a/._x.png"], b"not an image"
+def test_other_files_are_counted_by_kind(tmp_path):
+    # Catches litter read as images, and files of which nobody is told.
+    more = dict.fromkeys(["notes.txt", "a/b.TXT", "LICENSE", ".gitignore", "a.heic"], b"") | dict.fromkeys(
+        [".DS_Store", "a/Thumbs.db", "__MACOSX/a.png", "a/._x.png"], b"not an image"
     )
-    for source in (
-        sources.open_source(write(tmp_path / "set", contents() | more)),
-        sources.open_source(write_zip(tmp_path / "set.zip", contents() | more)),
+    for path in (
+        write(tmp_path / "set", contents() | more),
+        write_zip(tmp_path / "set.zip", contents() | more),
+        write_zip(
+            tmp_path / "b.zip", {name.replace("/", "\\"): data for name, data in (contents() | more).items()}
+        ),
     ):
+        source = sources.open_source(path)
         assert source.names == SORTED
-        assert source.ignored == 2
+        assert source.ignored == 9
+        counts = "4 of macOS or Windows, 2 .txt, 2 without suffix, 1 .heic"
+        assert source.left_out == f"{path}: 9 files left out: {counts}"
+        assert sources.open_source(f"{path}@1:3").left_out == source.left_out
+    assert sources.open_source(write(tmp_path / "clean", contents())).left_out is None
+
+
+def test_kinds_beyond_five_are_counted_together(tmp_path):
+    write(tmp_path, contents() | {f"{i}.t{i}": b"" for i in range(9)})
+    line = sources.open_source(tmp_path).left_out
+    assert line.endswith("9 files left out: 1 .t0, 1 .t1, 1 .t2, 1 .t3, 1 .t4, 4 of other kinds")
+
+
+@pytest.mark.parametrize("prefix", ["./", "../", "/", "c:\\", ".hidden/", "set\\", "a/./", ".", ""])
+def test_members_are_taken_whatever_their_prefix(tmp_path, prefix):
+    # Catches `./`, as bsdtar writes it, taken for a hidden name: all images or half of them were left out.
+    images = {f"{prefix}{i}.png" if i < 4 else f"{i}.png": encoded(image) for i, image in enumerate(IMAGES)}
+    source = sources.open_source(write_zip(tmp_path / "set.zip", images))
+    assert len(source) == 6
+    assert source.left_out is None
+    got = {int(name[-5]): image for name, image in zip(source.names, source.batch(range(6)), strict=True)}
+    for i, image in enumerate(IMAGES):
+        np.testing.assert_array_equal(got[i].transpose(1, 2, 0), image)
+
+
+def test_hidden_folders_and_files_are_taken(tmp_path):
+    names = [".a.png", ".b/c.png", "d/.e/f.png"]
+    images = {name: encoded(image) for name, image in zip(names, IMAGES, strict=False)}
+    assert sources.open_source(write(tmp_path / "set", images)).names == names
+    assert sources.open_source(write_zip(tmp_path / "set.zip", images)).names == names
+
+
+@pytest.mark.parametrize("suffix", "png jpg jpeg jfif webp bmp tif tiff gif avif ppm pgm".split())
+def test_every_suffix_is_taken_in_any_case(tmp_path, suffix):
+    if suffix == "avif" and not features.check("avif"):
+        pytest.skip("this Pillow has no AVIF")
+    kind = {"jpg": "JPEG", "jfif": "JPEG", "tif": "TIFF", "pgm": "PPM"}.get(suffix, suffix.upper())
+    image = Image.fromarray(IMAGES[0]).convert("L" if suffix == "pgm" else "RGB")
+    if suffix == "gif":
+        image = image.quantize(64)
+    file = io.BytesIO()
+    image.save(file, kind)
+    source = sources.open_source(
+        write(tmp_path, {f"a.{suffix}": file.getvalue(), f"B.{suffix.upper()}": file.getvalue()})
+    )
+    assert len(source) == 2
+    with Image.open(file) as opened:
+        expected = np.asarray(opened.convert("RGB"))
+    np.testing.assert_array_equal(source.batch([1])[0].transpose(1, 2, 0), expected)
+
+
+def test_two_members_of_one_name_are_refused_by_it(tmp_path):
+    path = write_zip(tmp_path / "set.zip", {"./b.png": encoded(IMAGES[0]), "b.png": encoded(IMAGES[1])})
+    with pytest.raises(SourceError, match=r"set\.zip holds two files called b\.png"):
+        sources.open_source(path)
+
+
+def test_classes_are_folders_whatever_stands_before_them(tmp_path):
+    names = ["./cat/1.png", "dog\\2.png", "./dog/3.png"]
+    images = {name: encoded(image) for name, image in zip(names, IMAGES, strict=False)}
+    source = sources.open_source(write_zip(tmp_path / "set.zip", images))
+    assert source.label_names == ["cat", "dog"]
+    assert source.labels.tolist() == [0, 1, 1]
+    assert source.names == ["cat/1.png", "dog/2.png", "dog/3.png"]
+
+
+def test_a_labels_file_is_found_behind_a_prefix(tmp_path):
+    labels = json.dumps({"labels": [["a.png", 1], ["b.png", 0]]}).encode()
+    images = {f"./{name}.png": encoded(image) for name, image in zip("ab", IMAGES, strict=False)}
+    source = sources.open_source(write_zip(tmp_path / "set.zip", {"./dataset.json": labels, **images}))
+    assert source.labels.tolist() == [1, 0]
+    assert source.left_out is None
+
+
+@pytest.mark.parametrize("made", ["pipe", "socket", "device"])
+@pytest.mark.parametrize("name", ["2.png", "dataset.json"])
+def test_what_is_no_regular_file_is_left_out_and_named(tmp_path, made, name):
+    # A pipe was waited for without end, and /dev/zero read until memory was full.
+    folder = write(tmp_path / "set", {f"{i}.png": encoded(image) for i, image in enumerate(IMAGES[:2])})
+    if made == "socket":
+        server = socket.socket(socket.AF_UNIX)
+        here = os.getcwd()
+        os.chdir(folder)  # a socket's path is limited to about a hundred bytes
+        try:
+            server.bind(name)
+        finally:
+            os.chdir(here)
+            server.close()
+    elif made == "pipe":
+        os.mkfifo(folder / name)
+    else:
+        (folder / name).symlink_to("/dev/zero")
+    source = sources.open_source(folder)
+    assert len(source) == 2
+    assert source.left_out == f"{folder}: 1 file left out: 1 {made} ({name})"
+    assert source.labels is None
+
+
+def test_a_pipe_that_takes_an_images_place_is_refused_at_once(tmp_path):
+    source = sources.open_source(write(tmp_path, contents()))
+    (tmp_path / "Z.png").unlink()
+    os.mkfifo(tmp_path / "Z.png")
+    with pytest.raises(SourceError, match=r"Z\.png in .* cannot be read: it is a pipe"):
+        source.batch([2])
+
+
+def test_links_that_a_zip_keeps_are_left_out_and_named(tmp_path):
+    path = write_zip(tmp_path / "set.zip", contents())
+    link = zipfile.ZipInfo("link.png")
+    link.create_system, link.external_attr = 3, 0o120777 << 16
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(link, "Z.png")
+    assert sources.open_source(path).left_out.endswith("1 file left out: 1 symbolic link (link.png)")
+
+
+@pytest.mark.parametrize("where", ["directory", "zip"])
+def test_a_labels_file_that_cannot_be_read_is_named(tmp_path, where):
+    if where == "directory":
+        write(tmp_path / "set", contents())
+        (tmp_path / "set" / "dataset.json").symlink_to("nowhere.json")
+        path = tmp_path / "set"
+    else:
+        path = write_zip(tmp_path / "set.zip", {"dataset.json": b"{}", **contents()})
+        data = bytearray(path.read_bytes())
+        data[data.index(b"{}")] ^= 1
+        path.write_bytes(data)
+    with pytest.raises(SourceError, match=r"dataset\.json.* cannot be read"):
+        sources.open_source(path)
+
+
+def test_a_pipe_given_as_a_source_is_refused_at_once(tmp_path):
+    # As a shell's <(...) is one.
+    os.mkfifo(tmp_path / "set.zip")
+    with pytest.raises(SourceError, match=r"set\.zip cannot be opened: it is a pipe, and only regular files"):
+        sources.open_source(tmp_path / "set.zip")
 
 
 def test_different_sizes_are_named_with_the_way_out(tmp_path):
@@ -280,8 +422,8 @@ def test_a_pickled_zip_opens_the_file_itself(tmp_path):
     ("files", "fact"),
     [
         ({}, "is empty; a directory with png"),
-        ({"a.txt": b"", "b.gif": b""}, r"holds no png.*the 2 files it does hold, such as a\.txt"),
-        ({"network.safetensors": b""}, r"checkpoints, such as network\.safetensors"),
+        ({"a.txt": b"", "b.mp4": b""}, r"holds no png.*2 files left out: 1 \.mp4, 1 \.txt, such as a\.txt"),
+        ({"README": b"", "network.safetensors": b""}, r"checkpoints, such as network\.safetensors"),
     ],
 )
 def test_a_directory_without_images_says_what_is_there(tmp_path, files, fact):

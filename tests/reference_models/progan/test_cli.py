@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -298,3 +299,11 @@ def test_how_steps_are_made_is_passed_on(tmp_path, monkeypatch):
     done = CliRunner().invoke(main, [*arguments, *more])
     assert done.exit_code == 0, done.stderr
     assert (asked["compiled"], asked["micro_batch"], asked["precision"]) == (True, 4, "bfloat16")
+
+
+def test_files_that_are_left_out_of_training_are_told(here, tmp_path, caplog):
+    images = shutil.copytree(here / "images", tmp_path / "images")
+    (images / "notes.txt").touch()
+    arguments = ("--preset", "test-8", "--out", tmp_path / "run", "--total-images", 8, "--workers", 0)
+    assert progan("train", "--data", images, *arguments, "--device", "cpu").exit_code == 0
+    assert caplog.messages == [f"{images}: 1 file left out: 1 .txt"]

@@ -99,3 +99,9 @@ def test_any_source_can_be_prepared(files, tmp_path):
     assert manifest["fingerprint"].endswith("@1:5+crop")
     result = run("synthetic:leaves,n=5", "--resolution", 8, "--out", tmp_path / "leaves")
     assert len(PreparedSource(tmp_path / "leaves")) == 5
+
+
+def test_files_that_are_left_out_are_told(files, tmp_path, caplog):
+    (files / "notes.txt").touch()
+    assert run(files, "--out", tmp_path / "levels", "--crop").exit_code == 0
+    assert caplog.messages == [f"{files}: 1 file left out: 1 .txt"]
