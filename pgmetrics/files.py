@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 _PIECE = 2**20
 _MOST_DIGITS = 40  # 128 bits; nothing that we write has more
+_MOST_LEVELS = 64  # lists and objects within each other; ours have fewer than ten
 
 _KINDS = (
     (stat.S_ISLNK, "symbolic link"),
@@ -111,10 +112,11 @@ def parse_json(text: str | bytes, *, gaps: bool = False) -> Any:
 
     Raises:
         ValueError: it is no JSON, names a key twice, holds NaN, an infinity (1e999 is one), an integer of
-            more than 40 digits or more levels than the reader can follow.
+            more than 40 digits or more than 64 levels. Python parses a thousand of them, which is more than
+            a function can follow that descends into the value.
     """
     try:
-        return json.loads(
+        value = json.loads(
             text,
             parse_constant=_none if gaps else _refuse_constant,
             parse_float=_finite_or_none if gaps else _finite,
@@ -123,6 +125,19 @@ def parse_json(text: str | bytes, *, gaps: bool = False) -> Any:
         )
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
+    # Counting is quick, and enough for nearly all texts; brackets within strings do no harm.
+    brackets = ("[", "{") if isinstance(text, str) else (b"[", b"{")
+    if sum(map(text.count, brackets)) > _MOST_LEVELS and _levels(value) > _MOST_LEVELS:  # type: ignore[arg-type]
+        raise ValueError("it is nested too deeply")
+    return value
+
+
+def _levels(value: Any) -> int:
+    found, level = 0, [value]
+    while level := [each for each in level if isinstance(each, (dict, list))]:
+        found += 1
+        level = [inner for each in level for inner in (each.values() if isinstance(each, dict) else each)]
+    return found
 
 
 def _refuse_constant(name: str) -> NoReturn:

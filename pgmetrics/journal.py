@@ -14,17 +14,18 @@ No line holds a time: equal work gives equal bytes.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
 from pgmetrics.errors import PgmetricsError, StateError
-from pgmetrics.files import dump_json, parse_json
+from pgmetrics.files import dump_json, open_regular, parse_json
 
 FORMAT = 1
 FILE_NAME = "scores.jsonl"
 KINDS = ("settings", "floor", "untrained", "checkpoint")
+_LARGEST_SIDE = 2**16  # pixels
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,8 @@ def read(path: str | os.PathLike[str]) -> list[Entry]:
     """
     place = store_path(path)
     try:
-        content = place.read_bytes()
+        with open_regular(place) as file:
+            content = file.read()
     except FileNotFoundError as error:
         hint = f"there is no {FILE_NAME} in it" if place != Path(path) else "there is no such file"
         raise PgmetricsError(f"{path} holds no scores: {hint}; pgmetrics growth makes them") from error
@@ -172,7 +174,7 @@ def load(
     items.sort(key=lambda entry: (KINDS.index(entry.kind), entry.item.get("images_shown", 0)))
     rows = [dict(row) for entry in items for row in entry.results]
     settings = next((entry.settings for entry in chosen if entry.settings is not None), {})
-    runs = {entry.label: {"item": dict(entry.item), **entry.provenance} for entry in items}
+    runs = {entry.label: {**entry.provenance, "item": dict(entry.item)} for entry in items}
     return rows, {"series": chosen[0].series, "settings": dict(settings or {}), "runs": runs}
 
 
@@ -272,4 +274,31 @@ def _well_formed(content: Mapping[str, Any]) -> bool:
         parts |= {"results": list, "provenance": dict}
         if not isinstance(item.get("label"), str):
             return False
-    return all(isinstance(content.get(name), kind) for name, kind in parts.items())
+    if not all(isinstance(content.get(name), kind) for name, kind in parts.items()):
+        return False
+    rows, notes = content.get("results", []), content.get("provenance", {}).get("notes", [])
+    return (
+        all(isinstance(row, dict) for row in rows)
+        and isinstance(notes, list)
+        and all(isinstance(note, str) for note in notes)
+        and all(holds(item[name]) for name, holds in _FIELDS.items() if name in item)
+    )
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and 0 <= value < 2**63
+
+
+def _is_side(value: object) -> bool:
+    return type(value) is int and 1 <= value <= _LARGEST_SIDE
+
+
+_FIELDS: Mapping[str, Callable[[Any], bool]] = {
+    "file": lambda value: isinstance(value, str),
+    "digest": lambda value: isinstance(value, str),
+    "images_shown": _is_count,
+    "resolution": _is_side,
+    "final_resolution": _is_side,
+    "alpha": lambda value: type(value) in (int, float) and 0 <= value <= 1,
+}
+"""What the fields of an item hold, where it has them."""

@@ -1,6 +1,7 @@
 import ast
 import hashlib
 import io
+import json
 import math
 import os
 from pathlib import Path
@@ -47,6 +48,8 @@ class TestParseJson:
         expected = {"a": [1, -2500.0, 0.0, True, None, "é"], "b": {"a": 2**64}}
         assert parse_json(text) == expected
         assert parse_json(text.encode()) == expected
+        assert parse_json("[" * 64 + "]" * 64)
+        assert parse_json(json.dumps([[[i]] for i in range(99)])) == [[[i]] for i in range(99)]
 
     @pytest.mark.parametrize(
         ("text", "fact"),
@@ -55,6 +58,7 @@ class TestParseJson:
             ("[-Infinity]", "-Infinity is no JSON number"),
             ("[1e999]", "1e999 is beyond"),
             ("[" + "9" * 5000 + "]", "an integer has 5,000 digits"),
+            ("[" * 65 + "]" * 65, "nested too deeply"),
             ("[" * 200_000, "nested too deeply"),
             ('{"a": ' * 200_000, "nested too deeply"),
             ('{"seed": 0, "b": 1, "seed": 1}', "key 'seed' is there twice"),

@@ -147,3 +147,51 @@ def test_a_store_without_a_line_says_what_makes_them(tmp_path):
     (tmp_path / "scores.jsonl").write_bytes(b'{"half')
     with pytest.raises(StateError, match=r"holds no scores yet; pgmetrics growth makes them"):
         load(tmp_path)
+
+
+def changed(entry, **changes):
+    """A line of a store that somebody edited: parts by their dotted names."""
+    content = json.loads(entry.to_line())
+    for name, value in changes.items():
+        *parents, last = name.split("__")
+        place = content
+        for parent in parents:
+            place = place[parent]
+        place[last] = value
+    return (json.dumps(content) + "\n").encode()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"format": 1, "series": ' + b"[" * 100_000 + b"]" * 100_000 + b"}\n",
+        b"[]\n",
+        b'{"format": 1e999}\n',
+        changed(ENTRIES[2], item__images_shown="10"),
+        changed(ENTRIES[2], item__images_shown=float("inf")),
+        changed(ENTRIES[2], item__images_shown=-1),
+        changed(ENTRIES[2], item__images_shown=10**30),
+        changed(ENTRIES[2], item__resolution=2**40),
+        changed(ENTRIES[2], item__resolution=True),
+        changed(ENTRIES[2], item__alpha=1.5),
+        changed(ENTRIES[2], item__file=["a"]),
+        changed(ENTRIES[2], item__kind=["checkpoint"]),
+        changed(ENTRIES[2], results=[[1, 2]]),
+        changed(ENTRIES[2], provenance__notes="one"),
+        changed(ENTRIES[2], provenance__notes=[{}]),
+    ],
+)
+def test_a_line_of_another_kind_is_refused_by_its_number(tmp_path, line):
+    # These were tracebacks of whoever used the item: TypeError, OverflowError, RecursionError.
+    path = write(tmp_path / "scores.jsonl")
+    path.write_bytes(path.read_bytes() + line)
+    with pytest.raises(StateError, match=r"scores\.jsonl, line 5: .*restore the file"):
+        load(path)
+
+
+def test_a_provenance_does_not_say_what_the_item_is(tmp_path):
+    path = tmp_path / "scores.jsonl"
+    path.write_bytes(
+        ENTRIES[0].to_line() + changed(ENTRIES[2], provenance__item={"kind": "floor", "file": "/etc/passwd"})
+    )
+    assert load(path)[1]["runs"]["a"]["item"]["file"] == "a.x"

@@ -564,3 +564,82 @@ def test_rows_are_read_without_pandas(monkeypatch):
     monkeypatch.setattr(builtins, "__import__", without_pandas)
     results = Results(scored())
     assert Results.from_csv(results.to_csv()).to_table() == results.to_table()
+
+
+# From somebody else.
+
+
+def file_of(path, provenance, **changes):
+    content = {"results": [{**row(), **changes}], "provenance": provenance}
+    path.write_text(json.dumps(content))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("part", "provenance"),
+    [
+        ("sources", {"sources": []}),
+        ("sources.real", {"sources": {"real": "zip:1"}}),
+        ("sources.real", {"sources": {"real": {"fingerprint": 1}}}),
+        ("parameters", {"parameters": [1]}),
+        ("parameters.metrics", {"parameters": {"metrics": ["swd"]}}),
+        ("parameters.metrics.swd", {"parameters": {"metrics": {"swd": 3}}}),
+        ("parameters.metrics.swd", {"parameters": {"metrics": {"swd": {"names": 3}}}}),
+        ("parameters.metrics.swd", {"parameters": {"metrics": {"swd": {"network": []}}}}),
+        ("networks", {"networks": "all"}),
+        ("versions", {"versions": 1}),
+        ("runs", {"runs": []}),
+        ("runs.run-a", {"runs": {"run-a": 1}}),
+        ("runs.run-a.item", {"runs": {"run-a": {"item": "floor"}}}),
+        ("sources", {"runs": {"run-a": {"sources": 2}}}),
+    ],
+)
+def test_a_provenance_of_another_kind_is_refused_by_its_part(tmp_path, part, provenance):
+    # These were AttributeErrors and TypeErrors of compare, the page or the pytest fixture.
+    with pytest.raises(StateError, match=rf"a\.json: not a result: {part} in its provenance"):
+        read_results(file_of(tmp_path / "a.json", provenance))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"run": 5},
+        {"metric": ["swd"]},
+        {"protocol": {}},
+        {"level": "1e999"},
+        {"n_fake": []},
+    ],
+)
+def test_a_cell_of_another_kind_is_refused(tmp_path, changes):
+    with pytest.raises(StateError, match=f"{next(iter(changes))}"):
+        read_results(file_of(tmp_path / "a.json", {}, **changes))
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, '{"results": 1e999, "provenance": {}}', '{"results": NaN}', "9" * 400]
+)
+def test_json_that_python_alone_takes_is_no_result(tmp_path, text):
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(StateError, match=r"a\.json: not a result"):
+        read_results(tmp_path / "a.json")
+
+
+def test_a_parquet_file_with_another_provenance_is_refused(tmp_path):
+    import pyarrow
+    import pyarrow.parquet
+
+    Results((row(),)).save(tmp_path / "a.parquet")
+    table = pyarrow.parquet.read_table(tmp_path / "a.parquet")
+    for content in (b"[1]", b"{", b"[" * 100_000):
+        other = table.replace_schema_metadata({b"pgmetrics": content})
+        pyarrow.parquet.write_table(other, tmp_path / "a.parquet")
+        with pytest.raises(StateError, match=r"a\.parquet: not a result: .*provenance"):
+            read_results(tmp_path / "a.parquet")
+
+
+@pytest.mark.parametrize("suffix", [".json", ".csv", ".parquet", ".jsonl"])
+def test_a_pipe_is_no_result(tmp_path, suffix):
+    # Opening one waits for a writer, for ever.
+    os.mkfifo(tmp_path / f"a{suffix}")
+    with pytest.raises(PgmetricsError, match="it is a pipe"):
+        read_results(tmp_path / f"a{suffix}")

@@ -151,6 +151,30 @@ class Growth:
     series: str
 
     @property
+    def seed(self) -> int:
+        """Of the scores."""
+        return int(self.settings.get("seed", 0))
+
+    @property
+    def loader(self) -> str | None:
+        """Which function opened the checkpoints: to be shown, not to be called."""
+        return self.settings.get("loader")
+
+    @property
+    def real_name(self) -> str | None:
+        """What the real images were called: to be shown, not to be opened.
+
+        Where they lay on somebody's disk is nobody else's business.
+        """
+        spec = self.settings.get("real_spec")
+        return None if spec is None else spec.rpartition("/")[2]
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """How the real images were read, as options of `open_source`."""
+        return {name: self.settings.get(name) for name in ("resize", "alpha", "bits")}
+
+    @property
     def protocols(self) -> list[str]:
         """Of the rows about checkpoints, without the networks' names; the final resolution first."""
         found = dict.fromkeys(
@@ -231,19 +255,23 @@ def read_growth(run: str | os.PathLike[str], series: str | None = None) -> Growt
     items = [about["item"] for about in results.provenance.get("runs", {}).values() if "item" in about]
     snapshots = [_snapshot(item) for item in items if item["kind"] in ("checkpoint", "untrained")]
     trained = sorted((one for one in snapshots if one.kind == "checkpoint"), key=_place)
-    if not trained:
+    if not any(
+        row["subject"] == "fake" and row["run"] in {one.label for one in trained} for row in results.rows
+    ):
         raise StateError(
             f"{store} holds no score of a checkpoint; pgmetrics growth {store.parent} --real SOURCE adds them"
         )
     folder = store.resolve().parent
+    settings = results.provenance.get("settings", {})
+    _check_settings(settings, store)
     return Growth(
         name=folder.name,
         folder=folder,
         results=results,
         snapshots=tuple(trained),
         untrained=next((one for one in snapshots if one.kind == "untrained"), None),
-        final_resolution=max(int(item["final_resolution"]) for item in items),
-        settings=results.provenance.get("settings", {}),
+        final_resolution=max(item.get("final_resolution", item["resolution"]) for item in items),
+        settings=settings,
         series=results.provenance.get("series", ""),
     )
 
@@ -330,12 +358,27 @@ def _snapshot(item: Mapping[str, Any]) -> Snapshot:
             kind=str(item["kind"]),
             file=str(item["file"]),
             digest=str(item["digest"]),
-            images_shown=int(item["images_shown"]),
-            resolution=int(item["resolution"]),
+            images_shown=item["images_shown"],
+            resolution=item["resolution"],
             alpha=float(item["alpha"]),
         )
-    except (KeyError, TypeError, ValueError) as error:
-        raise StateError(f"the store's item {item.get('label')!r} is incomplete: {error}") from error
+    except KeyError as error:
+        raise StateError(
+            f"the store's item {item.get('label')!r} is incomplete: it has no {error}"
+        ) from error
+
+
+def _check_settings(settings: Mapping[str, Any], store: Path) -> None:
+    """Raises StateError where a setting that decides what the page shows is of no kind that it can be."""
+    kinds: dict[str, type] = {
+        "seed": int, "bits": int, "loader": str, "real_spec": str, "resize": str, "alpha": str,
+    }  # fmt: skip
+    for name, kind in kinds.items():
+        value = settings.get(name)
+        if value is not None and type(value) is not kind:
+            raise StateError(f"{store} is damaged: its setting {name} is no {kind.__name__}")
+    if settings.get("seed", 0) < 0:
+        raise StateError(f"{store} is damaged: its setting seed is below 0")
 
 
 def _place(snapshot: Snapshot | None) -> tuple[int, int, float]:

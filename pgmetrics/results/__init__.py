@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, Any
 
 from pgmetrics import journal
 from pgmetrics.errors import OptionError, PgmetricsError, StateError
-from pgmetrics.files import dump_json, parse_json
+from pgmetrics.files import dump_json, open_regular, parse_json
 from pgmetrics.results import files, tables
 from pgmetrics.results.files import check_destination as check_destination
+from pgmetrics.results.provenance import check as check_provenance
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -168,6 +169,7 @@ class Results:
                 raise TypeError
         except (ValueError, TypeError, KeyError) as error:
             raise StateError('not a result: {"results": [...], "provenance": {...}} is expected') from error
+        check_provenance(provenance)
         return cls(tuple(rows), provenance)
 
     @classmethod
@@ -246,6 +248,10 @@ def read_results(path: str | os.PathLike[str], series: str | None = None) -> Res
         raise OptionError(f"{place}: a series is part of a store, {journal.FILE_NAME}; leave it out")
     if suffix == ".jsonl":
         stored, about = journal.load(path, series)
+        try:
+            check_provenance(about)
+        except StateError as error:
+            raise StateError(f"{place}: {error}") from error
         return Results(tuple(stored), about)
     readers = {".json": Results.from_json, ".csv": Results.from_csv}
     if suffix != ".parquet" and suffix not in readers:
@@ -253,6 +259,7 @@ def read_results(path: str | os.PathLike[str], series: str | None = None) -> Res
     try:
         if suffix == ".parquet":
             rows, provenance = files.from_parquet(place, COLUMNS)
+            check_provenance(provenance)
             return Results(tuple(rows), provenance)
         return readers[suffix](_read_text(place))
     except StateError as error:
@@ -261,8 +268,9 @@ def read_results(path: str | os.PathLike[str], series: str | None = None) -> Res
 
 def _read_text(path: Path) -> str:
     try:
-        # -sig: spreadsheets put a byte order mark before a CSV that they save.
-        return path.read_bytes().decode("utf-8-sig")
+        with open_regular(path) as file:
+            # -sig: spreadsheets put a byte order mark before a CSV that they save.
+            return file.read().decode("utf-8-sig")
     except OSError as error:
         raise PgmetricsError(f"{path} cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
@@ -293,13 +301,15 @@ def _clean(row: Mapping[str, Any]) -> dict[str, Any]:
             raise StateError(f"a result needs a {name}; it is missing for {_place(clean)}")
     for name in _TEXTS:
         # The csv module of some Pythons writes a carriage return that it cannot read.
-        if clean[name] is not None and re.search(r"[\x00-\x1f]", clean[name]):
+        if clean[name] is not None and (
+            not isinstance(clean[name], str) or re.search(r"[\x00-\x1f]", clean[name])
+        ):
             raise StateError(f"a {name} is text of one line, not {clean[name]!r}")
     for names, kind in ((_INTEGERS, int), (_FLOATS, float)):
         for name in names:
             try:
                 clean[name] = None if clean[name] is None else kind(clean[name])
-            except (TypeError, ValueError) as error:
+            except (TypeError, ValueError, OverflowError) as error:
                 raise StateError(f"the {name} for {_place(clean)} is no number: {clean[name]!r}") from error
     for name in _FLOATS:
         if clean[name] is not None and not math.isfinite(clean[name]):

@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any
 
 from pgmetrics.errors import OptionError, PgmetricsError, StateError
-from pgmetrics.files import dump_json, parse_json
+from pgmetrics.files import dump_json, open_regular, parse_json
 
 FORMAT_OF_SUFFIX = {
     ".csv": "csv",
@@ -105,7 +105,7 @@ def from_parquet(path: str | os.PathLike[str], columns: Sequence[str]) -> tuple[
     import pyarrow
 
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             table = parquet.read_table(file)
     except OSError as error:
         raise PgmetricsError(f"{os.fspath(path)} cannot be read: {error.strerror or error}") from error
@@ -113,7 +113,10 @@ def from_parquet(path: str | os.PathLike[str], columns: Sequence[str]) -> tuple[
         raise StateError(f"not a result: {' '.join(str(error).split())}") from error
     if missing := set(columns) - set(table.column_names):
         raise StateError(f"not a result: it has no column {', '.join(sorted(missing))}")
-    provenance = parse_json((table.schema.metadata or {}).get(_PROVENANCE, b"{}"))
+    try:
+        provenance = parse_json((table.schema.metadata or {}).get(_PROVENANCE, b"{}"))
+    except ValueError as error:
+        raise StateError(f"not a result: its provenance cannot be read ({error})") from error
     return table.select(list(columns)).to_pylist(), provenance
 
 

@@ -1,0 +1,61 @@
+"""The provenance of results that were read: of the shape that those who use it count on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pgmetrics.errors import StateError
+
+_OBJECTS = ("parameters", "settings", "sources", "networks", "versions")
+
+
+def check(provenance: object) -> None:
+    """Refuse a provenance whose parts are not objects where we write objects.
+
+    Results may come from anybody. Its values are shown and compared, and nothing else; what may
+    be missing may be missing.
+
+    Raises:
+        StateError: a part is of another kind; the message names it.
+    """
+    if not isinstance(provenance, Mapping):
+        raise StateError("not a result: its provenance is no object")
+    _check_run(provenance)
+    for run, about in _objects(provenance, "runs"):
+        if "item" in about and not isinstance(about["item"], Mapping):
+            raise _damaged(f"runs.{run}.item")
+        _check_run(about, stored="settings" in provenance)
+
+
+def _check_run(about: Mapping[str, Any], stored: bool = False) -> None:
+    for part in _OBJECTS:
+        if not isinstance(about.get(part, {}), Mapping):
+            raise _damaged(part)
+    for part in ("parameters", "settings"):
+        for metric, its in _objects(about.get(part, {}), "metrics", f"{part}."):
+            names = its.get("names", [])
+            is_list = isinstance(names, (list, tuple)) and all(isinstance(one, str) for one in names)
+            if not is_list or not isinstance(its.get("network"), (str, type(None))):
+                raise _damaged(f"{part}.metrics.{metric}")
+    sides = _objects(about, "sources")
+    for side, source in [pair for _, inner in sides for pair in inner.items()] if stored else sides:
+        if not isinstance(source, Mapping) or not isinstance(source.get("fingerprint", ""), str):
+            raise _damaged(f"sources.{side}")
+
+
+def _objects(
+    content: Mapping[str, Any], part: str, before: str = ""
+) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The members of a part, each of them an object."""
+    members = content.get(part, {})
+    if not isinstance(members, Mapping):
+        raise _damaged(before + part)
+    for name, member in members.items():
+        if not isinstance(member, Mapping):
+            raise _damaged(f"{before}{part}.{name}")
+        yield name, member
+
+
+def _damaged(part: str) -> StateError:
+    return StateError(f"not a result: {part} in its provenance is of another kind than we write")
