@@ -13,7 +13,12 @@ from pgmetrics.cli.options import progress_bar, say
 @click.option(
     "--real",
     metavar="SOURCE",
-    help="Where the real images are now.  [default: where they were when the run was scored]",
+    help="The real images, shown beside the samples and searched for their neighbours.  [default: none]",
+)
+@click.option(
+    "--loader",
+    metavar="MODULE:NAME",
+    help="The --loader that the run was scored with, if it was; the one that RUN names is never run.",
 )
 @click.option(
     "--no-real-images", is_flag=True, help="Show none: no reals beside the samples, no nearest neighbours."
@@ -31,6 +36,7 @@ def report(
     run: str,
     out: str,
     real: str | None,
+    loader: str | None,
     no_real_images: bool,
     samples: int,
     seed: int | None,
@@ -50,6 +56,7 @@ def report(
             run,
             out,
             real=real,
+            loader=loader,
             show_reals=not no_real_images,
             samples=samples,
             seed=seed,

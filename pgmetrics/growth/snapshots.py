@@ -181,6 +181,27 @@ def open_snapshot(
     return Enlarged(source, final) if at == "final" and final not in (None, height) else source
 
 
+def located(run: Path, name: str) -> Path:
+    """Where a checkpoint lies that a file names, within the run's directory.
+
+    Args:
+        run: the directory.
+        name: relative to it, as a store has it.
+
+    Raises:
+        SourceError: the name or a link leads out of the directory. Whoever wrote the store must not
+            choose which of the reader's files are opened.
+    """
+    path = run / name
+    try:
+        inside = path.resolve().is_relative_to(run.resolve())
+    except (OSError, ValueError, RuntimeError) as error:  # a zero byte, or a circle of links
+        raise SourceError(f"{name!r} is no name of a checkpoint: {error}") from error
+    if not inside:
+        raise SourceError(f"{name} lies outside of the run's directory {run}, and is not opened")
+    return path
+
+
 def digest(path: Path) -> str:
     """SHA-256 of a file; of a directory, that of its files' names and content."""
     total = hashlib.sha256()

@@ -91,6 +91,7 @@ def gather(
     growth: Growth,
     *,
     real: object | None = None,
+    loader: str | None = None,
     show_reals: bool = True,
     count: int = 32,
     seed: int | None = None,
@@ -98,9 +99,14 @@ def gather(
 ) -> Images:
     """Make the samples of every stage, and find real images beside them and nearest to them.
 
+    The store of a run may come from anybody. Whatever it names besides the checkpoints in its own
+    directory is neither opened nor imported; it has to be given again by whoever trusts it.
+
     Args:
         growth: the run.
-        real: where the real images are; where they were when the run was scored if left out.
+        real: where the real images are; without it there are none.
+        loader: `module:name` of the function that opens the checkpoints, for those of a run that was
+            scored with one; see `open_snapshot`.
         show_reals: whether there may be real images at all.
         count: images in a grid.
         seed: of latents and of the choice of reals; that of the scores if left out.
@@ -109,10 +115,17 @@ def gather(
     Raises:
         SourceError: `real` is given and cannot be opened.
     """
-    seed = int(growth.settings.get("seed", 0)) if seed is None else seed
+    seed = growth.seed if seed is None else seed
     notes: list[str] = []
     reals = _open_real(growth, real, notes) if show_reals else None
-    panels = _panels(growth, reals, count, seed, notes, progress)
+    if loader is None and growth.loader is not None:
+        notes.append(
+            f"No samples: the run was scored with --loader {growth.loader}. Code that a file names is not "
+            "run; give --loader again if you trust it."
+        )
+        panels = []
+    else:
+        panels = _panels(growth, reals, loader, count, seed, notes, progress)
     near = None
     if reals is not None and panels and panels[-1].snapshot == growth.stages[-1].last:
         try:
@@ -123,27 +136,27 @@ def gather(
 
 
 def _open_real(growth: Growth, given: object | None, notes: list[str]) -> ImageSource | None:
-    spec = growth.settings.get("real_spec") if given is None else given
-    if spec is None:
-        notes.append("No real images: the store does not say where they are; --real SOURCE does.")
+    if given is None:
+        known = "" if growth.real_name is None else f" (the run was scored with {growth.real_name})"
+        notes.append(f"No real images: give --real SOURCE to show them{known}.")
         return None
-    how = {name: growth.settings.get(name) for name in ("resize", "alpha", "bits")}
-    try:
-        return open_source(spec, resolution=growth.final_resolution, **how)
-    except PgmetricsError as error:
-        if given is not None:
-            raise
-        notes.append(f"No real images: {error}.")
-        return None
+    return open_source(given, resolution=growth.final_resolution, **growth.reading)
 
 
-def open_samples(growth: Growth, snapshot: Snapshot, seed: int) -> ImageSource:
+def open_samples(growth: Growth, snapshot: Snapshot, seed: int, loader: str | None = None) -> ImageSource:
     """The images of a checkpoint at its own resolution, of the latents of a seed.
 
+    Args:
+        growth: the run.
+        snapshot: one of its checkpoints.
+        seed: of the latents.
+        loader: see `gather`; the one that the store names is not used.
+
     Raises:
-        PgmetricsError: the file is missing, or is no longer the one that was scored.
+        PgmetricsError: the file is missing, lies outside of the run's directory, or is no longer the
+            one that was scored.
     """
-    path = growth.folder / snapshot.file
+    path = snapshots.located(growth.folder, snapshot.file)
     if not path.exists():
         raise PgmetricsError(f"{snapshot.file} is no longer there")
     try:
@@ -161,13 +174,13 @@ def open_samples(growth: Growth, snapshot: Snapshot, seed: int) -> ImageSource:
         growth.final_resolution,
         snapshot.digest,
     )
-    loader = growth.settings.get("loader")
     return snapshots.open_snapshot(scored, snapshots.AT_STAGE, seed, loader, growth.final_resolution)
 
 
 def _panels(
     growth: Growth,
     real: ImageSource | None,
+    loader: str | None,
     count: int,
     seed: int,
     notes: list[str],
@@ -180,7 +193,7 @@ def _panels(
             progress("sampling", done, len(growth.stages))
         last = stage.last
         try:
-            samples = first(open_samples(growth, last, seed), count, seed)
+            samples = first(open_samples(growth, last, seed, loader), count, seed)
         except PgmetricsError as error:
             notes.append(f"No samples of {last.label}: {error}.")
             continue

@@ -68,6 +68,7 @@ def write_report(
     out: str | os.PathLike[str],
     *,
     real: object | None = None,
+    loader: str | None = None,
     show_reals: bool = True,
     samples: int = 32,
     seed: int | None = None,
@@ -79,7 +80,8 @@ def write_report(
     Args:
         run: its directory, or the store in it.
         out: the file to write.
-        real: where the real images are now; where they were when the run was scored if left out.
+        real: where the real images are; without it the page shows none. The store is not asked.
+        loader: of checkpoints that were scored with one, see `gallery.gather`. The store is not asked.
         show_reals: whether real images may be on the page.
         samples: images in a grid.
         seed: of the samples' latents and of the choice of reals; that of the scores if left out.
@@ -98,7 +100,13 @@ def write_report(
     _check_place(out)
     growth = read_growth(run, series)
     images = gallery.gather(
-        growth, real=real, show_reals=show_reals, count=samples, seed=seed, progress=progress
+        growth,
+        real=real,
+        loader=loader,
+        show_reals=show_reals,
+        count=samples,
+        seed=seed,
+        progress=progress,
     )
     write_whole(out, to_html(growth, images, progress).encode())
     return images.notes
@@ -509,8 +517,7 @@ def _protocol(growth: Growth, images: Images) -> str:
     # What was asked for is said again, in full, by the settings that came of it.
     settings = {name: value for name, value in growth.settings.items() if name != "asked"}
     if "real_spec" in settings:
-        # Where it lies on somebody's disk is nobody else's business.
-        settings["real_spec"] = str(settings["real_spec"]).rpartition("/")[2]
+        settings["real_spec"] = growth.real_name
     facts = dict(_flat(settings))
     for name in ("device", "versions"):
         facts |= dict(_flat({name: latest[name]})) if name in latest else {}

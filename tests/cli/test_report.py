@@ -50,6 +50,17 @@ def test_plot_prints_the_files_it_wrote(run, tmp_path):
     assert all((tmp_path / "plots" / line).exists() for line in done.stdout.split())
 
 
+def test_report_says_what_has_to_be_given_again(run, tmp_path):
+    # The store's word is never taken for it: whoever wrote the store would choose what is read and run.
+    done = pgmetrics("report", run, "--out", tmp_path / "a.html", "--samples", 4)
+    assert done.exit_code == 0, done.output
+    assert "Note: No real images: give --real SOURCE to show them (the run was scored with " in done.stderr
+    options = ("--samples", 4, "--loader", "reference_models.progan.sample:ProGANSource")
+    done = pgmetrics("report", run, "--out", tmp_path / "a.html", *options)
+    assert done.exit_code == 0, done.output
+    assert "No samples" not in done.stderr
+
+
 @pytest.mark.parametrize("command", ["report", "plot"])
 def test_a_run_without_scores_is_refused_in_one_line(tmp_path, command):
     done = pgmetrics(command, tmp_path, "--out", tmp_path / "a.html")

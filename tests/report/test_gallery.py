@@ -1,6 +1,7 @@
 """Images of the page: the right ones, made alike, and neighbours that are the nearest."""
 
 import io
+import json
 import shutil
 
 import numpy as np
@@ -55,7 +56,7 @@ def test_too_few_reals_for_neighbours_are_refused():
 
 
 def test_every_stage_shows_the_same_latents_beside_reals_as_coarse(run):
-    images = gallery.gather(read_growth(run), count=6)
+    images = gallery.gather(read_growth(run), real=REAL, count=6)
     assert [panel.samples.shape for panel in images.panels] == [(6, 3, r, r) for r in (4, 8, 16, 32)]
     last = images.panels[-1]
     path = run / last.snapshot.file
@@ -85,18 +86,15 @@ def test_a_checkpoint_that_changed_or_went_is_named_and_left_out(run, tmp_path):
     copy = shutil.copytree(run, tmp_path / "copy")
     (copy / "checkpoints" / "0000077056-32x32.safetensors").write_bytes(b"something else")
     (copy / "checkpoints" / "0000011008-4x4.safetensors").unlink()
-    images = gallery.gather(read_growth(copy), count=4)
+    images = gallery.gather(read_growth(copy), real=REAL, count=4)
     assert [panel.snapshot.resolution for panel in images.panels] == [8, 16]
     assert any("no longer the file that was scored" in note for note in images.notes)
     assert any("0000011008-4x4.safetensors is no longer there" in note for note in images.notes)
     assert images.near is None
 
 
-def test_reals_that_went_are_noted_unless_they_were_asked_for(run, tmp_path):
+def test_reals_that_went_are_refused(run, tmp_path):
     growth = read_growth(run)
-    growth.settings["real_spec"] = str(tmp_path / "gone.zip")
-    images = gallery.gather(growth, count=4)
-    assert any("gone.zip does not exist" in note for note in images.notes)
     with pytest.raises(SourceError, match=r"gone\.zip does not exist"):
         gallery.gather(growth, real=str(tmp_path / "gone.zip"), count=4)
 
@@ -118,3 +116,83 @@ def test_a_grid_shows_whole_pixels_of_every_image(side, cell):
         step = side // cell
         mean = images[1].reshape(3, cell, step, cell, step).astype(float).mean(axis=(2, 4))
         assert np.abs(second.transpose(2, 0, 1) - mean).max() <= 0.5
+
+
+# A run from somebody else: nothing that its store names is opened, imported or called.
+
+
+def edited(run, copy, change):
+    """A copy of a run, its store's lines changed by somebody."""
+    shutil.copytree(run, copy)
+    lines = [json.loads(line) for line in (copy / "scores.jsonl").read_text().splitlines()]
+    for line in lines:
+        change(line)
+    (copy / "scores.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return copy
+
+
+def setting(**changes):
+    def change(line):
+        if "settings" in line:
+            line["settings"] |= changes
+
+    return change
+
+
+def file_of_last(name):
+    def change(line):
+        if line["item"].get("images_shown") == 77056:
+            line["item"]["file"] = name
+
+    return change
+
+
+@pytest.mark.parametrize("field", ["loader", "real_spec"])
+def test_code_that_a_store_names_is_not_run(run, tmp_path, monkeypatch, field):
+    (tmp_path / "of_a_stranger.py").write_text(
+        "from pathlib import Path\nPath('imported').touch()\ndef go(*_): Path('called').touch()\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    copy = edited(run, tmp_path / "run", setting(**{field: "of_a_stranger:go"}))
+    images = gallery.gather(read_growth(copy), count=4)
+    assert not (tmp_path / "imported").exists()
+    assert not (tmp_path / "called").exists()
+    assert images.near is None
+    assert all(panel.reals is None for panel in images.panels)
+    option = {"loader": "--loader", "real_spec": "--real SOURCE"}[field]
+    assert any("of_a_stranger:go" in note and option in note for note in images.notes)
+    assert bool(images.panels) == (field == "real_spec")
+
+
+def test_a_loader_that_is_given_again_opens_the_checkpoints(run, tmp_path):
+    copy = edited(run, tmp_path / "run", setting(loader="os:system"))
+    images = gallery.gather(read_growth(copy), loader="reference_models.progan.sample:ProGANSource", count=4)
+    assert [panel.samples.shape[-1] for panel in images.panels] == [4, 8, 16, 32]
+
+
+def test_real_images_that_a_store_names_are_not_opened(run, tmp_path):
+    # The mistake: the store says which of the reader's images stand on the page.
+    np.save(tmp_path / "private.npy", noise(96, 32))
+    copy = edited(run, tmp_path / "run", setting(real_spec=str(tmp_path / "private.npy")))
+    images = gallery.gather(read_growth(copy), count=4)
+    assert all(panel.reals is None for panel in images.panels)
+    (note,) = images.notes
+    assert note == ("No real images: give --real SOURCE to show them (the run was scored with private.npy).")
+
+
+@pytest.mark.parametrize("way", ["up", "absolute", "link", "folder", "zero byte"])
+def test_a_checkpoint_outside_of_the_run_is_not_opened(run, tmp_path, way):
+    last = "0000077056-32x32.safetensors"
+    outside = shutil.copy(run / "checkpoints" / last, tmp_path / last)
+    name = {"up": f"../{last}", "absolute": str(outside), "zero byte": "a\0b"}.get(way, f"{way}/{last}")
+    copy = edited(run, tmp_path / "run", file_of_last(name))
+    if way == "link":
+        (copy / "link").mkdir()
+        (copy / name).symlink_to(outside)
+    if way == "folder":
+        (copy / "folder").symlink_to(tmp_path)
+    images = gallery.gather(read_growth(copy), count=4)
+    assert [panel.snapshot.resolution for panel in images.panels] == [4, 8, 16]
+    wanted = "is no name of a checkpoint" if way == "zero byte" else "lies outside of the run's directory"
+    assert any(wanted in note for note in images.notes)

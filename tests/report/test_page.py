@@ -1,5 +1,6 @@
 """The page in a real browser: it renders, says what the store says, sorts, and can be read by all."""
 
+import json
 import re
 import shutil
 from dataclasses import replace
@@ -12,6 +13,7 @@ from pgmetrics.errors import OptionError, PgmetricsError
 from pgmetrics.report import gallery, page
 from pgmetrics.report.data import read_growth
 from pgmetrics.results import COLUMNS, tables
+from tests.report.conftest import REAL
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
@@ -25,7 +27,7 @@ def growth(network_run):
 def file(network_run, tmp_path_factory):
     """The page about the run with metrics of features."""
     path = tmp_path_factory.mktemp("page") / "report.html"
-    assert page.write_report(network_run, path, samples=8) == []
+    assert page.write_report(network_run, path, real=REAL, samples=8) == []
     return path
 
 
@@ -341,7 +343,7 @@ def test_nothing_comes_from_elsewhere(file):
 
 
 def test_equal_scores_give_an_equal_page(file, network_run, tmp_path):
-    page.write_report(network_run, tmp_path / "again.html", samples=8)
+    page.write_report(network_run, tmp_path / "again.html", real=REAL, samples=8)
     assert (tmp_path / "again.html").read_bytes() == file.read_bytes()
 
 
@@ -378,3 +380,50 @@ def test_a_page_is_one_html_file(network_run, tmp_path):
         page.write_report(network_run, tmp_path / "a.pdf")
     with pytest.raises(PgmetricsError, match="there is no directory"):
         page.write_report(network_run, tmp_path / "none" / "a.html")
+
+
+BAD = "\"><script>alert(1)</script><b a='"
+"""Text that would leave any place of a page where it is not escaped."""
+
+
+def hostile(text):
+    """Every text of a store made hostile, but for what decides how a line is read."""
+
+    def change(value, kept=()):
+        if isinstance(value, dict):
+            # Names of metrics and settings are free, too.
+            return {
+                (name if name in KEPT else f"{name}{text}"): (inner if name in kept else change(inner, kept))
+                for name, inner in value.items()
+            }
+        if isinstance(value, list):
+            return [change(inner, kept) for inner in value]
+        return value + text if isinstance(value, str) else value
+
+    return change
+
+
+KEPT = {
+    "format", "series", "item", "settings", "results", "provenance", "notes", "device", "versions", "metrics",
+    "kind", "label", "file", "digest", "images_shown", "resolution", "final_resolution", "alpha",
+    "seed", "real_spec", "loader", *COLUMNS,
+}  # fmt: skip
+
+
+def test_nothing_in_a_store_becomes_markup(network_run, tmp_path):
+    lines = [json.loads(line) for line in (network_run / "scores.jsonl").read_text().splitlines()]
+    for line in lines:
+        if "settings" in line:
+            line["settings"] |= {"loader": "os:system", "network": {"a": ["b", 1]}}
+    made = [hostile(BAD)(line, {"kind", "subject"}) for line in lines]
+    (tmp_path / "scores.jsonl").write_text("".join(json.dumps(line) + "\n" for line in made))
+    notes = page.write_report(tmp_path, tmp_path / "a.html", samples=4)
+    assert any("os:system" in note for note in notes)
+    text = (tmp_path / "a.html").read_text("utf-8")
+    found = Outline(text)
+    assert found.open == []
+    assert len(found.all("script")) == 1
+    assert "<script>alert" not in text
+    assert not any(name == "a" for tag, attributes in found.elements if tag == "b" for name in attributes)
+    # It is there, as text: labels, metrics, protocols, errors, settings, notes, devices and versions.
+    assert text.count("&lt;script&gt;") > 50
