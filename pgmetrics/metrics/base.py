@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
 from math import sqrt
 from typing import Any, ClassVar, Literal, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from pgmetrics.blocks import Block, FeatureBlock, IndexSet
 from pgmetrics.errors import SampleError, StateError
@@ -17,6 +19,8 @@ from pgmetrics.storage import Storage
 
 Side = Literal["real", "fake", "held-out"]
 """Whose images: the reals (those trained on), the generated ones, reals that training never saw."""
+
+_PIECE = 2**20  # values that are checked at once: a few MB, which stay in the cache
 
 
 @dataclass(frozen=True)
@@ -271,9 +275,68 @@ class State(ABC):
     def restore(self, arrays: Mapping[str, NDArray[Any]], seen: IndexSet) -> None:
         """Fill a fresh state with what `arrays` gave.
 
+        A file may come from anybody: whatever cannot be what this state would have remembered of these
+        images is refused, and the state is then as it was.
+
         Raises:
-            StateError: an array is missing or of another shape or dtype than this state's.
+            StateError: an array is missing, of another shape or dtype than this state's, holds values
+                that none of its images can have, or belongs to other images than `seen`.
         """
+
+
+def stored_array(
+    arrays: Mapping[str, NDArray[Any]], name: str, dtype: DTypeLike, shape: tuple[int | None, ...]
+) -> NDArray[Any]:
+    """One array of a stored state, checked.
+
+    Args:
+        arrays: what was stored.
+        name: of the array.
+        dtype: that it must have.
+        shape: that it must have; None for any length.
+
+    Raises:
+        StateError: it is missing, of another dtype or shape, or a value is NaN or infinite.
+    """
+    if name not in arrays:
+        raise StateError(f"the array {name!r} is missing")
+    array = arrays[name]
+    fits = len(array.shape) == len(shape) and all(
+        wanted in (None, found) for wanted, found in zip(shape, array.shape, strict=True)
+    )
+    if not fits or array.dtype != np.dtype(dtype):
+        lengths = ", ".join("any" if length is None else str(length) for length in shape)
+        raise StateError(
+            f"the array {name!r} is {array.dtype} {list(array.shape)}, not {np.dtype(dtype)} [{lengths}]"
+        )
+    if not all_within(array, float(np.finfo(np.float64).max)):
+        raise StateError(f"the array {name!r} has values that are not finite")
+    return array
+
+
+def all_within(array: NDArray[Any], bound: float) -> bool:
+    """Whether every value is between -bound and bound, and none is NaN; a piece at a time."""
+    flat = array.reshape(-1)
+    pieces = (flat[start : start + _PIECE] for start in range(0, flat.size, _PIECE))
+    return all(-bound <= float(piece.min()) and float(piece.max()) <= bound for piece in pieces)
+
+
+def stored_blocks(arrays: Mapping[str, NDArray[Any]], seen: IndexSet) -> list[tuple[int, int]]:
+    """First and one past the last image of each block, from the array `starts`.
+
+    Raises:
+        StateError: the blocks do not make up the images seen.
+    """
+    starts: list[int] = stored_array(arrays, "starts", np.int64, (None,)).tolist()
+    blocks: list[tuple[int, int]] = []
+    place, fits = 0, all(start < other for start, other in pairwise(starts))
+    for first, stop in seen.intervals:
+        begin, place = place, bisect_left(starts, stop, place)
+        blocks += pairwise([*starts[begin:place], stop])
+        fits &= starts[begin : begin + 1] == [first]
+    if not fits or place != len(starts):
+        raise StateError(f"the array 'starts' does not cut the {len(seen):,} images seen into blocks")
+    return blocks
 
 
 class Metric(ABC):

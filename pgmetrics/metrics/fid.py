@@ -22,7 +22,15 @@ from pgmetrics.functional.gaussian import (
     merged,
 )
 from pgmetrics.functional.precision import double
-from pgmetrics.metrics.base import Estimate, Influence, Side, State, StateKey, check_comparable
+from pgmetrics.metrics.base import (
+    Estimate,
+    Influence,
+    Side,
+    State,
+    StateKey,
+    check_comparable,
+    stored_array,
+)
 from pgmetrics.metrics.rows import FeatureMetric, FeatureRowsState, check_features
 from pgmetrics.storage import Storage
 
@@ -31,8 +39,6 @@ CHUNK = 64
 
 LEAST_GROUPS = 5
 """Groups with images below which their spread says too little of the error."""
-
-_LISTS = ("numbers", "counts", "waiting_lengths")
 
 
 @dataclass(frozen=True)
@@ -397,36 +403,99 @@ class MomentsState(State):
 
     def restore(self, arrays: Mapping[str, NDArray[Any]], seen: IndexSet) -> None:
         if "covariance" in arrays:
-            self._fitted = _checked(arrays["mean"], arrays["covariance"])
-            self._count = int(arrays["count"]) or None
+            self._restore_given(arrays, seen)
             return
-        numbers, counts, lengths = (
-            arrays[name].tolist() for name in ("numbers", "counts", "waiting_lengths")
-        )
-        means, scatters, rows = (arrays[name] for name in ("means", "scatters", "waiting_rows"))
+        groups = self._restored_groups(arrays, seen)
+        waiting = _restored_waiting(arrays, seen)
+        widths = {len(group.mean) for group in groups.values()} | {rows.shape[1] for rows in waiting.values()}
+        if len(widths) > 1:
+            raise StateError(
+                f"moments and rows of {' and '.join(map(str, sorted(widths)))} features were stored"
+            )
+        self._groups, self._waiting, self.seen = groups, {}, seen
+        for start, rows in waiting.items():
+            self._waiting.setdefault(start // CHUNK, {})[start] = rows
+
+    def _restore_given(self, arrays: Mapping[str, NDArray[Any]], seen: IndexSet) -> None:
+        count = int(stored_array(arrays, "count", np.int64, ()))
+        if len(seen) or count < 0:
+            raise StateError(f"a covariance was stored with {count:,} images, {len(seen):,} of them known")
+        mean = stored_array(arrays, "mean", np.float64, (None,))
+        covariance = stored_array(arrays, "covariance", np.float64, (len(mean), len(mean)))
+        self._fitted = _checked(mean, covariance)
+        self._count = count or None
+
+    def _restored_groups(
+        self, arrays: Mapping[str, NDArray[Any]], seen: IndexSet
+    ) -> dict[int, GaussianMoments]:
+        numbers: list[int] = stored_array(arrays, "numbers", np.int64, (None,)).tolist()
+        counts: list[int] = stored_array(arrays, "counts", np.int64, (len(numbers),)).tolist()
+        means = stored_array(arrays, "means", np.float64, (len(numbers), None))
         width = means.shape[1]
-        if sum(counts) + sum(lengths) != len(seen) or len(rows) != sum(lengths):
-            raise StateError(
-                f"moments of {sum(counts)} and rows of {len(rows)} were stored for {len(seen)} images"
-            )
-        if scatters.shape != (len(numbers), width, width) or rows.shape[1] != width:
-            raise StateError(
-                f"scatters {list(scatters.shape)} and rows {list(rows.shape)} were stored with "
-                f"means {list(means.shape)}"
-            )
-        self._groups = {
+        scatters = stored_array(arrays, "scatters", np.float64, (len(numbers), width, width))
+        total = int(self.key.parameters["groups"])
+        wanted = [(number, CHUNK * _chunks_of(number, total, seen)) for number in range(total)]
+        if list(zip(numbers, counts, strict=True)) != [(number, count) for number, count in wanted if count]:
+            raise StateError(f"groups of {counts} images were stored; {len(seen):,} images make others")
+        groups = {
             number: GaussianMoments(count, torch.from_numpy(np.array(mean)), torch.from_numpy(scatter))
             for number, count, mean, scatter in zip(numbers, counts, means, scatters, strict=True)
         }
-        parts = torch.split(torch.from_numpy(np.array(rows)), lengths) if lengths else ()
-        for start, part in zip(arrays["waiting_starts"].tolist(), parts, strict=True):
-            self._waiting.setdefault(start // CHUNK, {})[start] = part
-        self.seen = seen
+        for number, group in groups.items():
+            _check_scatter(group.scatter, f"the scatter of group {number}")
+        return groups
+
+
+def _whole_chunks(start: int, stop: int) -> tuple[int, int]:
+    """First and one past the last chunk that lies within images start ... stop - 1."""
+    first = -(-start // CHUNK)
+    return first, max(stop // CHUNK, first)
+
+
+def _chunks_of(group: int, groups: int, seen: IndexSet) -> int:
+    """Chunks of a group of which every image was seen."""
+    bounds = (_whole_chunks(*interval) for interval in seen.intervals)
+    return sum(
+        (stop - group + groups - 1) // groups - (start - group + groups - 1) // groups
+        for start, stop in bounds
+    )
+
+
+def _restored_waiting(arrays: Mapping[str, NDArray[Any]], seen: IndexSet) -> dict[int, Tensor]:
+    """Rows of chunks that are not complete, by their first image."""
+    starts: list[int] = stored_array(arrays, "waiting_starts", np.int64, (None,)).tolist()
+    lengths: list[int] = stored_array(arrays, "waiting_lengths", np.int64, (len(starts),)).tolist()
+    rows = stored_array(arrays, "waiting_rows", np.float64, (sum(lengths), None))
+    wanted: list[tuple[int, int]] = []
+    for start, stop in seen.intervals:
+        first, last = (chunk * CHUNK for chunk in _whole_chunks(start, stop))
+        wanted += [(start, min(first, stop)), (max(last, min(first, stop)), stop)]
+    parts = [(start, start + length) for start, length in zip(starts, lengths, strict=True)]
+    within = all(start < stop and start // CHUNK == (stop - 1) // CHUNK for start, stop in parts)
+    if not within or IndexSet(parts) != IndexSet(wanted):
+        raise StateError(
+            f"{len(rows):,} rows that wait for others were stored; of {len(seen):,} images others wait"
+        )
+    pieces = torch.split(torch.from_numpy(np.array(rows)), lengths) if lengths else ()
+    return dict(zip(starts, pieces, strict=True))
+
+
+def _check_scatter(scatter: Tensor, what: str) -> None:
+    """Refuse what no rows have as scatter, without the eigenvalues, which would take seconds."""
+    diagonal = scatter.diagonal()
+    if not len(diagonal) or bool((diagonal < 0).any()):
+        raise StateError(f"{what} has no features or a negative sum of squares")
+    rounding = 1e-9 * float(diagonal.max())
+    if float((scatter - scatter.T).abs().max()) > rounding:
+        raise StateError(f"{what} is not symmetric")
+    deviations = diagonal.sqrt()
+    if float((scatter.abs() - torch.outer(deviations, deviations)).max()) > rounding:
+        raise StateError(f"{what} has features that are correlated by more than 1")
 
 
 def _checked(mean: NDArray[Any], covariance: NDArray[Any]) -> tuple[Tensor, Tensor]:
     """Mean and covariance in float64, or a StateError that says why they are none."""
-    if mean.ndim != 1 or covariance.shape != (len(mean), len(mean)):
+    if mean.ndim != 1 or not len(mean) or covariance.shape != (len(mean), len(mean)):
         raise StateError(
             f"a mean [D] and a covariance [D, D] were expected; found {list(mean.shape)} "
             f"and {list(covariance.shape)}"
@@ -442,10 +511,15 @@ def _checked(mean: NDArray[Any], covariance: NDArray[Any]) -> tuple[Tensor, Tens
     if asymmetry > rounding:
         raise StateError(f"the covariance is not symmetric: two entries differ by {asymmetry:.3g}")
     covariance = (covariance + covariance.T) / 2
-    lowest = float(np.linalg.eigvalsh(covariance)[0]) if len(mean) else 0.0
+    lowest = float(np.linalg.eigvalsh(covariance)[0])
     if lowest < -rounding * sqrt(len(mean)):
         raise StateError(
             f"the covariance has a negative eigenvalue, {lowest:.3g}: it is of no set of features"
+        )
+    # Rounding makes eigenvalues negative, and sums of squares never.
+    if (variance := float(covariance.diagonal().min())) < 0:
+        raise StateError(
+            f"the covariance has a negative variance, {variance:.3g}: it is of no set of features"
         )
     return torch.from_numpy(mean), torch.from_numpy(covariance)
 

@@ -13,11 +13,22 @@ from numpy.typing import NDArray
 from pgmetrics.blocks import Block, IndexSet
 from pgmetrics.errors import OptionError, SampleError, StateError
 from pgmetrics.functional.ssim import check_size, ms_ssim_scores
-from pgmetrics.metrics.base import Estimate, Influence, Metric, Side, State, StateKey
+from pgmetrics.metrics.base import (
+    Estimate,
+    Influence,
+    Metric,
+    Side,
+    State,
+    StateKey,
+    stored_array,
+    stored_blocks,
+)
 from pgmetrics.storage import Storage
 
 DEGENERATE = 0.1
 """Share of pairs clipped to exactly 0 from which on the mean says little."""
+
+_ROUNDING = 1e-5  # of a score of two equal images, in float32
 
 
 @dataclass(frozen=True)
@@ -149,9 +160,15 @@ class MultiScaleSSIMState(State):
         }
 
     def restore(self, arrays: Mapping[str, NDArray[Any]], seen: IndexSet) -> None:
-        lengths = arrays["lengths"].tolist()
-        if len(arrays["scores"]) != sum(lengths):
-            raise StateError(f"{len(arrays['scores'])} scores were stored for {sum(lengths)} pairs")
-        pieces = np.split(np.array(arrays["scores"], np.float64), np.cumsum(lengths)[:-1]) if lengths else []
-        self._scores = dict(zip(arrays["starts"].tolist(), pieces, strict=True))
+        blocks = stored_blocks(arrays, seen)
+        pairs = [(stop - start) // 2 for start, stop in blocks]
+        if any(start % 2 for start, _ in blocks):
+            raise StateError("blocks of pairs (2k, 2k + 1) start at even images, and a stored one does not")
+        if stored_array(arrays, "lengths", np.int64, (len(blocks),)).tolist() != pairs:
+            raise StateError(f"the array 'lengths' is not that of the pairs of {len(seen):,} images")
+        scores = stored_array(arrays, "scores", np.float64, (sum(pairs),))
+        if not ((scores >= 0) & (scores <= 1 + _ROUNDING)).all():
+            raise StateError("scores of pairs are between 0 and 1, and a stored one is not")
+        pieces = np.split(np.array(scores), np.cumsum(pairs)[:-1]) if pairs else []
+        self._scores = {start: piece for (start, _), piece in zip(blocks, pieces, strict=True)}
         self.seen = seen

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -13,7 +13,16 @@ from numpy.typing import NDArray
 
 from pgmetrics.blocks import Block, FeatureBlock, IndexSet
 from pgmetrics.errors import SampleError, StateError
-from pgmetrics.metrics.base import Metric, Side, State, StateKey, Tap, check_comparable
+from pgmetrics.metrics.base import (
+    Metric,
+    Side,
+    State,
+    StateKey,
+    Tap,
+    check_comparable,
+    stored_array,
+    stored_blocks,
+)
 from pgmetrics.storage import Storage
 
 if TYPE_CHECKING:
@@ -83,14 +92,10 @@ class FeatureRowsState(State):
         return {"starts": np.array(sorted(self._rows), np.int64), "rows": self.rows()}
 
     def restore(self, arrays: Mapping[str, NDArray[Any]], seen: IndexSet) -> None:
-        rows, starts = arrays["rows"], arrays["starts"].tolist()
-        indices = np.fromiter(seen, np.int64)
-        if rows.ndim != 2 or rows.dtype != np.float32 or len(rows) != len(indices):
-            raise StateError(
-                f"{rows.dtype} {list(rows.shape)} were stored for {len(indices)} rows of float32"
-            )
-        cuts = [*np.searchsorted(indices, starts), len(indices)]
-        self._rows = {start: rows[a:b] for start, (a, b) in zip(starts, pairwise(cuts), strict=True)}
+        blocks = stored_blocks(arrays, seen)
+        rows = stored_array(arrays, "rows", np.float32, (len(seen), None))
+        cuts = pairwise([0, *accumulate(stop - start for start, stop in blocks)])
+        self._rows = {start: rows[a:b] for (start, _), (a, b) in zip(blocks, cuts, strict=True)}
         self.seen = seen
 
 

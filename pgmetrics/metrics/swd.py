@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from math import sqrt
 from typing import Any, ClassVar, Literal
 
@@ -26,7 +26,18 @@ from pgmetrics.functional.patches import (
 from pgmetrics.functional.pyramid import laplacian_pyramid, level_sizes
 from pgmetrics.functional.sliced import Workspace, sliced_wasserstein
 from pgmetrics.functional.sliced_influence import DescribedImages, sliced_influence
-from pgmetrics.metrics.base import Estimate, Influence, Metric, Side, State, StateKey, check_comparable
+from pgmetrics.metrics.base import (
+    Estimate,
+    Influence,
+    Metric,
+    Side,
+    State,
+    StateKey,
+    all_within,
+    check_comparable,
+    stored_array,
+    stored_blocks,
+)
 from pgmetrics.seeding import Stream
 from pgmetrics.storage import Storage
 from pgmetrics.threads import share_out
@@ -38,6 +49,9 @@ _SIDES: dict[Side, int] = {"real": 0, "fake": 1, "held-out": 2}
 
 _KINDS = {"directions": "directions", "images": "images", "both": "images and directions"}
 """What errors are over, and what they are called in results."""
+
+_LARGEST = 256.0
+"""Residuals of images of bytes are within 255 of zero, and rounding adds far less than 1."""
 
 _HALF_DIRECTIONS = 128
 """As many are enough for the halves of the images, of which the correlation is all that counts."""
@@ -330,21 +344,33 @@ class SlicedWassersteinState(State):
         return arrays
 
     def restore(self, arrays: Mapping[str, NDArray[Any]], seen: IndexSet) -> None:
-        num = self.key.parameters["patches_per_image"]
-        indices = np.fromiter(seen, np.int64)
-        starts = arrays["starts"].tolist()
-        cuts = [*np.searchsorted(indices, starts).tolist(), len(indices)]
+        num, n = self.key.parameters["patches_per_image"], len(seen)
+        blocks = stored_blocks(arrays, seen)
+        cuts = pairwise([0, *accumulate(stop - start for start, stop in blocks)])
+        places = {start: slice(*cut) for (start, _), cut in zip(blocks, cuts, strict=True)}
+        levels = {}
         for height in self.heights:
-            descriptors, moments = arrays[f"descriptors_{height}"], arrays[f"moments_{height}"]
-            if descriptors.shape != (len(indices) * num, COMPONENTS) or len(moments) != len(indices):
-                raise StateError(
-                    f"level {height} holds {len(descriptors)} descriptors and {len(moments)} moments; "
-                    f"{len(indices)} images have {len(indices) * num} descriptors"
-                )
-            for start, (a, b) in zip(starts, pairwise(cuts), strict=True):
-                self._levels[height].descriptors[start] = descriptors[a * num : b * num]
-                self._levels[height].moments[start] = np.array(moments[a:b])
+            descriptors = stored_array(arrays, f"descriptors_{height}", np.float32, (n * num, COMPONENTS))
+            moments = stored_array(arrays, f"moments_{height}", np.float64, (n, 2, CHANNELS))
+            if not _could_be_images(descriptors, moments):
+                raise StateError(f"level {height} has descriptors or moments that no images of bytes have")
+            by_image = descriptors.reshape(n, num, COMPONENTS)
+            levels[height] = _Level(
+                {start: by_image[place].reshape(-1, COMPONENTS) for start, place in places.items()},
+                {start: np.array(moments[place]) for start, place in places.items()},
+            )
+        self._levels = levels
         self.seen = seen
+
+
+def _could_be_images(descriptors: NDArray[np.float32], moments: NDArray[np.float64]) -> bool:
+    means, variances = moments[:, 0], moments[:, 1]
+    return (
+        all_within(descriptors, _LARGEST)
+        and all_within(means, _LARGEST)
+        and all_within(variances, _LARGEST**2)
+        and not (variances < 0).any()
+    )
 
 
 def patch_corners(
