@@ -49,7 +49,8 @@ from pgmetrics.metrics.base import Metric
 from pgmetrics.seeding import Stream
 from pgmetrics.sources.base import ImageSource, Wrapped, sequence
 from pgmetrics.sources.resolve import open_source
-from pgmetrics.uncertainty import HIGHER_IS_BETTER, holm
+from pgmetrics.uncertainty import holm
+from pgmetrics.verdicts import Aim, direction
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -337,7 +338,7 @@ def _tested(ladder: Sequence[Cell], scores: Sequence[Score], without: Score, alp
     steps = [_z(score, without) for score in scores]
     sound = [z for z in steps if z is not None]
     corrected = iter(holm([erfc(abs(z) / sqrt(2)) for z in sound]))
-    higher_is_better = HIGHER_IS_BETTER.get(without.metric)
+    aim = direction(without.metric).aim
     found = []
     for cell, score, z in zip(ladder, scores, steps, strict=True):
         p_value = None if z is None else next(corrected)
@@ -354,7 +355,7 @@ def _tested(ladder: Sequence[Cell], scores: Sequence[Score], without: Score, alp
                 z,
                 p_value,
                 None if p_value is None else p_value <= alpha,
-                None if higher_is_better is None else rose == higher_is_better,
+                rose == (aim is Aim.HIGHER) if aim in (Aim.LOWER, Aim.HIGHER) else None,
             )
         )
     return found

@@ -10,29 +10,31 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import ceil, hypot, log2
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from pgmetrics import journal, uncertainty
+from pgmetrics import journal, uncertainty, verdicts
 from pgmetrics.errors import OptionError, StateError
 from pgmetrics.evaluation import observe
 from pgmetrics.files import dump_json
-from pgmetrics.metrics.base import Metric
+from pgmetrics.metrics.base import Metric, State
 from pgmetrics.metrics.fid import FrechetDistance
 from pgmetrics.metrics.registry import metric as find_metric
 from pgmetrics.planning import Progress
 from pgmetrics.presets import PRESETS
 from pgmetrics.results import Results, read_results
 from pgmetrics.results.files import check_destination, write_whole
+from pgmetrics.results.reals import row_of_reals
 from pgmetrics.results.tables import metrics_in_order, style
 from pgmetrics.sources.resolve import open_source
-from pgmetrics.uncertainty import HIGHER_IS_BETTER, OVER_IMAGES, Difference
+from pgmetrics.uncertainty import OVER_IMAGES, Difference
+from pgmetrics.verdicts import Aim, Score, Verdict
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Key = tuple[str, "int | None", "str | None"]  # metric, level, protocol
-Verdict = Literal["better", "worse", "different", "within noise", "undecided"]
 
 COLUMNS = (
     "metric",
@@ -50,6 +52,11 @@ COLUMNS = (
     "verdict",
     "n_real",
     "n_fake",
+    "reals",
+    "reals_stderr",
+    "a_beside_reals",
+    "b_beside_reals",
+    "nearer",
 )
 FORMATS = ("table", "csv", "json", "markdown")
 RESULT_SUFFIXES = (".json", ".csv", ".jsonl", ".parquet")
@@ -113,6 +120,36 @@ class Judging:
 
 
 @dataclass(frozen=True)
+class Gate:
+    """What `--fail-if-worse` asks of a comparison, and the answer.
+
+    Attributes:
+        asked: metrics that it asks: all that improve in one direction, and MS-SSIM where it is named.
+        not_asked: metrics that have rows and are not asked.
+        worse: those of the asked in which B is worse; of MS-SSIM, farther from the reals' own value.
+        undecided: those of the asked of which no row is decided, each with the reason and the fix.
+    """
+
+    asked: tuple[str, ...] = ()
+    not_asked: tuple[str, ...] = ()
+    worse: tuple[str, ...] = ()
+    undecided: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def decided(self) -> bool:
+        """Whether something is asked, and all of it is decided."""
+        return bool(self.asked) and not self.undecided
+
+    def line(self, naming: str = "with --metrics") -> str:
+        """Which metrics are asked and which are not, and how the others are."""
+        text = f"gate: {', '.join(self.asked) or 'no metric'}"
+        if self.not_asked:
+            them = "it" if len(self.not_asked) == 1 else "them"
+            text += f"; not asked: {', '.join(self.not_asked)} (name {them} {naming} to include {them})"
+        return text
+
+
+@dataclass(frozen=True)
 class Comparison:
     """What differs between A and B, by how much more than noise.
 
@@ -120,14 +157,17 @@ class Comparison:
         a, b: what the two are called.
         rows: dictionaries with the keys of `COLUMNS`, one per metric and level, values raw:
             `difference` is b - a, `low` to `high` its interval, `p_holm` the p-value after Holm's
-            correction over the rows. `verdict` is of B against A: "better" or "worse"
-            where p_holm is at most `judging.significance` and the interval leaves out 0; "different"
-            where only the first holds (the sets differ, and which is nearer to the reals is open),
-            or the number has no good direction; else "within noise"; "undecided" where there is no
-            sound p-value.
+            correction over the rows. `verdict` is of B against A, as `verdicts.verdict` gives it: "better"
+            or "worse" where p_holm is at most `judging.significance` and the interval leaves out 0;
+            "less varied" or "more varied" in their place for MS-SSIM; "different" where which is better
+            is open; else "within noise"; "undecided" where there is no sound p-value. `reals` is
+            what the reals score themselves, where that belongs to the verdict, with its error;
+            `a_beside_reals` and `b_beside_reals` say of MS-SSIM whether a set is "as varied", "less
+            varied" or "more varied" than they are, and `nearer` which of the two is nearer to them.
         settings: in which the ways that the two were scored differ.
         notes: sentences that a reader must know.
         provenance: how the comparison came about.
+        gate: which metrics `--fail-if-worse` asks, and the answer.
     """
 
     a: str
@@ -137,6 +177,7 @@ class Comparison:
     judging: Judging = Judging()
     notes: tuple[str, ...] = ()
     provenance: dict[str, Any] = field(default_factory=dict)
+    gate: Gate = Gate()
 
     def __str__(self) -> str:
         return self.to_table()
@@ -148,20 +189,31 @@ class Comparison:
 
     @property
     def worse(self) -> bool:
-        """Whether B is worse than A in any row."""
-        return any(row["verdict"] == "worse" for row in self.rows)
+        """Whether B is worse than A in a metric that the gate asks."""
+        return bool(self.gate.worse)
 
     @property
     def decided(self) -> bool:
-        """Whether any row has a verdict."""
-        return any(row["verdict"] != "undecided" for row in self.rows)
+        """Whether every metric that the gate asks has a decided row, and it asks any."""
+        return self.gate.decided
 
     def to_pandas(self) -> pd.DataFrame:
         """The rows: counts and levels are nullable integers, what is missing is NaN."""
         import pandas as pd
 
         frame = pd.DataFrame(list(self.rows), columns=list(COLUMNS))
-        numbers = ("a", "b", "difference", "stderr", "low", "high", "p_value", "p_holm")
+        numbers = (
+            "a",
+            "b",
+            "difference",
+            "stderr",
+            "low",
+            "high",
+            "p_value",
+            "p_holm",
+            "reals",
+            "reals_stderr",
+        )
         types = dict.fromkeys(("level", "n_real", "n_fake"), "Int64") | dict.fromkeys(numbers, "float64")
         tidy: pd.DataFrame = frame.astype(types)
         return tidy
@@ -180,7 +232,8 @@ class Comparison:
 
     def to_table(self) -> str:
         """Aligned text for people, SWD times 1000 as the paper prints it."""
-        return "\n".join([aligned(_grid(self), "lrrrrrl"), "", *_captions(self)]) + "\n"
+        grid = _grid(self)
+        return "\n".join([aligned(grid, f"l{'r' * (len(grid[0]) - 2)}l"), "", *_captions(self)]) + "\n"
 
     def to_markdown(self) -> str:
         """The table of `to_table` in Markdown."""
@@ -246,7 +299,8 @@ def compare(
             `Results` or the path of their file, with `#RUN` behind it where it holds several runs.
         real: the real images, for metrics that compare two sides. Of no use with results.
         metrics: names, or metrics with parameters of their own; "swd" and "ms-ssim", or all that
-            both results have, if left out.
+            both results have, if left out. MS-SSIM belongs to the gate, `Comparison.worse`, only if
+            it is named here.
         protocol: compare only rows of this one, such as "at-final", where results hold several.
         significance: the probability of a false alarm over all rows together.
         confidence: of each interval.
@@ -303,11 +357,13 @@ class Scores:
         name: what the run is called in messages.
         rows: by (metric, level, protocol).
         provenance: empty where the file has no place for it.
+        reals: what the reals score themselves beside these rows, as far as the results say so.
     """
 
     name: str
     rows: Mapping[Key, Mapping[str, Any]]
     provenance: Mapping[str, Any]
+    reals: Mapping[Key, Mapping[str, Any]] = field(default_factory=dict)
 
     @classmethod
     def read(cls, one: object) -> Scores:
@@ -343,7 +399,9 @@ class Scores:
         rows = {_key(row): row for row in mine}
         if len(rows) < len(mine):
             raise StateError(f"{called} holds scores of {label} at several seeds; compare one of each")
-        return cls(called, rows, provenance_of(results, label))
+        found = {key: row_of_reals(row, results.rows, results.item) for key, row in rows.items()}
+        reals = {key: row for key, row in found.items() if row is not None}
+        return cls(called, rows, provenance_of(results, label), reals)
 
     @classmethod
     def by_run(cls, results: Results) -> dict[str, Scores]:
@@ -435,7 +493,7 @@ def _provenance_settings(scores: Scores) -> dict[str, tuple[Any, bool]]:
             continue
         if side.startswith("real") and two_sided:
             # The mirroring itself is a setting of its own; its coins come from the seed.
-            images = re.sub(r"\+mirror,seed=\d+", "+mirror", source.get("fingerprint", ""))
+            images = _unflipped(source.get("fingerprint", ""))
             known[side.replace("real", "real images", 1)] = (images or source.get("name"), True)
         if "height" in source:
             known[f"{side} resolution"] = (f"{source['height']}x{source['width']}", True)
@@ -493,15 +551,53 @@ def _compare_results(
         if not explain:
             raise StateError(_unlike(a.name, b.name, settings, _alike_under(a, b)))
         return Comparison(a.name, b.name, (), settings, judging, tuple(notes))
-    differences, protocols = [], []
+    differences: list[Difference] = []
+    protocols: list[str | None] = []
+    reals: list[Score | None] = []
+    reasons: dict[str, str] = {}
     for key in sorted(a.rows.keys() & b.rows.keys(), key=lambda key: _place(key, common)):
         rows = a.rows[key], b.rows[key]
         differences.append(uncertainty.independent_difference(*rows, judging.confidence))
         protocols.append(key[2])
-        if differences[-1].p_value is None and HIGHER_IS_BETTER.get(key[0]) is not None:
-            notes.append(f"{key[0]} is undecided: {why_undecided(*rows)}")
-    judged = _judged(differences, protocols, judging.significance)
-    return _told(Comparison(a.name, b.name, judged, settings, judging, _once(notes)))
+        reals.append(_score_of_reals(a, b, key, judging.significance))
+        if differences[-1].p_value is None and verdicts.is_score(key[0]):
+            reasons[key[0]] = why_undecided(*rows)
+    notes += [f"{metric} is undecided: {reason}" for metric, reason in reasons.items()]
+    judged = _judged(differences, protocols, judging.significance, reals)
+    gate = _gate(judged, reasons, named=metrics is not None)
+    return _told(Comparison(a.name, b.name, judged, settings, judging, _once(notes), gate=gate))
+
+
+def _score_of_reals(a: Scores, b: Scores, key: Key, significance: float) -> Score | None:
+    """What the reals of both score themselves; None if it is not known, or they are other reals."""
+    rows = [one.reals[key] for one in (a, b) if key in one.reals]
+    known = [images for one in (a, b) if (images := _real_images(one.provenance, key[2]))]
+    if not rows or len(set(known)) > 1:
+        return None
+    found = [
+        Score(row["value"], row["stderr"] if row["stderr_kind"] in OVER_IMAGES else None) for row in rows
+    ]
+    first, last = found[0], found[-1]
+    if first == last:
+        return first
+    # Other seeds take other pairs and halves of the same reals.
+    error = hypot(first.stderr or 0.0, last.stderr or 0.0)
+    if abs(first.value - last.value) > verdicts.reach(significance) * error:
+        return None
+    errors = [one.stderr for one in found if one.stderr is not None]
+    return Score((first.value + last.value) / 2, max(errors) if len(errors) == len(found) else None)
+
+
+def _real_images(provenance: Mapping[str, Any], protocol: str | None) -> str | None:
+    """Which real images were taken, if the provenance says so."""
+    sources = provenance.get("sources", {})
+    source = sources.get("real") or sources.get(f"real {_base(protocol)}") or {}
+    return _unflipped(source.get("fingerprint") or "") or None
+
+
+def _unflipped(fingerprint: str) -> str:
+    """A source's fingerprint without the seed of mirroring's coins, which is the seed of everything."""
+    return re.sub(r"\+mirror,seed=\d+", "+mirror", fingerprint)
 
 
 def why_undecided(a: Mapping[str, Any], b: Mapping[str, Any]) -> str:
@@ -536,7 +632,8 @@ def _compare_images(
     observed = observe(real, fakes, chosen, names=("A", "B"), seed=judging.seed, progress=progress, **options)
     differences: list[Difference] = []
     protocols: list[str | None] = []
-    notes: list[str] = []
+    reals: list[Score | None] = []
+    reasons: dict[str, str] = {}
     total = len(observed.observations)
     for index, one in enumerate(observed.observations):
         if progress is not None:
@@ -551,31 +648,73 @@ def _compare_images(
         )
         differences += found
         protocols += [one.protocol] * len(found)
-        notes += [
-            f"{each.metric} is undecided: there is no test of it"
+        own = {} if one.metric.two_sided or one.real is None else _scores_of_set(one.metric, one.real)
+        reals += [own.get((each.metric, each.level)) for each in found]
+        reasons |= {
+            each.metric: "there is no test of it"
             for each in found
-            if each.p_value is None and HIGHER_IS_BETTER.get(each.metric) is not None
-        ]
+            if each.p_value is None and verdicts.is_score(each.metric)
+        }
     if progress is not None:
         progress("comparing", total, total)
+    notes = [f"{metric} is undecided: {reason}" for metric, reason in reasons.items()]
     notes += _too_few(differences, judging)
     provenance = {**observed.provenance, "permutations": judging.permutations}
-    rows = _judged(differences, protocols, judging.significance)
-    return _told(Comparison(name(fakes[0]), name(fakes[1]), rows, (), judging, _once(notes), provenance))
+    rows = _judged(differences, protocols, judging.significance, reals)
+    gate = _gate(rows, reasons, _powerless(differences, judging), named=metrics is not None)
+    return _told(
+        Comparison(name(fakes[0]), name(fakes[1]), rows, (), judging, _once(notes), provenance, gate)
+    )
+
+
+def _scores_of_set(metric: Metric, reals: State) -> dict[tuple[str, int | None], Score]:
+    """What a metric of one set says of the reals, with errors over images."""
+    errors = {
+        (one.metric, one.level): uncertainty.stderr(one) for one in metric.influences(real=reals, fake=None)
+    }
+    estimates, _ = metric.compute(real=reals, fake=None)
+    return {
+        (one.metric, one.level): Score(one.value, errors.get((one.metric, one.level))) for one in estimates
+    }
 
 
 def _too_few(differences: Sequence[Difference], judging: Judging) -> list[str]:
     """A sentence if even the clearest difference could not be told from noise."""
     tested = [one for one in differences if one.p_value is not None]
-    # MS-SSIM swaps pairs of images. A swap of all changes the sign alone, so two in 2^n reach furthest.
-    swapped = [(one.n_fake or 0) // (2 if one.metric == "ms-ssim" else 1) for one in tested]
-    least = max([1 / (1 + judging.permutations), *(2.0 ** (1 - n) for n in swapped)])
+    least = max((_least_p_value(one, judging) for one in tested), default=0.0)
     if least * len(tested) <= judging.significance:
         return []
     return [
         "no difference can be told from noise here: with so few images or permutations p is at least "
         f"{least:.2g}, and Holm's correction for {len(tested)} rows multiplies it by as much"
     ]
+
+
+def _powerless(differences: Sequence[Difference], judging: Judging) -> dict[str, str]:
+    """The metrics whose test could not have found any difference, each with what would let it."""
+    tested = [one for one in differences if one.p_value is not None]
+    found = {}
+    for one in tested:
+        if _least_p_value(one, judging) * len(tested) > judging.significance:
+            odds = len(tested) / judging.significance
+            images = _swapped_together(one) * (1 + ceil(log2(odds)))
+            found[one.metric] = (
+                "no difference could be told from noise with so few images or permutations; "
+                f"give at least {images} images of each and --permutations {ceil(odds) - 1}"
+            )
+    return found
+
+
+def _least_p_value(one: Difference, judging: Judging) -> float:
+    """The smallest p-value that swaps of so many images can give."""
+    # A swap of all changes the sign alone, so two in 2^n reach furthest.
+    swapped = (one.n_fake or 0) // _swapped_together(one)
+    return max(1 / (1 + judging.permutations), 2.0 ** (1 - swapped))
+
+
+def _swapped_together(one: Difference) -> int:
+    """Images that a swap takes at once: MS-SSIM swaps its pairs."""
+    return 2 if one.metric == "ms-ssim" else 1
 
 
 def _paired(one: str | Metric, preset: str | None) -> Metric:
@@ -587,36 +726,97 @@ def _paired(one: str | Metric, preset: str | None) -> Metric:
 
 
 def _judged(
-    differences: Sequence[Difference], protocols: Sequence[str | None], significance: float
+    differences: Sequence[Difference],
+    protocols: Sequence[str | None],
+    significance: float,
+    reals: Sequence[Score | None] | None = None,
 ) -> tuple[dict[str, Any], ...]:
-    """A row with its verdict for each difference; fid-bias and its like are no scores."""
-    pairs = [
-        (one, protocol)
-        for one, protocol in zip(differences, protocols, strict=True)
-        if one.p_value is not None or HIGHER_IS_BETTER.get(one.metric) is not None
+    """A row with its verdict for each difference; fid-bias and its like are no scores.
+
+    Args:
+        differences: of B and A.
+        protocols: of each difference.
+        significance: level of all tests together.
+        reals: what the reals score themselves, for each difference; None where it is not known.
+    """
+    known = reals or [None] * len(differences)
+    kept = [
+        each
+        for each in zip(differences, protocols, known, strict=True)
+        if each[0].p_value is not None or verdicts.is_score(each[0].metric)
     ]
-    tested = [one.p_value for one, _ in pairs if one.p_value is not None]
+    tested = [one.p_value for one, _, _ in kept if one.p_value is not None]
     corrected = iter(uncertainty.holm(tested))
     rows = []
-    for one, protocol in pairs:
+    for one, protocol, own in kept:
         p_holm = None if one.p_value is None else next(corrected)
         row = {**dataclasses.asdict(one), "protocol": protocol, "p_holm": p_holm}
-        row["verdict"] = _verdict(one, p_holm, significance)
+        row["verdict"] = found = verdicts.verdict(
+            one.metric,
+            *one.scores,
+            p_value=p_holm,
+            interval=one.interval,
+            reals=own,
+            significance=significance,
+        )
+        row |= _beside_reals(one, found, verdicts.limit(one.metric, own), significance)
         rows.append({column: row[column] for column in COLUMNS})
     return tuple(rows)
 
 
-def _verdict(one: Difference, p_holm: float | None, significance: float) -> Verdict:
-    if p_holm is None:
-        return "undecided"
-    if p_holm > significance:
-        return "within noise"
-    higher_is_better = HIGHER_IS_BETTER.get(one.metric)
-    # The test of images asks whether the sets are alike; sets that differ may be as far from the reals.
-    open_ended = one.low is not None and one.high is not None and one.low <= 0 <= one.high
-    if higher_is_better is None or open_ended:
-        return "different"
-    return "better" if (one.difference > 0) == higher_is_better else "worse"
+def _beside_reals(
+    one: Difference, found: Verdict, reals: Score | None, significance: float
+) -> dict[str, Any]:
+    """The columns about the reals' own value, None where it does not belong to the verdict."""
+    a, b = one.scores
+    near = None
+    if reals is not None and found in ("less varied", "more varied"):
+        near = verdicts.nearer(a, b, reals, significance)
+    return {
+        "reals": None if reals is None else reals.value,
+        "reals_stderr": None if reals is None else reals.stderr,
+        "a_beside_reals": verdicts.variety(one.metric, a, reals, significance),
+        "b_beside_reals": verdicts.variety(one.metric, b, reals, significance),
+        "nearer": near,
+    }
+
+
+def _gate(
+    rows: Sequence[Mapping[str, Any]],
+    reasons: Mapping[str, str],
+    powerless: Mapping[str, str] | None = None,
+    *,
+    named: bool,
+) -> Gate:
+    """What `--fail-if-worse` asks of the rows.
+
+    Args:
+        rows: with their verdicts.
+        reasons: why metrics have rows that are undecided, and the fix.
+        powerless: the same of metrics that no test could have decided.
+        named: whether the user named the metrics.
+    """
+    metrics = list(dict.fromkeys(row["metric"] for row in rows))
+    asked = [metric for metric in metrics if verdicts.is_asked(metric, named)]
+    worse, undecided = [], {}
+    for metric in asked:
+        effects = {_effect(row) for row in rows if row["metric"] == metric}
+        if "worse" in effects:
+            worse.append(metric)
+        elif effects == {"undecided"}:
+            undecided[metric] = reasons.get(
+                metric, "the reals' own value is not known; --real SOURCE gives it"
+            )
+        elif powerless and metric in powerless:
+            undecided[metric] = powerless[metric]
+    others = tuple(metric for metric in metrics if metric not in asked and verdicts.is_score(metric))
+    return Gate(tuple(asked), others, tuple(worse), undecided)
+
+
+def _effect(row: Mapping[str, Any]) -> verdicts.Effect:
+    """What a row means for a gate that asks its metric."""
+    reals = None if row["reals"] is None else Score(row["reals"], row["reals_stderr"])
+    return verdicts.effect(row["metric"], row["verdict"], reals, row["nearer"])
 
 
 def _alike_under(a: Scores, b: Scores) -> str | None:
@@ -738,17 +938,20 @@ def aligned(grid: Sequence[Sequence[str]], sides: str) -> str:
 def _grid(comparison: Comparison) -> list[list[str]]:
     """The header, and a line of cells for each row."""
     interval = f"{comparison.judging.confidence:.0%} interval".replace("%", " %")
-    grid = [["", "A", "B", "B - A", interval, "p", "verdict"]]
+    beside = any(row["reals"] is not None for row in comparison.rows)
+    grid = [["", "A", "B", *(["reals"] if beside else []), "B - A", interval, "p", "verdict"]]
     for row in comparison.rows:
         look = style(row["metric"])
         a, b = (format(row[one] * look.scale, look.format) for one in ("a", "b"))
+        own = _ABSENT if row["reals"] is None else format(row["reals"] * look.scale, look.format)
         difference, low, high = (
             _ABSENT if row[one] is None else format(row[one] * look.scale, f"+{look.format}")
             for one in ("difference", "low", "high")
         )
         span = _ABSENT if row["low"] is None else f"{low} to {high}"
         p = _ABSENT if row["p_holm"] is None else f"{row['p_holm']:.4f}"
-        grid.append([_title(row, comparison.rows), a, b, difference, span, p, row["verdict"]])
+        cells = [a, b, *([own] if beside else []), difference, span, p, row["verdict"]]
+        grid.append([_title(row, comparison.rows), *cells])
     return grid
 
 
@@ -783,7 +986,21 @@ def _captions(comparison: Comparison) -> list[str]:
         )
         if any(row["verdict"] == "different" for row in comparison.rows):
             lines.append("different: the sets are not alike, and which is better is open")
+    lines += [_about_variety(row, comparison.rows) for row in comparison.rows if _is_of_variety(row)]
     return lines
+
+
+def _is_of_variety(row: Mapping[str, Any]) -> bool:
+    return verdicts.direction(row["metric"]).aim is Aim.REALS
+
+
+def _about_variety(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
+    """Where A and B stand beside the reals."""
+    title = _title(row, rows)
+    if row["a_beside_reals"] is None or row["b_beside_reals"] is None:
+        return f"{title}: neither way is better; the reals' own value is the measure, which --real gives"
+    text = f"{title}: A is {verdicts.beside_reals(row['a_beside_reals'])}, B is {row['b_beside_reals']}"
+    return f"{text}; {row['nearer']} is nearer to them" if row["nearer"] else text
 
 
 def _markdown(grid: Sequence[Sequence[str]]) -> list[str]:

@@ -24,7 +24,7 @@ from pgmetrics.features import open_network
 from pgmetrics.features.base import FeatureExtractor
 from pgmetrics.metrics.base import Estimate, Metric, Side, State
 from pgmetrics.metrics.memorisation import Memorisation
-from pgmetrics.metrics.registry import METRICS
+from pgmetrics.metrics.registry import METRICS, with_error
 from pgmetrics.metrics.registry import metric as find_metric
 from pgmetrics.planning import Job, Planner, Progress, check_layers
 from pgmetrics.presets import PRESETS, Preset
@@ -103,6 +103,7 @@ def evaluate(
     held_out: object | None = None,
     num_images: int | None = None,
     floor: bool = False,
+    error: str | None = None,
     seed: int = 0,
     device: str = "auto",
     workers: int | None = None,
@@ -143,6 +144,9 @@ def evaluate(
         floor: add what a perfect generator would score, `subject` "real": every metric that compares
             two sides, between two disjoint sets of reals of the fakes' count. Needs twice as many
             reals; with fewer it is left out.
+        error: what standard errors are over where a metric has the choice: "images" (how the value varies
+            with other images, which comparisons need), "directions" or "both"; as each metric has it by
+            default, for swd "directions". Metrics that give no other error are as they were.
         seed: of every random number: image order, patches, directions, mirroring, splits, subsets.
         device: "auto" (CUDA if there is one), "cpu", "cuda", "cuda:N" or "mps".
         workers: processes that decode ahead; 0 decodes in this one, None takes one per core.
@@ -181,7 +185,7 @@ def evaluate(
         weights=weights, allow_unverified_weights=allow_unverified_weights, form=form,
         precision=precision, networks=networks, cache=cache,
     )  # fmt: skip
-    chosen = _choose(metrics, options)
+    chosen = _choose(metrics, options, error)
     # The floor has reals on both sides.
     _check_choice(chosen, real, real if fake is None and floor else fake, held_out, run)
     setting = _settle(chosen, {"real": real, "fake": fake, "held-out": held_out}, options)
@@ -403,11 +407,17 @@ def _preset(name: str | None) -> Preset | None:
     return None if name is None else PRESETS[name]
 
 
-def _choose(metrics: Sequence[str | Metric], options: Options) -> list[Metric]:
+def _choose(metrics: Sequence[str | Metric], options: Options, error: str | None = None) -> list[Metric]:
     if not metrics:
         raise OptionError("no metric was asked for")
     preset = _preset(options.preset)
     chosen = [preset.metric(one) if preset else find_metric(one) for one in metrics]
+    if error is not None:
+        if preset:
+            raise OptionError(
+                f"the preset {options.preset} fixes what errors are over; leave out error={error!r}"
+            )
+        chosen = with_error(chosen, error)
     names = [one.name for one in chosen]
     if len(set(names)) < len(names):
         raise OptionError(f"a metric is asked for twice: {', '.join(names)}")

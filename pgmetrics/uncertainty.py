@@ -20,25 +20,7 @@ from pgmetrics import seeding
 from pgmetrics.errors import OptionError, SampleError, StateError
 from pgmetrics.metrics.base import Estimate, Influence, Metric, State
 from pgmetrics.seeding import Stream
-
-HIGHER_IS_BETTER: Mapping[str, bool | None] = {
-    "swd": False,
-    "ms-ssim": False,
-    "fid": False,
-    "fid-bias": None,
-    "fid-infinity": False,
-    "fd": False,
-    "fd-bias": None,
-    "is": True,
-    "kid": False,
-    "precision": True,
-    "recall": True,
-    "density": True,
-    "coverage": True,
-    "authpct": True,
-    "ct": None,
-}
-"""Which way each number improves; None where neither way is better."""
+from pgmetrics.verdicts import Score
 
 OVER_IMAGES = frozenset(
     {
@@ -80,6 +62,7 @@ class Difference:
         p_value: of the hypothesis that A and B are the same, None where there is no test.
         test: which one: "swaps of pairs", exact; "normal"; or "none".
         n_real, n_fake: images of the reals, and of each of A and B; None where a side takes no part.
+        stderr_a, stderr_b: the standard errors over images of a and of b, None where no sound one exists.
     """
 
     metric: str
@@ -94,6 +77,18 @@ class Difference:
     test: str
     n_real: int | None
     n_fake: int | None
+    stderr_a: float | None = None
+    stderr_b: float | None = None
+
+    @property
+    def scores(self) -> tuple[Score, Score]:
+        """The numbers of A and of B with their errors."""
+        return Score(self.a, self.stderr_a), Score(self.b, self.stderr_b)
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """From low to high."""
+        return None if self.low is None or self.high is None else (self.low, self.high)
 
 
 def stderr(influence: Influence) -> float:
@@ -170,9 +165,11 @@ def paired_differences(
     for place in found_a:
         if place not in found_b:
             continue
-        error = None
+        error: float | None = None
+        errors: tuple[float | None, float | None] = (None, None)
         if place in parts_a:
             error = stderr_of_difference(parts_a[place], parts_b[place])
+            errors = stderr(parts_a[place]), stderr(parts_b[place])
         first = found_a[place]
         differences.append(
             _difference(
@@ -184,6 +181,7 @@ def paired_differences(
                 SWAPS if place in p_values else NONE,
                 (first.n_real, first.n_fake),
                 confidence,
+                errors,
             )
         )
     return differences
@@ -252,7 +250,17 @@ def independent_difference(
         p_value = _two_sided(values[1] - values[0], error)
     counts = row_a["n_real"], row_a["n_fake"]
     test = NONE if p_value is None else NORMAL
-    return _difference(row_a["metric"], row_a["level"], values, error, p_value, test, counts, confidence)
+    return _difference(
+        row_a["metric"],
+        row_a["level"],
+        values,
+        error,
+        p_value,
+        test,
+        counts,
+        confidence,
+        (errors[0], errors[1]),
+    )
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -357,7 +365,8 @@ def _difference(
     test: str,
     counts: tuple[int | None, int | None],
     confidence: float,
+    errors: tuple[float | None, float | None],
 ) -> Difference:
     a, b = values
     low, high = (None, None) if error is None else interval(b - a, error, confidence)
-    return Difference(metric, level, a, b, b - a, error, low, high, p_value, test, *counts)
+    return Difference(metric, level, a, b, b - a, error, low, high, p_value, test, *counts, *errors)

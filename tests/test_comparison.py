@@ -193,7 +193,7 @@ def test_verdicts_are_holms(p_values, expected):
 @pytest.mark.parametrize(
     ("metric", "change", "expected"),
     [
-        ("swd", 1, "worse"), ("swd", -1, "better"), ("fid", 1, "worse"), ("ms-ssim", 1, "worse"),
+        ("swd", 1, "worse"), ("swd", -1, "better"), ("fid", 1, "worse"), ("ms-ssim", 1, "different"),
         ("is", 1, "better"), ("is", -1, "worse"), ("recall", 1, "better"), ("ct", 1, "different"),
     ],
 )  # fmt: skip
@@ -227,7 +227,7 @@ def test_results_are_compared_as_independent_draws():
     assert only["test"] == "normal"
     half = 1.959964 * sqrt(0.01**2 + 0.02**2)
     assert (only["low"], only["high"]) == pytest.approx((0.05 - half, 0.05 + half))
-    assert compare(results(row(value=0.1)), results(row(value=0.2, stderr=0.02))).worse
+    assert compare(results(row("swd", 0.1)), results(row("swd", 0.2, 0.02))).worse
 
 
 def test_files_give_what_their_tables_give(tmp_path):
@@ -382,7 +382,7 @@ def test_real_evaluations_explain_themselves():
 
 
 def test_one_run_of_several_is_chosen_by_its_name(tmp_path):
-    several = Results.concat([results(row(run="early")), results(row(run="late", value=0.5))])
+    several = Results.concat([results(row("swd", run="early")), results(row("swd", 0.5, run="late"))])
     several.save(tmp_path / "runs.csv")
     path = tmp_path / "runs.csv"
     found = compare(f"{path}#early", f"{path}#late")

@@ -202,7 +202,7 @@ def test_an_unchanged_model_passes_as_often_as_promised():
             given(*(row("swd", float(rng.normal(1, 0.01)), 0.01, level=level) for level in (64, 32, 16)))
             for _ in range(2)
         ]
-        failures += bool(_compare(*made, {}, 0.1, allow_better=False))
+        failures += bool(_compare(*made, {}, 0.1, allow_better=False)[1])
     assert 20 <= failures <= 60  # 40 ± 3.3 standard deviations
 
 
@@ -241,7 +241,12 @@ def test_rows_that_come_or_go_fail(checked):
     checked(given(row("swd", 0.1), row("ms-ssim")), REGEN)
     done = checked(given(row("swd", 0.1), row("is", 3.0)))
     done.assert_outcomes(failed=1)
-    assert verdict(done) == ["within", "no longer scored", "not in the baseline"]
+    assert verdict(done) == ["within", "no longer scored, not asked", "not in the baseline"]
+    checked(given(row("swd", 0.1))).assert_outcomes(passed=1)
+    named = checked(
+        given(row("swd", 0.1)), call="metric_regression.check(RESULTS, tolerances={'ms-ssim': 1})"
+    )
+    assert verdict(named) == ["within", "no longer scored"]
     chosen = checked(given(row("swd", 0.1), row("is", 3.0)), call="metric_regression.check(RESULTS, ['fid'])")
     chosen.stdout.fnmatch_lines(["*the results hold no fid*"])
 
@@ -254,8 +259,8 @@ def test_the_bias_of_a_number_is_no_score_of_the_model(checked):
 
 
 def test_a_score_of_the_reals_that_moved_is_not_called_worse(checked):
-    checked(given(row(subject="real")), REGEN)
-    done = checked(given(row(subject="real", value=0.5)))
+    checked(given(row("swd", subject="real")), REGEN)
+    done = checked(given(row("swd", subject="real", value=0.5)))
     assert verdict(done) == ["moved"]
 
 

@@ -19,6 +19,7 @@ from pgmetrics.metrics.ms_ssim import MultiScaleSSIM
 from pgmetrics.metrics.prdc import PRDC
 from pgmetrics.metrics.registry import METRICS
 from pgmetrics.metrics.swd import SlicedWasserstein
+from pgmetrics.verdicts import DIRECTIONS
 from tests.contracts.feature_contract import features
 from tests.contracts.metric_contract import images
 
@@ -358,5 +359,5 @@ def test_an_interval_is_as_wide_as_its_confidence():
 
 def test_every_number_has_a_direction_or_none():
     of_several = {"prdc", "memorisation"}
-    assert set(METRICS) - of_several <= set(uncertainty.HIGHER_IS_BETTER)
-    assert {*PRDC().names, "authpct", "ct", "fid-bias", "fd-bias"} <= set(uncertainty.HIGHER_IS_BETTER)
+    assert set(METRICS) - of_several <= set(DIRECTIONS)
+    assert {*PRDC().names, "authpct", "ct", "fid-bias", "fd-bias"} <= set(DIRECTIONS)

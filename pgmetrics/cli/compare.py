@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from pgmetrics.comparison import Comparison
 
 WORSE = 3
-"""The exit code of --fail-if-worse."""
+"""The exit code of --fail-if-worse where B is worse."""
+
+UNDECIDED = 5
+"""The exit code of --fail-if-worse where a metric that it asks is not decided."""
 
 _OF_RESULTS = (
     "a", "b", "metrics", "protocol", "significance", "confidence",
@@ -53,7 +56,12 @@ _PROBABILITY = click.FloatRange(0, 1, min_open=True, max_open=True)
     show_default=True,
     help="Random swaps of the test of images.",
 )
-@click.option("--fail-if-worse", is_flag=True, help="Exit with code 3 if B is worse in any row.")
+@click.option(
+    "--fail-if-worse",
+    is_flag=True,
+    help="Exit with code 3 if B is worse in a metric that is asked, with 5 if one is not decided. MS-SSIM is "
+    "asked only if --metrics names it.",
+)
 @click.option("--explain", is_flag=True, help="List every setting in which A and B were scored differently.")
 @click.option(
     "--format",
@@ -85,6 +93,9 @@ def compare(
     pgmetrics growth scored.
 
     Results of unlike protocols are refused with the first setting that differs; --explain lists all.
+
+    MS-SSIM says how varied a set is: "less varied" or "more varied" than A, and whether each is as varied as
+    the reals, where these are given.
     """
     if explain and format_ == "csv":
         raise click.UsageError("--explain makes a second table: --format table, markdown or json holds both")
@@ -102,7 +113,8 @@ def compare(
         options["cache"] = _cache(options["cache"])
         chosen, options = own_network_for(asked or ["swd", "ms-ssim"], options)
         with progress_bar() as progress:
-            options |= {"metrics": chosen, "protocol": protocol, "explain": explain}
+            # Metrics that nobody named stay so: MS-SSIM is then no part of the gate.
+            options |= {"metrics": chosen if asked else None, "protocol": protocol, "explain": explain}
             found = comparison.compare(a, b, progress=progress, **options)
     if out is not None:
         found.save(out)
@@ -111,9 +123,7 @@ def compare(
     if found.rows or format_ == "json":
         say(("\n" if explain and format_ != "json" else "") + found.to_text(format_))
     if fail_if_worse:
-        _refuse_undecided(found)
-        if found.worse:
-            click.get_current_context().exit(WORSE)
+        _pass_gate(found)
 
 
 def _cache(place: str | None) -> Cache | None:
@@ -131,11 +141,27 @@ def _refuse_what_goes_with_images() -> None:
             raise click.UsageError(f"{parameter.opts[0]} goes with images, and A and B hold results")
 
 
-def _refuse_undecided(found: Comparison) -> None:
-    """A check that decided nothing must not look passed."""
+class _Undecided(click.ClickException):
+    """A gate that could not decide."""
+
+    exit_code = UNDECIDED
+
+
+def _pass_gate(found: Comparison) -> None:
+    """Exit with the gate's code unless B is no worse in all that is asked; undecided must not look passed."""
     if not found.comparable:
         raise PgmetricsError(
             f"{found.a} and {found.b} were scored differently, so that --fail-if-worse cannot tell"
         )
-    if not found.decided:
-        raise PgmetricsError("every row is undecided, so that --fail-if-worse cannot tell")
+    gate = found.gate
+    click.echo(gate.line(), err=True)
+    reasons = [f"{metric}: {reason}" for metric, reason in gate.undecided.items()]
+    if not gate.asked:
+        reasons = ["no metric is asked; --metrics names what it asks"]
+    undecided = _Undecided(f"the gate cannot decide {'; '.join(reasons)}")
+    if found.worse:
+        if reasons:
+            undecided.show()
+        click.get_current_context().exit(WORSE)
+    if not gate.decided:
+        raise undecided

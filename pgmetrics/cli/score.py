@@ -94,7 +94,7 @@ def swd(patches: int, directions: int, repeats: int, error: str | None, **option
     from pgmetrics.metrics.swd import SlicedWasserstein
 
     metric = SlicedWasserstein(patches_per_image=patches, directions=directions, repeats=repeats)
-    _score(with_error([metric], error), **options)
+    _score([metric], error=error, **options)
 
 
 @click.command("ms-ssim")
@@ -209,21 +209,12 @@ def evaluate(metrics: str, error: str | None, **options: Any) -> None:
     """Score --fake against --real with several metrics, reading or generating each image once."""
     if error is not None and options["preset"]:
         raise click.UsageError(f"--preset {options['preset']} fixes --error")
-    _score(with_error(names(metrics), error), **options)
+    _score(names(metrics), error=error, **options)
 
 
 def names(text: str) -> list[str | Metric]:
     """What stands between the commas."""
     return [name.strip() for name in text.split(",") if name.strip()]
-
-
-def with_error(metrics: Sequence[str | Metric], error: str | None) -> Sequence[str | Metric]:
-    """The metrics, their errors over what was asked for; as they were if that is None."""
-    if error is None:
-        return metrics
-    from pgmetrics.metrics.registry import with_error as adjusted
-
-    return adjusted(metrics, error)
 
 
 def _need_a_side(options: dict[str, Any]) -> None:

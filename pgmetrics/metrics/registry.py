@@ -31,6 +31,9 @@ METRICS: dict[str, type[Metric]] = {
     )
 }
 
+ERRORS = ("images", "directions", "both")
+"""What standard errors can be asked to be over; "both" is images and directions."""
+
 
 def metric(name_or_metric: str | Metric) -> Metric:
     """The metric of that name with the paper's parameters; a metric is returned as it is.
@@ -52,7 +55,12 @@ def with_error(metrics: Sequence[str | Metric], error: str) -> list[Metric]:
         metrics: by name or made.
         error: "images" for all that can, "both" and "directions" for swd's (the others' are then over
             images and as usual).
+
+    Raises:
+        OptionError: another kind of error.
     """
+    if error not in ERRORS:
+        raise OptionError(f"errors are over {', '.join(ERRORS[:-1])} or {ERRORS[-1]}, not {error!r}")
 
     def adjusted(one: Metric) -> Metric:
         if not any(field.name == "error" for field in fields(one)):  # type: ignore[arg-type]

@@ -12,7 +12,8 @@ from typing import Any
 from pgmetrics import journal
 from pgmetrics.errors import StateError
 from pgmetrics.results import Results, read_results, tables
-from pgmetrics.uncertainty import HIGHER_IS_BETTER, Difference, holm, independent_difference, interval
+from pgmetrics.uncertainty import OVER_IMAGES, Difference, holm, independent_difference, interval
+from pgmetrics.verdicts import Score, Variety, variety, verdict
 
 CONFIDENCE = 0.95
 
@@ -282,7 +283,7 @@ class Change:
 
     Attributes:
         difference: with its test.
-        verdict: "better", "worse", "within noise", or "" where there is no test or no better way.
+        verdict: as `verdicts.verdict` gives it, or "" where there is no test.
     """
 
     difference: Difference
@@ -299,28 +300,48 @@ def stage_changes(growth: Growth, curves: Sequence[Curve], alpha: float) -> dict
         curves: one per metric.
         alpha: level of the tests, all together.
     """
-    found: dict[tuple[str, int], Difference] = {}
+    found: dict[tuple[str, int], tuple[Difference, Score | None]] = {}
     for curve in curves:
         ends = [curve.at(stage.last) for stage in growth.stages] if curve.at_final else []
         for before, now in pairwise(ends):
             if before is not None and now is not None and now.snapshot is not None:
                 place = curve.metric, now.snapshot.resolution
-                found[place] = independent_difference(before.row, now.row, CONFIDENCE)
-    tested = [place for place, difference in found.items() if difference.p_value is not None]
-    adjusted = dict(zip(tested, holm([found[place].p_value or 0.0 for place in tested]), strict=True))
+                difference = independent_difference(before.row, now.row, CONFIDENCE)
+                found[place] = difference, _score(curve.real_at(now.snapshot.resolution))
+    tested = [place for place, (difference, _) in found.items() if difference.p_value is not None]
+    adjusted = dict(zip(tested, holm([found[place][0].p_value or 0.0 for place in tested]), strict=True))
     return {
-        place: Change(difference, _verdict(difference, adjusted.get(place), alpha))
-        for place, difference in found.items()
+        place: Change(difference, _verdict(difference, adjusted.get(place), reals, alpha))
+        for place, (difference, reals) in found.items()
     }
 
 
-def _verdict(difference: Difference, p_value: float | None, alpha: float) -> str:
-    higher = HIGHER_IS_BETTER.get(difference.metric)
-    if p_value is None or higher is None:
+def variety_beside_reals(curve: Curve, point: Point, alpha: float) -> Variety | None:
+    """How varied the images of a point are beside the reals; None for a metric that does not say so."""
+    assert point.snapshot is not None
+    real = _score(curve.real_at(point.snapshot.resolution))
+    score = _score(point)
+    return None if score is None else variety(curve.metric, score, real, alpha)
+
+
+def _verdict(difference: Difference, p_value: float | None, reals: Score | None, alpha: float) -> str:
+    if p_value is None:
         return ""
-    if p_value > alpha:
-        return "within noise"
-    return "better" if (difference.difference > 0) == higher else "worse"
+    return verdict(
+        difference.metric,
+        *difference.scores,
+        p_value=p_value,
+        interval=difference.interval,
+        reals=reals,
+        significance=alpha,
+    )
+
+
+def _score(point: Point | None) -> Score | None:
+    """A point's value and its error, where that is over images."""
+    if point is None:
+        return None
+    return Score(point.value, point.row["stderr"] if point.row["stderr_kind"] in OVER_IMAGES else None)
 
 
 def protocol_family(protocol: str | None) -> str:

@@ -16,7 +16,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from pgmetrics import __version__
+from pgmetrics import __version__, verdicts
 from pgmetrics.errors import OptionError
 from pgmetrics.report import gallery, svg
 from pgmetrics.report.data import (
@@ -32,10 +32,11 @@ from pgmetrics.report.data import (
     protocol_family,
     read_growth,
     stage_changes,
+    variety_beside_reals,
     whole,
 )
 from pgmetrics.report.gallery import Images, Progress
-from pgmetrics.report.plots import Plot, direction, in_words, need_matplotlib, plots, shared_key
+from pgmetrics.report.plots import Plot, in_words, need_matplotlib, plots, shared_key
 from pgmetrics.results import tables
 from pgmetrics.results.files import unwritable, write_whole
 
@@ -53,13 +54,16 @@ _MEANINGS = {
     "of images, so it is compared with the floor and never across counts. Each set is standardised by "
     "itself: SWD is blind to brightness and contrast.",
     "ms-ssim": "<b>MS-SSIM</b> is high where the images of a set are alike. Above the reals' own score "
-    "variety was lost; it says nothing about whether an image looks real.",
+    "variety was lost; below it the images are more varied than real ones, as noise is. It does not say "
+    "whether an image looks real, and so is never called better or worse.",
     "fid": "<b>FID</b> falls with the number of images: values are compared at equal counts only.",
     "kid": "<b>KID</b> is unbiased, so that values below 0 are right for sets that are alike.",
-    "is": "<b>IS</b> rewards images that a classifier is sure of and that differ in class; its ± is a "
-    "deviation over splits, not an error.",
+    "is": "<b>IS</b> rewards images that a classifier is sure of and that differ in class; above the reals' "
+    "own score more is no improvement. Its ± is a deviation over splits, not an error, unless the plot says "
+    "that it is over images.",
     "precision": "<b>Precision</b> and <b>density</b> say whether samples look real, <b>recall</b> and "
-    "<b>coverage</b> whether the reals are covered.",
+    "<b>coverage</b> whether the reals are covered. More than other reals score, which is 1 for density, is "
+    "no improvement.",
 }
 
 
@@ -210,6 +214,8 @@ def headline(growth: Growth) -> str:
             )
         else:
             text += f", where real images score {score}"
+            if word := _beside_reals(curve, last):
+                text += f": {word}"
     if real is not None and untrained is not None and is_floor(metric) and untrained.value > real.value:
         way = (untrained.value - last.value) / (untrained.value - real.value)
         if way > 0:
@@ -226,6 +232,8 @@ def _tile(curve: Curve) -> str:
     if real is not None:
         name = "floor" if is_floor(metric) else "real images"
         against.append(f"{name} <b>{tables.number(metric, real.value)}</b>")
+    if word := _beside_reals(curve, last):
+        against.append(word)
     if curve.untrained is not None:
         against.append(f"untrained {tables.number(metric, curve.untrained.value)}")
     return (
@@ -270,7 +278,8 @@ def _about_tests(changes: Mapping[tuple[str, int], Change]) -> str:
     if any(change.verdict for change in changes.values()):
         text += (
             '<b class="better">Better</b> and <b class="worse">worse</b> are said where a normal test finds '
-            f"a difference at α = {ALPHA} over all {len(changes)} of these comparisons (Holm). "
+            f"a difference at α = {ALPHA} over all {len(changes)} of these comparisons (Holm); of MS-SSIM, "
+            "less and more varied. "
         )
     if any(change.difference.p_value is None for change in changes.values()):
         text += "Nothing is tested where no error over images is known, as with one over directions. "
@@ -300,7 +309,10 @@ def _card(
             rows.append(f'<dt>{title}</dt><dd class="muted">undefined here</dd>')
             continue
         value = tables.number(curve.metric, point.value)
-        rows.append(f'<dt>{title}</dt><dd><b>{value}</b> <span class="muted">{_reach(point)}</span></dd>')
+        beside = f" {word}" if (word := _beside_reals(curve, point)) else ""
+        rows.append(
+            f'<dt>{title}</dt><dd><b>{value}</b> <span class="muted">{_reach(point)}{beside}</span></dd>'
+        )
         change = changes.get((curve.metric, stage.resolution))
         if change is not None and before is not None:
             rows.append(f'<dd class="change">{_change(change, before.resolution)}</dd>')
@@ -308,6 +320,12 @@ def _card(
         f'<li class="stage"><header><h3>{side}</h3><span>{stage.start:,} – {stage.stop:,} images</span>'
         f"</header>{picture}<dl>{''.join(rows)}</dl></li>"
     )
+
+
+def _beside_reals(curve: Curve, point: Point) -> str:
+    """How varied the images are beside the reals, where the metric says so."""
+    found = variety_beside_reals(curve, point, ALPHA)
+    return "" if found is None else verdicts.beside_reals(found)
 
 
 def _change(change: Change, before: int) -> str:
@@ -348,7 +366,7 @@ def _figure(plot: Plot, number: int) -> str:
     wide = svg.inline(plot, f"p{number}w", *_WIDE).replace('class="plot"', 'class="plot wide"', 1)
     narrow = svg.inline(plot, f"p{number}n", *_NARROW).replace('class="plot"', 'class="plot narrow"', 1)
     return f"""<figure><div class="heading"><h3>{escape(plot.title)}</h3>\
-<span>{direction(plot.metric)}</span></div>
+<span>{verdicts.in_words(plot.metric)}</span></div>
 {wide}
 {narrow}
 <figcaption>{escape(plot.key)}</figcaption></figure>"""
@@ -496,7 +514,7 @@ the paper</small></h3>
 <div class="scroll" role="region" aria-label="Scores {escape(protocol)}" tabindex="0">
 <table class="paper"><thead><tr><td></td>{titles}</tr><tr><td></td>{levels}</tr></thead>
 <tbody>{body}</tbody></table></div>
-<p class="note">{escape("; ".join(tables.captions(rows)))}.</p>"""
+<p class="note">{escape("; ".join(tables.captions(rows, growth.results.item)))}.</p>"""
 
 
 def _readable(label: str, known: Mapping[str, Snapshot]) -> str:

@@ -18,7 +18,7 @@ from pgmetrics.errors import OptionError, PgmetricsError
 from pgmetrics.report.data import Curve, Growth, Point, is_deviation, is_floor, whole
 from pgmetrics.results import tables
 from pgmetrics.results.files import write_whole
-from pgmetrics.uncertainty import HIGHER_IS_BETTER
+from pgmetrics.verdicts import in_words as direction_in_words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -269,14 +269,6 @@ def real_name(metric: str) -> str:
     return "floor (real against real)" if is_floor(metric) else "real images"
 
 
-def direction(metric: str) -> str:
-    """Which way is better, in words; empty where neither is."""
-    if metric == "ms-ssim":
-        return "lower is more varied"
-    higher = HIGHER_IS_BETTER.get(metric)
-    return "" if higher is None else "higher is better" if higher else "lower is better"
-
-
 def in_words(protocol: str) -> str:
     """How the images of a family of protocols were made comparable."""
     return {
@@ -412,7 +404,7 @@ def _dress(axes: Axes, plot: Plot, look: Look) -> None:
     axes.set_xlabel("images shown", color=look.muted, fontsize=11, labelpad=4)
     if look.titled:
         axes.set_title(plot.title, loc="left", color=look.ink, fontsize=12, fontweight="bold", pad=38)
-        axes.set_title(direction(plot.metric), loc="right", color=look.muted, fontsize=10, pad=38)
+        axes.set_title(direction_in_words(plot.metric), loc="right", color=look.muted, fontsize=10, pad=38)
 
 
 class _Label(NamedTuple):

@@ -190,15 +190,15 @@ class Results:
 
     def to_table(self) -> str:
         """Aligned text for people: a line per run and subject, SWD times 1000 as the paper prints it."""
-        return tables.to_text(self.rows)
+        return tables.to_text(self.rows, self.item)
 
     def to_markdown(self) -> str:
         """The table of `to_table` in Markdown."""
-        return tables.to_markdown(self.rows)
+        return tables.to_markdown(self.rows, self.item)
 
     def to_latex(self) -> str:
         """The table of `to_table` as a LaTeX tabular; it needs the package booktabs."""
-        return tables.to_latex(self.rows)
+        return tables.to_latex(self.rows, self.item)
 
     def to_text(self, format: str) -> str:
         """As `table`, `csv`, `json`, `markdown` or `latex`.

@@ -9,6 +9,9 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from pgmetrics.results.reals import Items, variety_of
+from pgmetrics.verdicts import Variety, beside_reals
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -77,6 +80,11 @@ class Line(NamedTuple):
         return ["-" if row is None else cell(row) for row in self.rows]
 
 
+def no_item(run: str) -> None:
+    """What a table without a store's provenance says of a run."""
+    return None
+
+
 def style(metric: str) -> Style:
     """How a metric is printed; raw if it has no style of its own."""
     return _STYLES.get(metric, Style(metric.upper(), 1.0, ".4g"))
@@ -116,7 +124,7 @@ def layout(rows: Sequence[Row]) -> tuple[list[Column], list[Line]]:
     return header, lines
 
 
-def to_text(rows: Sequence[Row]) -> str:
+def to_text(rows: Sequence[Row], item: Items = no_item) -> str:
     """Aligned columns."""
     header, lines = layout(rows)
     # A metric's name stands once, over the first of its columns; the levels stand below it.
@@ -132,10 +140,10 @@ def to_text(rows: Sequence[Row]) -> str:
         "  ".join([name.ljust(widths[0]), *map(str.rjust, cells, widths[1:])]).rstrip()
         for name, *cells in grid
     ]
-    return "\n".join([*text, "", *captions(rows)]) + "\n"
+    return "\n".join([*text, "", *captions(rows, item)]) + "\n"
 
 
-def to_markdown(rows: Sequence[Row]) -> str:
+def to_markdown(rows: Sequence[Row], item: Items = no_item) -> str:
     """One Markdown table, and the captions below it."""
     header, lines = layout(rows)
     grid = [
@@ -144,10 +152,10 @@ def to_markdown(rows: Sequence[Row]) -> str:
         *([line.label, *line.cells] for line in lines),
     ]
     text = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in grid]
-    return "\n".join([*text, "", "<br>\n".join(captions(rows))]) + "\n"
+    return "\n".join([*text, "", "<br>\n".join(captions(rows, item))]) + "\n"
 
 
-def to_latex(rows: Sequence[Row]) -> str:
+def to_latex(rows: Sequence[Row], item: Items = no_item) -> str:
     """A tabular with the rules of the package booktabs; the captions are comments above it."""
     header, lines = layout(rows)
     spans = _spans(header)
@@ -158,7 +166,7 @@ def to_latex(rows: Sequence[Row]) -> str:
     rules = [rf"\cmidrule(lr){{{first + 2}-{last + 2}}}" for _, first, last in spans if header[first].level]
     text = [
         r"% needs \usepackage{booktabs}",
-        *(f"% {caption}" for caption in captions(rows)),
+        *(f"% {caption}" for caption in captions(rows, item)),
         rf"\begin{{tabular}}{{l{'r' * len(header)}}}",
         r"\toprule",
         _latex_line(["", *titles]),
@@ -189,8 +197,13 @@ def paper_table(rows: Sequence[Row]) -> pd.DataFrame:
     return frame
 
 
-def captions(rows: Sequence[Row]) -> list[str]:
-    """Per metric: how many images, and what the ± was taken over."""
+def captions(rows: Sequence[Row], item: Items = no_item) -> list[str]:
+    """Per metric: how many images, what the ± was taken over, and how varied the sets are beside the reals.
+
+    Args:
+        rows: of the table.
+        item: what a store says of a run label.
+    """
     lines = []
     for metric in dict.fromkeys(metric for metric, _ in _series(rows)):
         mine = [row for row in rows if row["metric"] == metric]
@@ -204,7 +217,24 @@ def captions(rows: Sequence[Row]) -> list[str]:
             parts.append("± " + " or ".join(map(spread, kinds)))
         if parts:
             lines.append(f"{style(metric).title}: {', '.join(parts)}")
+        lines += _varieties(metric, mine, item)
     return lines
+
+
+def _varieties(metric: str, rows: Sequence[Row], item: Items) -> Iterator[str]:
+    """Which sets are as varied as the reals, less or more, for each protocol; nothing for other metrics."""
+    several = len({row["run"] for row in rows if row["subject"] == "fake"}) > 1
+    for protocol in dict.fromkeys(row["protocol"] for row in rows):
+        found: dict[Variety, list[str]] = {}
+        for row in rows:
+            if row["protocol"] == protocol and (word := variety_of(row, rows, item)) is not None:
+                found.setdefault(word, []).append(row["run"] if several else row["subject"])
+        names = dict.fromkeys(row["protocol"] for row in rows)
+        title = style(metric).title + (f" ({protocol})" if len(names) > 1 else "")
+        if found:
+            yield f"{title}: " + "; ".join(
+                f"{beside_reals(word)}: {', '.join(dict.fromkeys(labels))}" for word, labels in found.items()
+            )
 
 
 def spread(kind: str | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -13,7 +14,9 @@ from typing import Any
 
 import pytest
 
+from pgmetrics import verdicts
 from pgmetrics.comparison import (
+    Gate,
     Scores,
     Setting,
     aligned,
@@ -28,11 +31,15 @@ from pgmetrics.metrics.inception_score import InceptionScore
 from pgmetrics.metrics.registry import metric as find_metric
 from pgmetrics.metrics.swd import SlicedWasserstein
 from pgmetrics.results import Results, read_results
+from pgmetrics.results.reals import row_of_reals
 from pgmetrics.results.tables import number, style
 from pgmetrics.testing import REGEN
-from pgmetrics.uncertainty import HIGHER_IS_BETTER, independent_difference
+from pgmetrics.uncertainty import OVER_IMAGES, Difference, independent_difference
+from pgmetrics.verdicts import Score
 
 _LONGEST_NAME = 120
+
+logger = logging.getLogger("pgmetrics")
 
 Row = Mapping[str, Any]
 Place = tuple[str, str, str, "int | None", "str | None"]  # run, subject, metric, level, protocol
@@ -72,7 +79,8 @@ class MetricRegression:
 
         Noise is that of both sides: a number may be z standard errors of the difference from its
         baseline, z so large that of unchanged models a share `significance` fails, all rows together.
-        The errors are over images: an unchanged model passes with other samples.
+        The errors are over images: an unchanged model passes with other samples. A number without such an
+        error fails, too. MS-SSIM is shown, and fails the test only if `metrics` or `tolerances` names it.
 
         Args:
             scored: `Results`, or generated images, which are then scored: a checkpoint, an array or
@@ -83,7 +91,8 @@ class MetricRegression:
             tolerances: by metric, how far its raw numbers may move, in place of noise.
             name: of the baseline, where a test checks several.
             significance: how often noise alone may fail the test.
-            allow_better: whether a number that has improved beyond noise passes, too.
+            allow_better: whether a number that has improved beyond noise passes, too; MS-SSIM improves
+                towards the reals' own value.
             options: any other of `evaluate`.
 
         Returns:
@@ -96,34 +105,40 @@ class MetricRegression:
                 f"there is no baseline {os.path.relpath(path)}; pytest {REGEN} {self.test!r} records one",
                 pytrace=False,
             )
-        results = self._results(scored, metrics, {"real": real, "num_images": num_images, **options})
+        whole, results = self._results(scored, metrics, {"real": real, "num_images": num_images, **options})
         if self.record:
             path.parent.mkdir(parents=True, exist_ok=True)
             _lasting(results).save(path)
             self.recorded.append(os.path.relpath(path))
             return results
-        report = _compare(read_results(path), results, tolerances or {}, significance, allow_better)
+        named = [one if isinstance(one, str) else one.name for one in metrics or ()]
+        gate, report = _compare(
+            read_results(path), results, tolerances or {}, significance, allow_better, named, whole
+        )
+        logger.info(gate)
         if report:
             pytest.fail(f"{self.test} against {os.path.relpath(path)}\n\n{report}", pytrace=False)
         return results
 
     def _results(
         self, scored: object, metrics: Sequence[str | Metric] | None, options: Mapping[str, Any]
-    ) -> Results:
+    ) -> tuple[Results, Results]:
+        """All results, and those to be checked."""
         given = {key: value for key, value in options.items() if value is not None}
         if not isinstance(scored, Results):
             chosen = [_over_images(one, given.get("preset")) for one in metrics or ("swd", "ms-ssim")]
             found = evaluate(given.pop("real", None), scored, chosen, **given)
             # What the reals score among themselves is no matter of the model's.
-            return replace(found, rows=tuple(row for row in found.rows if row["subject"] == "fake"))
+            return found, replace(found, rows=tuple(row for row in found.rows if row["subject"] == "fake"))
         if given:
             raise OptionError(f"results hold their numbers; {', '.join(given)} goes with images to be scored")
         if metrics is None:
-            return scored
+            return scored, scored
         names = [one if isinstance(one, str) else one.name for one in metrics]
         if missing := set(names) - {row["metric"] for row in scored.rows}:
             raise OptionError(f"the results hold no {', '.join(sorted(missing))}")
-        return Results(tuple(row for row in scored.rows if row["metric"] in names), scored.provenance)
+        chosen_rows = tuple(row for row in scored.rows if row["metric"] in names)
+        return scored, Results(chosen_rows, scored.provenance)
 
     def _baseline(self, name: str | None) -> Path:
         text = self.test.partition("::")[2].replace("::", ".")
@@ -164,7 +179,7 @@ def _kept(provenance: Mapping[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class _Line:
-    """A number beside its baseline, and how far it may be from it."""
+    """A number beside its baseline, how far it may be from it, and whether the test passes with it."""
 
     title: str
     metric: str
@@ -172,6 +187,7 @@ class _Line:
     value: float | None
     reach: float | None
     verdict: str
+    passes: bool
 
     def cells(self) -> list[str]:
         baseline, value = (
@@ -190,55 +206,131 @@ def _compare(
     tolerances: Mapping[str, float],
     significance: float,
     allow_better: bool,
-) -> str:
-    """What has moved, as a table with the reasons; empty if nothing has."""
+    named: Collection[str] = (),
+    whole: Results | None = None,
+) -> tuple[str, str]:
+    """Which metrics are asked, and what has moved, as a table with the reasons; empty if nothing has.
+
+    Args:
+        baseline, results: rows before and now.
+        tolerances, significance, allow_better: as in `check`.
+        named: metrics that the user named.
+        whole: all results, in which the reals' own values are looked up.
+    """
     before, now = _places(baseline), _places(results)
     if unknown := set(tolerances) - {place[2] for place in (*before, *now)}:
         raise OptionError(f"a tolerance is given for {', '.join(sorted(unknown))}, which was not scored")
     settings = _settings(baseline, results)
-    errors = {
-        place: error
-        for place in before
-        if place in now and place[2] not in tolerances
-        if (error := independent_difference(before[place], now[place]).stderr) is not None
+    places = [
+        place
+        for place in dict.fromkeys((*before, *now))
+        if place[2] in tolerances or not _is_known_to_be_no_score(place[2])
+    ]
+    gate = _gate([place[2] for place in places], {*named, *tolerances})
+    differences = {
+        place: independent_difference(before[place], now[place]) for place in before if place in now
     }
-    z = _quantile(significance, len(errors))
+    errors = {
+        place: one.stderr
+        for place, one in differences.items()
+        if place in places and place[2] not in tolerances and one.stderr is not None
+    }
+    z = _quantile(significance, sum(place[2] in gate.asked for place in errors))
     lines = []
-    for place in dict.fromkeys((*before, *now)):
-        if _no_score(place[2]) and place[2] not in tolerances:
-            continue
-        reach = z * errors[place] if place in errors else tolerances.get(place[2])
-        levels = {other[3] for other in (*before, *now) if other[2] == place[2]}
-        lines.append(_line(place, levels, before.get(place), now.get(place), reach))
+    for place in places:
+        line = _line(
+            place,
+            {other[3] for other in places if other[2] == place[2]},
+            (before.get(place), now.get(place)),
+            differences.get(place),
+            z * errors[place] if place in errors else tolerances.get(place[2]),
+            _score_of_reals(place, (whole or results, now), (baseline, before)),
+            significance,
+            allow_better,
+        )
+        lines.append(line if place[2] in gate.asked else _not_asked(line))
     alike = not any(setting.matters for setting in settings)
-    passing = {"within", "better"} if allow_better else {"within"}
-    failed = [line for line in lines if line.verdict not in passing]
-    if alike and not failed:
-        return ""
-    return _report(lines, settings, f"{z:.2f} standard errors" if errors else "", significance)
+    if alike and gate.asked and all(line.passes for line in lines):
+        return _about(gate), ""
+    return _about(gate), _report(
+        lines, settings, f"{z:.2f} standard errors" if errors else "", significance, gate
+    )
+
+
+def _gate(metrics: Sequence[str], named: Collection[str]) -> Gate:
+    """Which of the metrics may fail the test: all but MS-SSIM, and that if it is named."""
+    asked = [
+        metric
+        for metric in dict.fromkeys(metrics)
+        if metric in named or verdicts.direction(metric).aim is not verdicts.Aim.REALS
+    ]
+    return Gate(tuple(asked), tuple(metric for metric in dict.fromkeys(metrics) if metric not in asked))
+
+
+def _about(gate: Gate) -> str:
+    return gate.line("in metrics=[…]")
+
+
+def _score_of_reals(place: Place, *tables: tuple[Results, Mapping[Place, Row]]) -> Score | None:
+    """What the reals score themselves, now or, if that is not known, when the baseline was recorded."""
+    for results, rows in tables:
+        row = rows.get(place)
+        if row is None or row["subject"] != "fake":
+            continue
+        real = row_of_reals(row, results.rows, results.item)
+        if real is not None:
+            return Score(real["value"], real["stderr"] if real["stderr_kind"] in OVER_IMAGES else None)
+    return None
 
 
 def _line(
-    place: Place, levels: Collection[int | None], before: Row | None, now: Row | None, reach: float | None
+    place: Place,
+    levels: Collection[int | None],
+    rows: tuple[Row | None, Row | None],
+    difference: Difference | None,
+    reach: float | None,
+    reals: Score | None,
+    significance: float,
+    allow_better: bool,
 ) -> _Line:
-    values = [None if row is None else float(row["value"]) for row in (before, now)]
-    if before is None or now is None:
+    before, now = rows
+    passes = False
+    values = [None if row is None else float(row["value"]) for row in rows]
+    if before is None or now is None or difference is None:
         verdict = "not in the baseline" if before is None else "no longer scored"
     elif reach is None:
         verdict = f"cannot tell: {why_undecided(before, now)}"
-    elif abs(now["value"] - before["value"]) <= reach:
-        verdict = "within"
-    else:
-        higher, rose = HIGHER_IS_BETTER.get(place[2]), now["value"] > before["value"]
+    elif abs(difference.difference) <= reach:
+        verdict, passes = "within", True
+    elif place[1] == "real":
         # A score of the reals is no merit of the model's.
-        good = None if higher is None or place[1] == "real" else rose == higher
-        verdict = "moved" if good is None else "better" if good else "worse"
-    return _Line(_title(place, levels), place[2], values[0], values[1], reach, verdict)
+        verdict = "moved"
+    else:
+        verdict, better = _moved(difference, reals, significance)
+        passes = better and allow_better
+    return _Line(_title(place, levels), place[2], values[0], values[1], reach, verdict, passes)
 
 
-def _report(lines: Sequence[_Line], settings: Sequence[Setting], noise: str, significance: float) -> str:
+def _moved(difference: Difference, reals: Score | None, significance: float) -> tuple[str, bool]:
+    """What is said of a number that has moved by more than it may, and whether that is an improvement."""
+    metric, (a, b) = difference.metric, difference.scores
+    found = verdicts.verdict(metric, a, b, p_value=0.0, reals=reals, significance=significance)
+    near = None if reals is None else verdicts.nearer(a, b, reals, significance)
+    better = verdicts.effect(metric, found, reals, near) == "better"
+    return "moved" if found == "different" else found, better
+
+
+def _not_asked(line: _Line) -> _Line:
+    return replace(line, passes=True, verdict=line.verdict if line.passes else f"{line.verdict}, not asked")
+
+
+def _report(
+    lines: Sequence[_Line], settings: Sequence[Setting], noise: str, significance: float, gate: Gate
+) -> str:
     grid = [["metric", "baseline", "value", "allowed", "verdict"], *(line.cells() for line in lines)]
-    parts = [aligned(grid, "lrrrl")]
+    parts = [aligned(grid, "lrrrl"), _about(gate)]
+    if not gate.asked:
+        parts.append("a test that asks no metric must not pass: metrics=[…] names what it asks")
     if noise:
         parts.append(
             f"allowed: {noise} of the difference, so that noise alone fails 1 run in "
@@ -250,7 +342,7 @@ def _report(lines: Sequence[_Line], settings: Sequence[Setting], noise: str, sig
         parts.append(aligned(table, "llll"))
     else:
         parts.append("scored as the baseline was: no setting differs")
-    if any("cannot tell" in line.verdict for line in lines):
+    if any(line.verdict.startswith("cannot tell") and not line.passes for line in lines):
         parts.append("where an error over images is missing, tolerances={'metric': …} says what may move")
     parts.append(f"if that is meant, pytest {REGEN} records it")
     return "\n\n".join(parts)
@@ -278,8 +370,8 @@ def _settings(baseline: Results, results: Results) -> list[Setting]:
     return list(dict.fromkeys(setting for pair in pairs for setting in differing_settings(*pair)))
 
 
-def _no_score(metric: str) -> bool:
-    return metric in HIGHER_IS_BETTER and HIGHER_IS_BETTER[metric] is None
+def _is_known_to_be_no_score(metric: str) -> bool:
+    return metric in verdicts.DIRECTIONS and not verdicts.is_score(metric)
 
 
 def _quantile(significance: float, rows: int) -> float:

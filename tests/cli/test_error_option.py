@@ -3,10 +3,13 @@
 import csv
 import io
 
+import numpy as np
 import pytest
 
-from pgmetrics.cli.score import with_error
+import pgmetrics
+from pgmetrics.errors import OptionError
 from pgmetrics.metrics.inception_score import InceptionScore
+from pgmetrics.metrics.registry import with_error
 from tests.cli.test_score import QUICK, folders, run, swd
 
 __all__ = ["folders"]  # a fixture
@@ -50,7 +53,23 @@ def test_each_metric_is_given_what_it_knows():
     assert found == {"swd": "both", "is": "images", "prdc": "images", "kid": None}
     found = {one.name: one.error for one in with_error(["swd", InceptionScore(splits=3)], "directions")}
     assert found == {"swd": "directions", "is": "splits"}
-    assert with_error(["swd"], None) == ["swd"]
+
+
+def test_python_takes_what_the_command_line_takes():
+    images = np.random.default_rng(0).integers(0, 256, (24, 32, 32, 3), dtype=np.uint8)
+
+    def rows_of(**options):
+        return pgmetrics.swd(images, images[::-1].copy(), num_images=16, **options).rows
+
+    metric = pgmetrics.SlicedWasserstein(error="images")
+    made = pgmetrics.evaluate(images, images[::-1].copy(), [metric], num_images=16).rows
+    assert rows_of(error="images") == made
+    assert {row["stderr_kind"] for row in made} == {"images"}
+    assert [row["stderr"] for row in rows_of(error="directions")] == [row["stderr"] for row in rows_of()]
+    with pytest.raises(OptionError, match="errors are over images, directions or both, not 'patches'"):
+        rows_of(error="patches")
+    with pytest.raises(OptionError, match="the preset clean-fid fixes what errors are over"):
+        pgmetrics.fid(images, images, error="images", preset="clean-fid")
 
 
 @pytest.mark.parametrize(
