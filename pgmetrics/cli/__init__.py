@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import importlib
-import logging
 
 import click
 
 from pgmetrics import __version__
-from pgmetrics.errors import PgmetricsError
+from pgmetrics.commands import Commands, log_to_stderr
 
 # Loaded when they are called: --help must not wait for torch, nor one command for another.
 _COMMANDS = {
@@ -35,8 +34,8 @@ _COMMANDS = {
 }
 
 
-class _Commands(click.Group):
-    """Lists commands without importing them, and reports our own errors as one line."""
+class _Commands(Commands):
+    """Lists commands without importing them."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
@@ -53,22 +52,6 @@ class _Commands(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, summary) for name, (_, _, summary) in _COMMANDS.items()])
 
-    def invoke(self, ctx: click.Context) -> object:
-        try:
-            return super().invoke(ctx)
-        except PgmetricsError as error:
-            raise click.ClickException(" ".join(str(error).split())) from error
-
-
-class _OnStandardError(logging.Handler):
-    """Shows the library's warnings as lines beside, not inside, a progress bar."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        from tqdm import tqdm
-
-        with tqdm.external_write_mode():
-            click.echo(f"{record.levelname.capitalize()}: {record.getMessage()}", err=True)
-
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="pgmetrics")
@@ -83,6 +66,4 @@ def main() -> None:
     Exit codes: 0 done, 1 refused with the reason, 2 wrong usage, 3 compare --fail-if-worse found worse,
     4 finished, but some items were skipped and named.
     """
-    logger = logging.getLogger("pgmetrics")
-    logger.handlers = [_OnStandardError()]
-    logger.setLevel(logging.INFO)
+    log_to_stderr()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pgmetrics.cli.options import networking, progress_bar, reading, running, say
+from pgmetrics.cli.options import metrics_option, networking, progress_bar, reading, running, say
 from pgmetrics.cli.score import names, own_network_for
 from pgmetrics.errors import PgmetricsError
 
@@ -33,9 +33,7 @@ _PROBABILITY = click.FloatRange(0, 1, min_open=True, max_open=True)
 @click.option(
     "--real", metavar="SOURCE", help="Real images, where A and B are images, for metrics of two sides."
 )
-@click.option(
-    "--metrics", metavar="NAME,…", help="[default: swd,ms-ssim of images; of results, all that both hold]"
-)
+@metrics_option("[default: swd,ms-ssim of images; of results, all that both hold]")
 @click.option(
     "--protocol", metavar="NAME", help="Of results, only rows made so: native, at-final, at-stage, …"
 )

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from pgmetrics.cli.options import networking, reading, running, say, writing
+from pgmetrics.cli.options import metrics_option, networking, reading, running, say, writing
 
 SKIPPED = 4
 """Exit code: finished, but some checkpoints could not be read."""
@@ -23,13 +23,7 @@ INTERRUPTED = 130
 @click.option(
     "--real", required=True, metavar="SOURCE", help="Real images, of the final resolution; no statistics."
 )
-@click.option(
-    "--metrics",
-    default="swd,ms-ssim",
-    show_default=True,
-    metavar="NAME,…",
-    help="swd, ms-ssim, fid, fid-infinity, is, kid, prdc, fd, memorisation.",
-)
+@metrics_option("swd, ms-ssim, fid, fid-infinity, is, kid, prdc, fd, memorisation.", default="swd,ms-ssim")
 @click.option(
     "--protocol",
     "protocols",

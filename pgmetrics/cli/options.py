@@ -27,6 +27,27 @@ def parse_bytes(ctx: click.Context, param: click.Parameter, value: str) -> int:
     return int(float(match[1]) * _UNITS[match[2] or ""])
 
 
+def _joined(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> str | None:
+    return ",".join(values) if values else None
+
+
+def metrics_option(
+    help: str, default: str | None = None, required: bool = False
+) -> Callable[[Command], Command]:
+    """--metrics; where it is given several times, the lists add up, and the command is handed one."""
+    usual = None if default is None else [default]
+    return click.option(
+        "--metrics",
+        multiple=True,
+        callback=_joined,
+        default=usual,
+        required=required,
+        show_default=usual is not None,
+        metavar="NAME,…",
+        help=help,
+    )
+
+
 def reading(command: Command) -> Command:
     """Options that say how images are read."""
     for option in reversed(

@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pgmetrics.cli.options import Command, networking, progress_bar, reading, running, say, writing
+from pgmetrics.cli.options import (
+    Command,
+    metrics_option,
+    networking,
+    progress_bar,
+    reading,
+    running,
+    say,
+    writing,
+)
 
 if TYPE_CHECKING:
     from pgmetrics.metrics.base import Metric
@@ -191,13 +200,7 @@ def memorisation(**options: Any) -> None:
 @click.option("--real", metavar="SOURCE", help=_REAL)
 @click.option("--fake", metavar="SOURCE", help=_FAKE)
 @click.option("--held-out", metavar="SOURCE", help="Real images that training never saw, for memorisation.")
-@click.option(
-    "--metrics",
-    default="swd,ms-ssim",
-    show_default=True,
-    metavar="NAME,…",
-    help="swd, ms-ssim, fid, fid-infinity, is, kid, prdc, fd, memorisation.",
-)
+@metrics_option("swd, ms-ssim, fid, fid-infinity, is, kid, prdc, fd, memorisation.", default="swd,ms-ssim")
 @click.option(
     "--floor",
     is_flag=True,

@@ -7,15 +7,13 @@ from typing import Any
 
 import click
 
-from pgmetrics.cli.options import networking, progress_bar, reading, running, say
+from pgmetrics.cli.options import metrics_option, networking, progress_bar, reading, running, say
 from pgmetrics.cli.score import names, own_network_for
 
 
 @click.command()
 @click.argument("source")
-@click.option(
-    "--metrics", required=True, metavar="NAME,…", help="Which metrics' real side, separated by commas."
-)
+@metrics_option("Which metrics' real side, separated by commas.", required=True)
 @click.option(
     "--out",
     required=True,

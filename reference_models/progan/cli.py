@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from pgmetrics.errors import PgmetricsError
+from pgmetrics.commands import Commands, log_to_stderr
 from pgmetrics.files import dump_json
 from reference_models.progan.bench_command import bench
 from reference_models.progan.data_command import data
@@ -15,25 +15,15 @@ from reference_models.progan.importers.command import import_command
 from reference_models.progan.sample_command import sample
 from reference_models.progan.video_command import video
 
-
-class _PlainErrors(click.Group):
-    """A group whose commands report our own errors as one line, not a traceback."""
-
-    def invoke(self, ctx: click.Context) -> object:
-        try:
-            return super().invoke(ctx)
-        except PgmetricsError as error:
-            raise click.ClickException(str(error)) from error
-
-
 _SEED = click.IntRange(min=0)
 _DEVICE = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda[:N] or mps.")
 
 
-@click.group(cls=_PlainErrors, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="pgmetrics")
 def main() -> None:
     """Train a ProGAN, and sample its checkpoints."""
+    log_to_stderr()
 
 
 @main.command()

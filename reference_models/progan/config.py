@@ -218,7 +218,7 @@ class ProGANConfig:
             assignments: such as "loss=lsgan", "mirror=true", "minibatch=4:16,256:14".
 
         Raises:
-            OptionError: a field is unknown, or its value is not of its kind or out of range.
+            OptionError: a field is unknown or set twice, or its value is not of its kind or out of range.
         """
         changes: dict[str, Any] = {}
         for assignment in assignments:
@@ -228,6 +228,8 @@ class ProGANConfig:
                     f"{assignment!r} sets no option of a ProGAN; NAME=VALUE does, with a name of "
                     f"{', '.join(self.to_json())}"
                 )
+            if name in changes:
+                raise OptionError(f"{name} is set twice, at last by {assignment!r}; set it once")
             changes[name] = _parsed(name, text, getattr(self, name))
         return replace(self, **changes)
 
@@ -294,9 +296,15 @@ def _parsed(name: str, text: str, like: object) -> object:
             return {"true": True, "false": False}[text.lower()]
         if isinstance(like, Mapping):
             kind = float if name == "learning_rate" else int
-            return {int(k): kind(v) for k, v in (part.split(":") for part in text.split(","))}
+            parts = [part.split(":") for part in text.split(",")]
+            values = {int(k): kind(v) for k, v in parts}
+            if len(values) < len(parts):
+                raise OptionError(f"{name} names a resolution twice: {text!r}")
+            return values
         if isinstance(like, (int, float)):
             return type(like)(text)
+    except OptionError:
+        raise
     except (ValueError, KeyError):
         wanted = {bool: "true or false", int: "a whole number", float: "a number"}.get(type(like))
         raise OptionError(f"{name} takes {wanted or 'values such as 4:16,256:14'}, not {text!r}") from None

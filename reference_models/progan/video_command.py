@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
+from pgmetrics.commands import Commands
+
 if TYPE_CHECKING:
     from reference_models.progan.video import Video
 
@@ -36,7 +38,7 @@ def _common(command: _Command) -> _Command:
     return command
 
 
-@click.group()
+@click.group(cls=Commands)
 def video() -> None:
     """Make a video of latents that wander, or of a network that grows."""
 

@@ -40,7 +40,9 @@ def here(finished, tmp_path):
 
 
 def arguments(here, *more):
-    quick = ("--num-images", 12, "--workers", 0, "--device", "cpu")
+    quick = ("--workers", 0, "--device", "cpu")
+    if "--num-images" not in more:
+        quick = ("--num-images", 12, *quick)
     return [str(a) for a in ("growth", here / "run", "--real", here / "reals", *quick, *more)]
 
 

@@ -132,3 +132,15 @@ def test_presets_keep_what_the_original_runs_set():
     assert (cifar.gp_gamma, cifar.simultaneous, cifar.latent_size) == (750, True, 128)
     adam = {(c.adam_beta1, c.adam_beta2, c.adam_epsilon, c.drift) for c in (v1, v2, cifar)}
     assert adam == {(0.0, 0.99, 1e-8, 0.001)}
+
+
+@pytest.mark.parametrize(
+    ("options", "refusal"),
+    [
+        (["loss=lsgan", "loss=wgan-gp"], r"loss is set twice, at last by 'loss=wgan-gp'"),
+        (["minibatch=4:16,8:8,4:2"], r"minibatch names a resolution twice: '4:16,8:8,4:2'"),
+    ],
+)
+def test_an_option_that_is_set_twice_is_refused(options, refusal):
+    with pytest.raises(OptionError, match=refusal):
+        ProGANConfig().with_options(options)

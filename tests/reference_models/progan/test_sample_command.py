@@ -195,7 +195,8 @@ def test_wrong_usage_of_video(paths, tmp_path):
     assert refused.exit_code == 2
     assert "has no checkpoints" in refused.stderr.splitlines()[-1]
     refused = call(video, "interpolate", paths[0], "--out", tmp_path / "a.avi")
-    assert isinstance(refused.exception, OptionError)
+    assert refused.exit_code == 1
+    assert refused.stderr.splitlines()[-1].startswith("Error: ")
     refused = call(video, "interpolate", paths[0], "--smoothing", 5, "--out", tmp_path / "a.gif")
-    assert "hardly move" in str(refused.exception)
+    assert "hardly move" in refused.stderr
     assert not list(tmp_path.iterdir())

@@ -1,0 +1,97 @@
+"""What every command does: options given twice are refused or add up, refusals are one printable line."""
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from pgmetrics.cli import main as pgmetrics
+from reference_models.progan.cli import main as progan
+
+ADDING_UP = {
+    "--metrics": {"evaluate", "growth", "compare", "stats"},
+    "--protocol": {"growth"},
+    "--weights": {"fid", "fd", "is", "kid", "prdc", "memorisation", "evaluate", "growth", "compare", "stats"},
+    "--option": {"train", "bench"},
+    "--resolution": {"bench"},
+    "--label": {"sample"},
+}
+
+
+def commands(group, names=()):
+    """Every command below a group, with the names that lead to it."""
+    ctx = click.Context(group)
+    for name in group.list_commands(ctx):
+        command = group.get_command(ctx, name)
+        assert command is not None
+        if isinstance(command, click.Group):
+            yield from commands(command, (*names, name))
+        else:
+            yield (*names, name), command
+
+
+def options():
+    """Every option of every command."""
+    for group in (pgmetrics, progan):
+        for names, command in commands(group):
+            for param in command.params:
+                if isinstance(param, click.Option):
+                    yield group, names, param
+
+
+def given(param):
+    """The option as it may be written, with a value that click takes."""
+    if param.is_flag:
+        return [param.opts[0]]
+    if isinstance(param.type, click.Choice):
+        return [param.opts[0], str(param.type.choices[0])]
+    return [param.opts[0], "8"]
+
+
+@pytest.mark.parametrize(("group", "names", "param"), list(options()), ids=str)
+def test_each_option_of_each_command_adds_up_or_is_refused(group, names, param):
+    # Catches click's own rule, by which the last one counts and the others are dropped without a word.
+    if names[-1] in ADDING_UP.get(param.opts[0], ()):
+        assert param.multiple
+        return
+    assert not param.multiple
+    done = CliRunner().invoke(group, [*names, *given(param), *given(param)])
+    assert done.exit_code == 2
+    assert done.stderr.splitlines()[-1] == f"Error: {param.opts[0]} is given twice; give it once"
+
+
+def test_both_signs_of_a_switch_are_one_option_given_twice():
+    done = CliRunner().invoke(progan, ["data", "x", "--out", "y", "--mirror", "--no-mirror", "--mirror"])
+    assert done.exit_code == 2
+    assert "--mirror is given 3 times; give it once" in done.stderr
+
+
+def test_help_can_be_asked_for_twice():
+    assert CliRunner().invoke(pgmetrics, ["swd", "--help", "--help"]).exit_code == 0
+
+
+def test_metrics_given_one_by_one_are_all_computed():
+    source = "synthetic:leaves,resolution=32,n=16"
+    sides = ["--real", source, "--fake", f"{source},seed=1", "--workers", "0", "--format", "csv"]
+    apart = CliRunner().invoke(pgmetrics, ["evaluate", *sides, "--metrics", "swd", "--metrics", "ms-ssim"])
+    together = CliRunner().invoke(pgmetrics, ["evaluate", *sides, "--metrics", "swd,ms-ssim"])
+    assert apart.exit_code == 0, apart.stderr
+    assert apart.stdout == together.stdout
+    assert {line.split(",")[2] for line in apart.stdout.splitlines()[1:]} == {"swd", "ms-ssim"}
+
+
+@pytest.mark.parametrize(
+    ("group", "arguments", "code", "line"),
+    [
+        (pgmetrics, ["check", "a\x1b[31m\nb"], 1, r"a\x1b[31m\nb does not exist"),
+        (pgmetrics, ["a\x1b]0;x\x07"], 2, r"No such command 'a\x1b]0;x\x07'."),
+        (progan, ["inspect", "a\x1b[31m\nb"], 1, r"a\x1b[31m\nb"),
+        (progan, ["sample", "x", "--out", "y", "--at", "\x9bm"], 2, r"'\x9bm' is not one of"),
+    ],
+)
+def test_a_refusal_is_one_printable_line(group, arguments, code, line):
+    done = CliRunner().invoke(group, arguments)
+    assert done.exit_code == code
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("Error: ")
+    assert line in last
+    assert done.stderr.replace("\n", "").isprintable()
