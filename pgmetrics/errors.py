@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import numbers
+import reprlib
+from typing import Any
+
 
 class PgmetricsError(Exception):
     """Anything pgmetrics refuses to do; its text is one line a person can act on."""
@@ -25,3 +29,42 @@ class OptionError(PgmetricsError, ValueError):
 
 class WeightsError(PgmetricsError, ValueError):
     """A network's weights are missing, damaged or another network's."""
+
+
+def check_number(
+    name: str,
+    value: Any,
+    low: float,
+    high: float,
+    *,
+    whole: bool = False,
+    open_low: bool = False,
+    open_high: bool = False,
+) -> None:
+    """Refuse a parameter that is no finite number within its bounds; NaN passes most comparisons.
+
+    Args:
+        name: of the parameter, for the message.
+        value: of the parameter.
+        low, high: its bounds, finite, which are allowed themselves.
+        whole: it has to be an integer; a bool is none.
+        open_low, open_high: that bound is not allowed itself.
+
+    Raises:
+        OptionError: it is out of bounds, not finite or no number at all.
+    """
+    kind: Any = numbers.Integral if whole else numbers.Real
+    if isinstance(value, kind) and not isinstance(value, bool):
+        # Every comparison with NaN is false.
+        above = value > low if open_low else value >= low
+        below = value < high if open_high else value <= high
+        if above and below:
+            return
+    what = "a whole number" if whole else "a number"
+    first = f"{'above' if open_low else 'at least'} {_number(low)}"
+    last = f"{'below' if open_high else 'at most'} {_number(high)}"
+    raise OptionError(f"{name} is {what} {first} and {last}, not {reprlib.repr(value)}")
+
+
+def _number(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:g}"

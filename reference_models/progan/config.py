@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
-from pgmetrics.errors import OptionError
+from pgmetrics.errors import OptionError, check_number
 
 _CHOICES: Mapping[str, tuple[bool | str, ...]] = {
     "minibatch_statistics": ("stddev", "discrimination", "none"),
@@ -28,6 +28,42 @@ _CHOICES: Mapping[str, tuple[bool | str, ...]] = {
     ),
     (False, True),
 )  # fmt: skip
+
+_MOST_IMAGES = 10**12
+_WEIGHT = {"low": 0, "high": 10**9}
+_POSITIVE = {"low": 0, "high": 10**9, "open_low": True}
+_SHARE = {"low": 0, "high": 1, "open_high": True}
+_DURATION = {"low": 1, "high": _MOST_IMAGES, "whole": True}
+# Wide on purpose: they refuse what cannot be meant, not what is unwise.
+_BOUNDS: Mapping[str, Mapping[str, Any]] = {
+    "resolution": {"low": 1, "high": 2**14, "whole": True},
+    "label_size": {"low": 0, "high": 10**6, "whole": True},
+    "latent_size": {"low": 1, "high": 2**16, "whole": True},
+    "fmap_base": {"low": 1, "high": 2**24, "whole": True},
+    "fmap_decay": {"low": 0, "high": 16},
+    "fmap_max": {"low": 1, "high": 2**16, "whole": True},
+    "mbstd_group": {"low": 1, "high": 2**20, "whole": True},
+    "stabilise_images": _DURATION,
+    "fade_images": _DURATION,
+    "total_images": _DURATION,
+    "lr_rampup_images": _DURATION | {"low": 0},
+    "minibatch_repeats": {"low": 1, "high": 10**6, "whole": True},
+    "d_repeats": {"low": 1, "high": 10**6, "whole": True},
+    "adam_beta1": _SHARE,
+    "adam_beta2": _SHARE,
+    "adam_epsilon": {"low": 0, "high": 1, "open_low": True},
+    "noise_strength": _WEIGHT,
+    "label_weight": _WEIGHT,
+    "gp_lambda": _POSITIVE,
+    "gp_gamma": _POSITIVE,
+    "drift": _WEIGHT,
+    "ema": _SHARE,
+    "seed": {"low": 0, "high": 2**63 - 1, "whole": True},
+}
+_BOUNDS_BY_RESOLUTION: Mapping[str, Mapping[str, Any]] = {
+    "minibatch": {"low": 1, "high": 2**20, "whole": True},
+    "learning_rate": {"low": 0, "high": 10**6, "open_low": True},
+}
 
 
 def _default_minibatch() -> Mapping[int, int]:
@@ -137,15 +173,21 @@ class ProGANConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        for name, bounds in _BOUNDS.items():
+            check_number(name, getattr(self, name), **bounds)
         if not _is_power_of_two(self.resolution) or self.resolution < 4:
             raise OptionError(
                 f"a ProGAN doubles its resolution from 4 on, so {self.resolution} cannot be reached; "
                 f"the nearest that can is {_nearest_power_of_two(self.resolution)}"
             )
-        if self.channels not in (1, 3):
+        if type(self.channels) is not int or self.channels not in (1, 3):
             raise OptionError(f"images have 1 or 3 channels, not {self.channels}")
         self._check_choices()
-        self._check_ranges()
+        if self.feature_maps(self.resolution) < 1:
+            raise OptionError(
+                f"fmap_base={self.fmap_base} leaves no channel at {self.resolution} x {self.resolution}; "
+                f"it must be at least {math.ceil(2 ** ((math.log2(self.resolution) - 1) * self.fmap_decay))}"
+            )
         if self.noise_strength and self.loss != "lsgan":
             raise OptionError(
                 f"noise_strength={self.noise_strength} follows scores of 0 to 1, which loss={self.loss!r} "
@@ -165,29 +207,6 @@ class ProGANConfig:
             if value not in choices or type(value) is not type(choices[0]):
                 raise OptionError(f"{name} is {' or '.join(map(repr, choices))}, not {value!r}")
 
-    def _check_ranges(self) -> None:
-        positive = (
-            "latent_size", "fmap_base", "fmap_max", "mbstd_group", "stabilise_images", "fade_images",
-            "total_images", "minibatch_repeats", "d_repeats", "adam_epsilon", "gp_lambda", "gp_gamma",
-        )  # fmt: skip
-        for name in positive:
-            if not getattr(self, name) > 0:
-                raise OptionError(f"{name} must be above 0, not {getattr(self, name)}")
-        not_negative = (
-            "label_size", "fmap_decay", "drift", "seed", "lr_rampup_images", "noise_strength", "label_weight",
-        )  # fmt: skip
-        for name in not_negative:
-            if not getattr(self, name) >= 0:
-                raise OptionError(f"{name} must not be below 0, not {getattr(self, name)}")
-        for name in ("adam_beta1", "adam_beta2", "ema"):
-            if not 0 <= getattr(self, name) < 1:
-                raise OptionError(f"{name} is at least 0 and below 1, not {getattr(self, name)}")
-        if self.feature_maps(self.resolution) < 1:
-            raise OptionError(
-                f"fmap_base={self.fmap_base} leaves no channel at {self.resolution} x {self.resolution}; "
-                f"it must be at least {math.ceil(2 ** ((math.log2(self.resolution) - 1) * self.fmap_decay))}"
-            )
-
     def _check_by_resolution(self) -> None:
         by_resolution: Mapping[str, Mapping[int, float]] = {
             "minibatch": self.minibatch,
@@ -197,8 +216,11 @@ class ProGANConfig:
             if 4 not in values:
                 raise OptionError(f"{name} needs a value from resolution 4 on; it has {dict(values)}")
             for resolution, value in values.items():
-                if not _is_power_of_two(resolution) or value <= 0:
-                    raise OptionError(f"{name} has {value} from resolution {resolution} on, which is no use")
+                if not _is_power_of_two(resolution):
+                    raise OptionError(
+                        f"{name} has {value} from resolution {resolution} on, which is no power of two"
+                    )
+                check_number(f"{name} from resolution {resolution} on", value, **_BOUNDS_BY_RESOLUTION[name])
         for resolution in self.resolutions:
             if self.minibatch_statistics != "stddev" or not (self.growing or resolution == self.resolution):
                 continue

@@ -8,15 +8,18 @@ grids/                  images of the same latents throughout
 states/                 the last few states, from which training goes on
 stats.jsonl, log.txt    numbers for programs, and what happened for people
 finished.json           there once the run is over
+provisional.json        which of these files an interrupt left that an undisturbed run would not have
+
+A file is written as `.NAME.PID.part` and renamed. What a killed process left of that is removed by the next
+one that trains here; the directory's lock says that there is none beside it.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from math import prod
@@ -40,7 +43,12 @@ if TYPE_CHECKING:
 
 _SETTINGS = "run.json"
 _FINISHED = "finished.json"
+_PROVISIONAL = "provisional.json"
+_CONFIG = "config.json"
+_UNTRAINED = "untrained.safetensors"
+_STATS = "stats.jsonl"
 _CHECKPOINTS = "checkpoints"
+_GRIDS = "grids"
 _STATES = "states"
 _FORMAT_VERSION = 1
 _IMAGES_BETWEEN_STATS = 1000
@@ -108,11 +116,11 @@ def claimed(
         )
     try:
         path.mkdir(parents=True, exist_ok=True)
-        # A directory that is there may still be somebody else's, or on a disk that is read only.
-        with tempfile.TemporaryFile(dir=path):
-            pass
     except OSError as error:
         raise OptionError(f"{path} cannot be written: {error.strerror or error}") from error
+    # Asked rather than tried: a process that is killed while it tries would leave a file behind.
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise OptionError(f"{path} cannot be written: it is somebody else's, or its disk is read only")
     with _locked(path):
         _refuse_others(path, settings)
         run = RunDirectory(path, settings, keep_states, state_images, warn)
@@ -141,9 +149,9 @@ class RunDirectory:
         self._state_images = state_images
         self._warn = warn
         self._checkpoints = path / _CHECKPOINTS
-        self._grids = path / "grids"
+        self._grids = path / _GRIDS
         self._states = path / _STATES
-        self._stats = path / "stats.jsonl"
+        self._stats = path / _STATS
         self._log = path / "log.txt"
         self._tensorboard: type[SummaryWriter] | None = None
         self._events: SummaryWriter | None = None
@@ -201,12 +209,16 @@ class RunDirectory:
         with refusing_unwritable(self._path):
             for directory in (self._checkpoints, self._grids, self._states):
                 directory.mkdir(exist_ok=True)
-        self._write_json("config.json", self._settings.config.to_json())
+        self._write_json(_CONFIG, self._settings.config.to_json())
         with refusing_unwritable(self._path):
             (self._path / _FINISHED).unlink(missing_ok=True)
-            for directory in (self._checkpoints, self._grids, self._states):
-                for leftover in directory.glob(".*.part"):
-                    leftover.unlink()
+        self._remove_leftovers()
+        provisional = self._provisional()
+        with refusing_unwritable(self._path):
+            for path in provisional:
+                if path.parent != self._states:
+                    path.unlink(missing_ok=True)
+        self._write_provisional([path for path in provisional if path.parent == self._states])
         self._logged = self._forget_stats_after(images_shown)
         self._measured = (images_shown, time.monotonic())
         self._state_at = time.monotonic()
@@ -229,7 +241,7 @@ class RunDirectory:
 
     def save_untrained(self, facts: Checkpoint, generator: Generator) -> None:
         """Write what training begins with."""
-        checkpoints.save(self._path / "untrained.safetensors", facts, generator)
+        checkpoints.save(self._path / _UNTRAINED, facts, generator)
 
     def grid_path(self, images_shown: int, resolution: int, alpha: float) -> Path:
         """Where the grid of a moment lies."""
@@ -245,12 +257,70 @@ class RunDirectory:
         """Write a state; then remove those that are too old, and any of a future that was lost."""
         path = _state_path(self._path, state.images_shown)
         states.save(path, state)
-        found = self._found_states()
-        place = found.index(path)
-        with refusing_unwritable(self._states):
-            for other in found[: max(place + 1 - self._keep_states, 0)] + found[place + 1 :]:
-                other.unlink()
+        self._remove_states_beside(path)
         self._state_at = time.monotonic()
+
+    def _remove_states_beside(self, newest: Path) -> None:
+        found, provisional = self._found_states(), self._provisional()
+        due = [path for path in found if path <= newest and path not in provisional]
+        kept = {newest, *due[-self._keep_states :]}
+        # One that an interrupt left is as good as any until there are enough of the others.
+        if newest not in provisional and len(due) < self._keep_states:
+            kept |= {path for path in provisional if path < newest}
+        with refusing_unwritable(self._states):
+            for path in found:
+                if path not in kept:
+                    path.unlink()
+
+    def mark_provisional(
+        self, images_shown: int, resolution: int, alpha: float, *, checkpoint: bool, grid: bool, state: bool
+    ) -> None:
+        """Note, before they are written, which files of an interrupted moment an undisturbed run has not.
+
+        The checkpoint, its model card and its grid go when training goes on, the state when it is not needed
+        any more: then the directory is that of a run that was never interrupted.
+        """
+        path = self.checkpoint_path(images_shown, resolution)
+        marked = self._provisional()
+        if checkpoint:
+            marked += [path, path.with_suffix(".md")]
+        if grid:
+            marked.append(self.grid_path(images_shown, resolution, alpha))
+        if state:
+            marked.append(_state_path(self._path, images_shown))
+        self._write_provisional(marked)
+
+    def _provisional(self) -> list[Path]:
+        try:
+            names = parse_json((self._path / _PROVISIONAL).read_bytes())
+            parts = [Path(str(name)).parts for name in names]
+        except (OSError, ValueError, TypeError):
+            return []  # there is none, or somebody has damaged it
+        directories = (_CHECKPOINTS, _GRIDS, _STATES)
+        return [
+            self._path.joinpath(*two)
+            for two in parts
+            if len(two) == 2 and two[0] in directories and two[1].startswith("images")
+        ]
+
+    def _write_provisional(self, paths: Sequence[Path]) -> None:
+        if paths:
+            names = sorted({path.relative_to(self._path).as_posix() for path in paths})
+            self._write_json(_PROVISIONAL, names)
+            return
+        with refusing_unwritable(self._path):
+            (self._path / _PROVISIONAL).unlink(missing_ok=True)
+
+    def _remove_leftovers(self) -> None:
+        """Remove what killed processes of this run were writing; nobody else trains here now."""
+        ours = (_SETTINGS, _CONFIG, _FINISHED, _PROVISIONAL, _UNTRAINED, _STATS)
+        with refusing_unwritable(self._path):
+            for name in ours:
+                for leftover in self._path.glob(f".{name}.*.part"):
+                    leftover.unlink(missing_ok=True)
+            for directory in (self._checkpoints, self._grids, self._states):
+                for leftover in directory.glob(".images*.part"):
+                    leftover.unlink(missing_ok=True)
 
     def log(self, progress: Progress) -> None:
         """Keep the numbers of a look at the schedule, when it is time for a row."""
@@ -277,15 +347,29 @@ class RunDirectory:
         """A line in the log, with its time."""
         self._append(self._log, f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {text}")
 
+    def complete(self, images_shown: int) -> None:
+        """Make the directory that of a complete run, whatever was interrupted after its last state."""
+        self._remove_leftovers()
+        newest = _state_path(self._path, images_shown)
+        provisional = [path for path in self._provisional() if path != newest]
+        with refusing_unwritable(self._path):
+            for path in provisional:
+                path.unlink(missing_ok=True)
+        self._write_provisional([])
+        self._remove_states_beside(newest)
+        if self._said() != _ending("complete", images_shown):
+            self.say_how_it_ended("complete", images_shown)
+
     def say_how_it_ended(self, ended: str, images_shown: int) -> None:
         """Write `finished.json`, for those who wait for that."""
-        self._write_json(_FINISHED, {"ended": ended, "images_shown": images_shown}, indent=None)
+        self._write_json(_FINISHED, _ending(ended, images_shown), indent=None)
         self.note(f"{ended} at {images_shown:,} images")
 
-    @property
-    def has_ended(self) -> bool:
-        """Whether `finished.json` is there."""
-        return (self._path / _FINISHED).exists()
+    def _said(self) -> object:
+        try:
+            return parse_json((self._path / _FINISHED).read_bytes())
+        except (OSError, ValueError):
+            return None
 
     def open_tensorboard(self) -> None:
         """Look for TensorBoard now; what it writes begins with the run.
@@ -333,9 +417,15 @@ class RunDirectory:
         with refusing_unwritable(path), path.open("a", encoding="utf-8") as file:
             file.write(line + "\n")
 
-    def _write_json(self, name: str, content: Mapping[str, Any], indent: int | None = 2) -> None:
+    def _write_json(
+        self, name: str, content: Mapping[str, Any] | Sequence[str], indent: int | None = 2
+    ) -> None:
         with written_atomically(self._path / name) as aside:
             aside.write_text(dump_json(content, indent=indent) + "\n")
+
+
+def _ending(ended: str, images_shown: int) -> dict[str, Any]:
+    return {"ended": ended, "images_shown": images_shown}
 
 
 def checkpoint_path(run: Path, images_shown: int, resolution: int) -> Path:
@@ -369,8 +459,8 @@ def bytes_of_run(config: ProGANConfig, snapshot_images: int | None, keep_states:
     with torch.device("meta"):
         generator, discriminator = Generator(config), Discriminator(config)
     g, d = (sum(4 * prod(t.shape) for t in n.state_dict().values()) for n in (generator, discriminator))
-    # Both networks with two moments each, and the average.
-    total = (keep_states + 1) * (4 * g + 3 * d)
+    # Both networks with two moments each, and the average; one more as it is written, one of an interrupt.
+    total = (keep_states + 2) * (4 * g + 3 * d)
     total += config.total_images // _IMAGES_BETWEEN_STATS * _BYTES_PER_STATS_ROW
     for phase in phases(config):
         taken = 1 + (phase.images // snapshot_images if snapshot_images else 0)

@@ -20,7 +20,7 @@ from reference_models.progan.ranks import Ranks, joined
 from reference_models.progan.run_directory import RunDirectory, Settings
 from reference_models.progan.sample import save_grid
 from reference_models.progan.schedule import Stage, stage
-from reference_models.progan.trainer import Trainer
+from reference_models.progan.trainer import Diverged, Trainer
 
 
 def train(
@@ -48,8 +48,8 @@ def train(
     same weights as one that was not: bit for bit on a CPU, with equally many threads.
 
     Writes what `run_directory` lists: a checkpoint at the end of every fade, of every stabilisation and of
-    the run, and one more where it is asked to stop. Ctrl-C and SIGTERM ask for that: the run ends after
-    the steps under way, with its state saved.
+    the run. Ctrl-C and SIGTERM ask for a stop: the run ends after the steps under way, with its state
+    saved and a checkpoint of where it stands, which is removed when training goes on.
 
     Started by torchrun, the processes share each minibatch, and one of them writes. Then, and where a
     minibatch is taken in pieces, a step is the same to rounding.
@@ -83,6 +83,8 @@ def train(
         SampleError, SourceError: the images do not fit the configuration.
         StateError: the run has states, and none can be read.
         PgmetricsError: the disk is too small.
+        Diverged: gradients were not finite in too many steps in a row; states and checkpoints from before
+            are kept.
         Interrupted: the run was asked to stop; a KeyboardInterrupt.
     """
     if snapshot_images is not None and snapshot_images < 1:
@@ -119,8 +121,7 @@ def train(
             if state is not None and state.images_shown >= config.total_images:
                 last = run.checkpoint_path(state.images_shown, stage(config.total_images, config).resolution)
                 if last.exists():
-                    if not run.has_ended:
-                        run.say_how_it_ended("complete", state.images_shown)
+                    run.complete(state.images_shown)
                     return last
             run.check_space(snapshot_images)
             with closing(training_images()) as images:
@@ -154,7 +155,7 @@ def _follow(
                 if stage(trainer.images_shown, config).reset_key != now.reset_key:
                     trainer.reset_optimizers()
                 stop = ranks.largest(requested() or 0)
-                if stop and trainer.images_shown < config.total_images:
+                if stop and trainer.is_sound and trainer.images_shown < config.total_images:
                     raise Interrupted(trainer.images_shown, stop)
             shown = trainer.images_shown
     return run_directory.checkpoint_path(run_dir, shown, end.resolution)
@@ -186,6 +187,7 @@ class _Session:
         trainer, config = self._trainer, self._config
         if not trainer.images_shown:
             self._save_untrained()
+        stop = 0
         while trainer.images_shown < config.total_images:
             before, first = trainer.images_shown, trainer.has_forgotten
             now = stage(before, config)
@@ -195,35 +197,55 @@ class _Session:
                 self._run.warn(alarm)
             if first:
                 self._save_grid(now.resolution, now.alpha)
-            self._close_look(before, now)
-            stop = self._ranks.largest(self._told(progress, requested) or 0)
-            if stop and trainer.images_shown < config.total_images:
-                self._save(now.resolution, now.alpha)
+            saved = self._close_look(before, now)
+            stop = self._ranks.largest(self._told(progress, requested) or stop)
+            # After a step that was left out the run may be lost, and its states would drive out good ones.
+            # The next steps decide.
+            if not trainer.is_sound or trainer.images_shown >= config.total_images:
+                continue
+            due = self._run.state_is_due(before, trainer.images_shown)
+            if due:
                 self._run.save_state(trainer.state())
+            if stop:
+                self._stop(now, checkpoint=saved, grid=saved or first, state=due)
                 raise Interrupted(trainer.images_shown, stop)
-            if self._run.state_is_due(before, trainer.images_shown):
-                self._run.save_state(trainer.state())
         # Steps come in whole repeats and may overshoot the end into a fade that then has hardly begun.
         end = stage(config.total_images, config)
         last = self._save(end.resolution, end.alpha)
         self._run.save_state(trainer.state())
         return last
 
-    def _close_look(self, before: int, now: Stage) -> None:
-        """What the schedule asks for between the steps just made and the next ones."""
+    def _stop(self, now: Stage, *, checkpoint: bool, grid: bool, state: bool) -> None:
+        """Write a checkpoint and a state where an undisturbed run has none.
+
+        Args:
+            now: the stage of the steps just made.
+            checkpoint, grid, state: whether it has them, so that they are written already.
+        """
+        shown, where = self._trainer.images_shown, (now.resolution, now.alpha)
+        self._run.mark_provisional(shown, *where, checkpoint=not checkpoint, grid=not grid, state=not state)
+        # The state first: sampling measures a batch norm's statistics, which are part of a state.
+        if not state:
+            self._run.save_state(self._trainer.state())
+        if not checkpoint:
+            self._save(*where)
+
+    def _close_look(self, before: int, now: Stage) -> bool:
+        """What the schedule asks for between the steps just made and the next ones; whether a checkpoint."""
         trainer, config = self._trainer, self._config
         shown = trainer.images_shown
         ends = shown >= config.total_images
         changes = stage(shown, config).reset_key != now.reset_key
         every = self._snapshot_images
         # The end of a phase or of the run brings a checkpoint anyway.
-        if changes and not ends:
-            self._save(now.resolution, 1.0)
-        elif every and shown // every > before // every and not ends:
-            self._save(now.resolution, now.alpha)
+        due = changes or bool(every and shown // every > before // every)
+        if due and not ends:
+            # A fade that ends here is complete, though its last steps were made shortly before.
+            self._save(now.resolution, 1.0 if changes else now.alpha)
         if changes:
             # Here rather than before the next steps, so that a state never stands between the two.
             trainer.reset_optimizers()
+        return due
 
     def _told(self, progress: Progress, requested: Callable[[], int | None]) -> int | None:
         """Report; the exit code of the stop that was requested, if one was."""
@@ -275,9 +297,15 @@ class _Session:
         except KeyboardInterrupt:
             ended = "interrupted"
             raise
+        except Diverged:
+            ended = "diverged"
+            raise
         finally:
             try:
-                self._run.say_how_it_ended(ended, self._trainer.images_shown)
+                if ended == "complete":
+                    self._run.complete(self._trainer.images_shown)
+                else:
+                    self._run.say_how_it_ended(ended, self._trainer.images_shown)
             except PgmetricsError:
                 # A full disk ended the run as well, and the error under way says so.
                 if ended == "complete":

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 
 from pgmetrics import images as byte_images
 from pgmetrics import seeding
-from pgmetrics.errors import StateError
+from pgmetrics.errors import PgmetricsError, StateError
 from pgmetrics.seeding import Stream
 from reference_models.progan import division
 from reference_models.progan.checkpoint import VALUE_RANGE
@@ -37,7 +38,38 @@ _FOR_DISCRIMINATOR, _FOR_GENERATOR, _FOR_STATISTICS = 0, 1, 2
 # As many as statistics of a batch norm are taken of.
 _STATISTICS_IMAGES = 256
 _GRID_BATCH = 16
+# There is no loss scale that could be lowered: a step that was left out comes again with the same weights and
+# other images. If chance spoils one step in ten, ten in a row happen once in 10**10 steps; a run has 10**6.
+MOST_LEFT_OUT = 10
+# What a loss is made of, before what is made of it.
+_TERMS = {
+    "real": "mean score of reals",
+    "fake": "mean score of fakes",
+    "norm": "gradient norm",
+    "penalty": "gradient penalty",
+    "classes": "cross entropy",
+    "total": "loss",
+}
 _ALONE = Ranks()
+
+
+class Diverged(PgmetricsError):
+    """Steps of a network were left out `MOST_LEFT_OUT` times in a row, since gradients were not finite."""
+
+
+@dataclass
+class _LeftOut:
+    """Steps of one network that were left out since its last one that was made.
+
+    Attributes:
+        count: how many.
+        images_shown: before the first of them.
+        what: was not finite in that one.
+    """
+
+    count: int = 0
+    images_shown: int = 0
+    what: str = ""
 
 
 class Trainer:
@@ -85,6 +117,7 @@ class Trainer:
         self._micro_batch = micro_batch
         self._ranks = ranks
         self._shares: dict[int, Share] = {}
+        self._left_out = {"generator": _LeftOut(), "discriminator": _LeftOut()}
         self.reset_optimizers()
 
     def reset_optimizers(self) -> None:
@@ -96,6 +129,11 @@ class Trainer:
     def has_forgotten(self) -> bool:
         """Whether no step was made since the optimisers forgot: the next look is the first of its phase."""
         return not self._discriminator_adam.state
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether the last step of both networks was made; a state of another moment may be of a lost run."""
+        return not any(left_out.count for left_out in self._left_out.values())
 
     def _adam(self, network: nn.Module) -> torch.optim.Adam:
         c = self.config
@@ -151,6 +189,7 @@ class Trainer:
             )
         self.images_shown = state.images_shown
         self.skipped = state.skipped
+        self._left_out = {"generator": _LeftOut(), "discriminator": _LeftOut()}
 
     def _networks(self) -> dict[str, nn.Module]:
         return {
@@ -206,7 +245,11 @@ class Trainer:
         return torch.from_numpy(drawn).to(self.device)
 
     def run(self, now: Stage) -> Progress:
-        """The steps between two looks at the schedule."""
+        """The steps between two looks at the schedule.
+
+        Raises:
+            Diverged: too many steps in a row were left out.
+        """
         for _ in range(self.config.minibatch_repeats):
             if self.config.simultaneous:
                 loss = self._step_both(now)
@@ -353,9 +396,31 @@ class Trainer:
             for group in adam.param_groups:
                 group["lr"] = now.learning_rate
             adam.step()
+            self._left_out[_name(network)] = _LeftOut()
         else:
             self.skipped += 1
+            self._leave_out(network, now, terms)
         adam.zero_grad()
+
+    def _leave_out(self, network: nn.Module, now: Stage, terms: Tensor | None) -> None:
+        """Count a step that is not made.
+
+        Raises:
+            Diverged: there were too many in a row.
+        """
+        name = _name(network)
+        left_out = self._left_out[name]
+        if not left_out.count:
+            left_out.images_shown = self.images_shown
+            left_out.what = _not_finite(network, terms)
+        left_out.count += 1
+        if left_out.count >= MOST_LEFT_OUT:
+            raise Diverged(
+                f"training diverged: {left_out.count} steps of the {name} in a row were left out, the first "
+                f"after {left_out.images_shown:,} images, where {left_out.what}; what was saved before is "
+                "kept. Train in another directory with a learning_rate below "
+                f"{self.config.learning_rate_at(now.resolution):g}"
+            )
 
 
 @contextmanager
@@ -366,6 +431,22 @@ def _frozen(network: nn.Module) -> Iterator[None]:
         yield
     finally:
         network.requires_grad_(True)
+
+
+def _name(network: nn.Module) -> str:
+    return type(network).__name__.lower()
+
+
+def _not_finite(network: nn.Module, terms: Tensor | None) -> str:
+    """The first loss that is not finite, or else the first gradient."""
+    losses = {} if terms is None else DiscriminatorLoss(*terms.tolist())._asdict()
+    for name, text in _TERMS.items():
+        if not math.isfinite(losses.get(name, 0.0)):
+            return f"the discriminator's {text} was {losses[name]}"
+    for name, parameter in network.named_parameters():
+        if parameter.grad is not None and not bool(parameter.grad.isfinite().all()):
+            return f"the gradient of the {_name(network)}'s {name} was not finite"
+    raise AssertionError("every gradient is finite")
 
 
 def _finite(gradients: list[Tensor]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 
 import pytest
@@ -20,26 +21,51 @@ from reference_models.progan.config import PRESETS, ProGANConfig, preset
         # The first released configuration's 14 images at 256 x 256, with the later one's groups.
         ({"minibatch": {4: 16, 256: 14}}, r"at 256 x 256 the minibatch of 14 .* groups of mbstd_group=4"),
         ({"minibatch": {8: 16}}, "minibatch needs a value from resolution 4 on"),
-        ({"learning_rate": {4: 0.0}}, "learning_rate has 0.0 from resolution 4 on"),
+        (
+            {"learning_rate": {4: 0.0}},
+            "learning_rate from resolution 4 on is a number above 0 and at most 1,000,000, not 0.0",
+        ),
         ({"fmap_base": 256}, "fmap_base=256 leaves no channel at 1024 x 1024; it must be at least 512"),
         ({"gp_resolution": "native"}, "'final' or 'current', not 'native'"),
         ({"simultaneous": True, "d_repeats": 2}, "d_repeats=2 needs simultaneous=False"),
-        ({"ema": 1.0}, "ema is at least 0 and below 1"),
-        ({"stabilise_images": 0}, "stabilise_images must be above 0"),
-        ({"seed": -1}, "seed must not be below 0"),
-        ({"gp_gamma": float("nan")}, "gp_gamma must be above 0"),
+        ({"ema": 1.0}, "ema is a number at least 0 and below 1, not 1.0"),
+        (
+            {"stabilise_images": 0},
+            "stabilise_images is a whole number at least 1 and at most 1,000,000,000,000, not 0",
+        ),
+        ({"seed": -1}, "seed is a whole number at least 0 and .*, not -1"),
+        ({"gp_gamma": float("nan")}, "gp_gamma is a number above 0 and at most 1,000,000,000, not nan"),
         ({"loss": "hinge"}, "loss is 'wgan-gp' or 'lsgan', not 'hinge'"),
         ({"minibatch_statistics": "std"}, "'stddev' or 'discrimination' or 'none', not 'std'"),
         ({"equalized": 1}, "equalized is False or True, not 1"),
         ({"growing": "no"}, "growing is False or True, not 'no'"),
         ({"noise_strength": 0.2}, "noise_strength=0.2 follows scores of 0 to 1.*loss='lsgan'"),
-        ({"label_weight": -1.0}, "label_weight must not be below 0"),
-        ({"lr_rampup_images": -1}, "lr_rampup_images must not be below 0"),
+        ({"label_weight": -1.0}, "label_weight is a number at least 0"),
+        ({"lr_rampup_images": -1}, "lr_rampup_images is a whole number at least 0"),
     ],
 )
 def test_what_cannot_work_is_refused(options, fact):
     with pytest.raises(OptionError, match=fact):
         ProGANConfig(**options)
+
+
+NUMBERS = [name for name, value in ProGANConfig().to_json().items() if type(value) in (int, float)]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 10**400, True, "1", None])
+@pytest.mark.parametrize("name", [*NUMBERS, "minibatch", "learning_rate"])
+def test_every_number_is_bounded_and_finite(name, value):
+    # NaN passes `not value <= 0`, infinity `value > 0`, and True is the integer 1.
+    given = {4: value} if name in ("minibatch", "learning_rate") else value
+    with pytest.raises(OptionError, match=rf"^{name.replace('channels', 'images have')}[^\n]*, not [^\n]+$"):
+        ProGANConfig(**{name: given})
+
+
+@pytest.mark.parametrize("name", [name for name in NUMBERS if type(getattr(ProGANConfig(), name)) is int])
+def test_a_whole_number_is_no_float(name):
+    # A file may hold 3.0, and an image of 3.0 channels ends in a traceback far away.
+    with pytest.raises(OptionError, match=r"not \d+\.0$"):
+        ProGANConfig(**{name: float(getattr(ProGANConfig(), name))})
 
 
 def test_a_minibatch_below_the_group_is_one_group():
@@ -104,7 +130,7 @@ def test_json_gives_the_same_configuration(name):
     ("change", "fact"),
     [
         ({"sharpness": 3}, "no ProGAN option sharpness"),
-        ({"resolution": "big"}, "wrong type"),
+        ({"resolution": "big"}, "resolution is a whole number .*, not 'big'"),
         ({"minibatch": 16}, "wrong type"),
         ({"resolution": 33}, "33 cannot be reached"),
     ],

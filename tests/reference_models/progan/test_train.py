@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import random
+import re
 import shutil
 import sys
 from contextlib import nullcontext
@@ -16,18 +18,20 @@ from PIL import Image
 
 from pgmetrics import seeding
 from pgmetrics.errors import OptionError, SourceError
+from pgmetrics.files import parse_json
 from pgmetrics.seeding import Stream
 from pgmetrics.sources.arrays import ArraySource
 from reference_models.progan import run_directory, steps
 from reference_models.progan.checkpoint import checkpoints, inspect, load, stage_checkpoints
 from reference_models.progan.config import ProGANConfig
 from reference_models.progan.data import TrainingImages
+from reference_models.progan.interruption import Interrupted
 from reference_models.progan.model_card import model_card
 from reference_models.progan.progress import Alarms, Progress
 from reference_models.progan.sample import ProGANSource, image_grid, sample_images
 from reference_models.progan.schedule import stage
 from reference_models.progan.train import train
-from reference_models.progan.trainer import Trainer
+from reference_models.progan.trainer import Diverged, Trainer
 
 CPU = torch.device("cpu")
 CONFIG = ProGANConfig(
@@ -226,6 +230,97 @@ def test_a_step_with_a_gradient_that_is_not_finite_is_left_out_and_counted(bad):
     assert same(before, weights(t.generator))
     assert not t._generator_adam.state
     assert t.skipped == 1
+
+
+def spoiled(monkeypatch, network, first, until=10**9):
+    """Gradients of the network are not finite after this many images, until as many."""
+    update = Trainer._update
+
+    def updating(self, adam, updated, *rest):
+        if updated is getattr(self, network) and first <= self.images_shown < until:
+            updated.to_rgb4.bias.grad.fill_(math.nan) if network == "generator" else None
+            updated.from_rgb4.bias.grad.fill_(math.inf) if network == "discriminator" else None
+        update(self, adam, updated, *rest)
+
+    monkeypatch.setattr(Trainer, "_update", updating)
+
+
+@pytest.mark.parametrize(
+    ("network", "first", "parameter", "at"),
+    [("discriminator", 24, r"from_rgb4\.bias", 60), ("generator", 28, r"to_rgb4\.bias", 64)],
+)
+def test_a_run_whose_steps_are_left_out_ends_and_names_the_first(
+    tmp_path, monkeypatch, network, first, parameter, at
+):
+    # Seen before: such a run trains on, left out step by step, and is complete in the end. The steps of the
+    # other network, made in between, do not count.
+    config = replace(CONFIG, stabilise_images=320)
+    run = tmp_path / "run"
+    spoiled(monkeypatch, network, first)
+    for _ in range(2):  # entered again it goes on from the last good state, to the same end
+        with pytest.raises(Diverged) as refused:
+            train(source(), run, config, state_images=8)
+        message = str(refused.value)
+        assert re.fullmatch(
+            rf"training diverged: 10 steps of the {network} in a row were left out, the first after {first} "
+            rf"images, where the gradient of the {network}'s {parameter} was not finite; .* below 0\.001",
+            message,
+        )
+        assert json.loads((run / "finished.json").read_text()) == {"ended": "diverged", "images_shown": at}
+        # What came after may be lost; the state before the first step that was left out is there.
+        assert sorted(path.name for path in (run / "states").iterdir()) == [
+            "images0000000016.safetensors",
+            "images0000000024.safetensors",
+        ]
+
+
+def test_a_loss_that_is_not_finite_is_named_before_the_gradients_that_follow(tmp_path, monkeypatch):
+    monkeypatch.setattr(run_directory, "_IMAGES_BETWEEN_STATS", 16)
+    spoil = Trainer._judged
+
+    def judged(self, now, piece, fake=None):
+        loss = spoil(self, now, piece, fake)
+        for parameter in self.discriminator.parameters():
+            if parameter.grad is not None:
+                parameter.grad.fill_(math.nan)
+        return loss._replace(norm=loss.norm * math.inf, total=loss.total * math.nan)
+
+    monkeypatch.setattr(Trainer, "_judged", judged)
+    with pytest.raises(
+        Diverged, match=r"first after 0 images, where the discriminator's gradient norm was inf;"
+    ):
+        train(source(), tmp_path / "run", CONFIG)
+    # JSON has no NaN.
+    row = (tmp_path / "run" / "stats.jsonl").read_text().splitlines()[0]
+    assert parse_json(row)["norm"] is None
+    assert parse_json(row)["skipped"] == 4
+
+
+def test_a_few_steps_that_are_left_out_end_nothing(tmp_path, monkeypatch):
+    # Nine in a row, twice.
+    spoiled(monkeypatch, "generator", 20, 56)
+    train(source(), tmp_path / "run", CONFIG, state_images=8, keep_states=100)
+    assert sorted(int(path.stem[6:]) for path in (tmp_path / "run" / "states").iterdir())[:4] == [
+        8,
+        16,
+        56,
+        64,
+    ]
+
+
+def test_a_stop_that_is_requested_in_doubt_waits_for_the_next_good_step(tmp_path, monkeypatch):
+    # A state of a run that is lost would be what the same command goes on from, for ever.
+    spoiled(monkeypatch, "generator", 20, 56)
+    with pytest.raises(Interrupted, match="stopped at 56 images"):
+        train(source(), tmp_path / "run", CONFIG, report=stop_at(32))
+
+
+def stop_at(images):
+    def report(progress):
+        if progress.images_shown == images:
+            raise KeyboardInterrupt
+
+    return report
 
 
 def test_large_finite_gradients_are_not_left_out():
