@@ -159,8 +159,8 @@ class Comparison:
             `difference` is b - a, `low` to `high` its interval, `p_holm` the p-value after Holm's
             correction over the rows. `verdict` is of B against A, as `verdicts.verdict` gives it: "better"
             or "worse" where p_holm is at most `judging.significance` and the interval leaves out 0;
-            "less varied" or "more varied" in their place for MS-SSIM; "different" where which is better
-            is open; else "within noise"; "undecided" where there is no sound p-value. `reals` is
+            "less varied" or "more varied" (than A) in their place for MS-SSIM; "different" where which is
+            better is open; else "within noise"; "undecided" where there is no sound p-value. `reals` is
             what the reals score themselves, where that belongs to the verdict, with its error;
             `a_beside_reals` and `b_beside_reals` say of MS-SSIM whether a set is "as varied", "less
             varied" or "more varied" than they are, and `nearer` which of the two is nearer to them.
@@ -950,7 +950,7 @@ def _grid(comparison: Comparison) -> list[list[str]]:
         )
         span = _ABSENT if row["low"] is None else f"{low} to {high}"
         p = _ABSENT if row["p_holm"] is None else f"{row['p_holm']:.4f}"
-        cells = [a, b, *([own] if beside else []), difference, span, p, row["verdict"]]
+        cells = [a, b, *([own] if beside else []), difference, span, p, _in_full(row)]
         grid.append([_title(row, comparison.rows), *cells])
     return grid
 
@@ -988,6 +988,15 @@ def _captions(comparison: Comparison) -> list[str]:
             lines.append("different: the sets are not alike, and which is better is open")
     lines += [_about_variety(row, comparison.rows) for row in comparison.rows if _is_of_variety(row)]
     return lines
+
+
+def _in_full(row: Mapping[str, Any]) -> str:
+    """The verdict of B against A, and of MS-SSIM where B stands beside the reals."""
+    text: str = row["verdict"]
+    if text in ("less varied", "more varied"):
+        text += " than A"
+    beside = row["b_beside_reals"]
+    return f"{text}; {verdicts.beside_reals(beside)}" if beside else text
 
 
 def _is_of_variety(row: Mapping[str, Any]) -> bool:

@@ -471,6 +471,127 @@ def test_refusals(a, b, options, fact):
         compare(a, b, **options)
 
 
+# Variety, limits and the gate.
+
+
+def blended(n, seed, share):
+    """Coarse images of 64 pixels with a share of one picture in common: the more, the higher MS-SSIM."""
+    common = np.random.default_rng(99).integers(60, 200, (1, 3, 8, 8))
+    own = np.random.default_rng(seed).integers(0, 256, (n, 3, 8, 8))
+    small = (share * common + (1 - share) * own).astype(np.uint8)
+    return small.repeat(8, axis=2).repeat(8, axis=3)
+
+
+def test_noise_is_more_varied_than_the_reals_and_a_collapsed_generator_less():
+    # Lower was better: noise beat good samples, p 0.0001, and the reals' own value did not matter.
+    reals, good = blended(300, 1, 0.5), blended(300, 2, 0.5)
+    noise = np.random.default_rng(3).integers(0, 256, (300, 3, 64, 64), dtype=np.uint8)
+    collapsed = good[:1].repeat(300, axis=0)
+    for other, word, beside in (
+        (noise, "more varied", "more varied"),
+        (collapsed, "less varied", "less varied"),
+        (blended(300, 4, 0.5), "within noise", "as varied"),
+    ):
+        found = compare(good, other, real=reals, metrics=["ms-ssim"])
+        (only,) = found.rows
+        assert only["verdict"] == word
+        assert (only["a_beside_reals"], only["b_beside_reals"]) == ("as varied", beside)
+        assert only["nearer"] == (None if word == "within noise" else "A")
+        assert found.worse == (word != "within noise")  # it was named, and both are farther from the reals
+        back = compare(other, good, real=reals, metrics=["ms-ssim"])
+        assert not back.worse
+        assert back.decided
+    alone = pgmetrics.ms_ssim(good, reals)
+    expected = {row["subject"]: row["value"] for row in alone.rows}
+    assert (only["a"], only["reals"]) == (expected["fake"], expected["real"])
+
+
+def test_ms_ssim_that_nobody_named_is_no_part_of_the_gate():
+    found = compare(blended(60, 1, 0.2), blended(60, 2, 0.9), real=blended(60, 3, 0.2), num_images=60)
+    assert found.gate.asked == ("swd",)
+    assert found.gate.not_asked == ("ms-ssim",)
+    assert found.gate.line() == "gate: swd; not asked: ms-ssim (name it with --metrics to include it)"
+    assert json.loads(found.to_json())["gate"]["not_asked"] == ["ms-ssim"]
+
+
+def test_so_few_images_that_nothing_could_be_found_decide_nothing():
+    found = compare(blotches(8, 1), blotches(8, 2), real=blotches(8, 3), metrics=[FAST])
+    assert set(verdicts(found).values()) == {"within noise"}
+    assert not found.decided
+    # Of 3 rows at 0.01: two of 2^n swaps reach furthest.
+    assert "at least 10 images of each and --permutations 299" in found.gate.undecided["swd"]
+    enough = compare(
+        blotches(10, 1), blotches(10, 2), real=blotches(10, 3), metrics=[FAST], permutations=1023
+    )
+    assert enough.decided
+    few = compare(blotches(40, 1), blotches(40, 2), real=blotches(40, 3), metrics=[FAST], permutations=50)
+    assert not few.decided
+
+
+def with_reals(metric, value, real, stderr=0.01, real_error=0.01, **changes):
+    counts = {"n_real": 100, "n_fake": None, "subject": "real"}
+    return row(metric, value, stderr, **changes), row(metric, real, real_error, **{**changes, **counts})
+
+
+@pytest.mark.parametrize(
+    ("metric", "a", "b", "real", "expected"),
+    [
+        ("is", 12.0, 15.0, 11.0, "different"),
+        ("is", 9.0, 10.5, 11.0, "better"),
+        ("is", 10.5, 9.0, 11.0, "worse"),
+        ("recall", 0.87, 0.98, 0.87, "different"),
+    ],
+)
+def test_more_than_reals_score_is_not_better(metric, a, b, real, expected):
+    found = compare(*(results(*with_reals(metric, value, real)) for value in (a, b)))
+    (only,) = found.rows
+    assert only["verdict"] == expected
+    assert only["reals"] == real
+    assert "reals" in str(found).splitlines()[0]
+    # Without the reals' own the literature's direction stands.
+    alone = compare(*(results(row(metric, value)) for value in (a, b)))
+    assert verdicts(alone) == {(metric, None): "better" if b > a else "worse"}
+
+
+def test_reals_of_another_seed_are_the_same_within_noise_and_other_reals_are_not():
+    def two(real, seed=1, **changes):
+        mine = results(*with_reals("ms-ssim", 0.07, 0.05, 0.001, 0.001))
+        other = results(*with_reals("ms-ssim", 0.1, real, 0.001, 0.001, seed=seed))
+        return compare(mine, replace(other, provenance=changes) if changes else other).rows[0]
+
+    assert two(0.052)["reals"] == pytest.approx(0.051)
+    assert two(0.052)["verdict"] == "less varied"
+    assert two(0.06)["reals"] is None
+    assert two(0.06)["verdict"] == "different"
+    mine, other = (
+        Results(with_reals("ms-ssim", value, 0.05), settings_of(sources__real__fingerprint=reals))
+        for value, reals in ((0.07, "these"), (0.5, "those"))
+    )
+    assert compare(mine, other).rows[0]["reals"] is None
+
+
+def test_reals_beside_a_checkpoint_are_those_of_its_resolution(tmp_path):
+    # The floor at 16 pixels, or the unfaded one beside a checkpoint within a fade, is another number.
+    def line(kind, run, side, value, protocols, alpha=1.0):
+        subject = "real" if kind == "floor" else "fake"
+        rows = [row(value=value, run=run, subject=subject, protocol=protocol) for protocol in protocols]
+        item = {"kind": kind, "label": run, "resolution": side, "final_resolution": 32, "alpha": alpha}
+        return Entry("series-1", item, rows, {})
+
+    both = ("at-final", "at-stage")
+    with Journal(tmp_path) as journal:
+        journal.append(Entry("series-1", {"kind": "settings"}, settings={}))
+        journal.append(line("floor", "reals-16x16", 16, 0.16, both[1:]))
+        journal.append(line("floor", "reals-32x32", 32, 0.32, both))
+        journal.append(line("checkpoint", "a", 16, 0.5, both))
+        journal.append(line("checkpoint", "b", 32, 0.5, both, alpha=0.5))
+        journal.append(line("checkpoint", "c", 32, 0.5, both))
+    for run, expected in (("a", [0.32, 0.16]), ("b", [0.32, None]), ("c", [0.32, 0.32])):
+        found = Scores.read(f"{tmp_path}#{run}").reals
+        values = [found.get(("ms-ssim", None, protocol), {}).get("value") for protocol in both]
+        assert values == expected
+
+
 # Formats.
 
 

@@ -264,6 +264,49 @@ def test_a_score_of_the_reals_that_moved_is_not_called_worse(checked):
     assert verdict(done) == ["moved"]
 
 
+def beside_reals(value, stderr=0.003):
+    """SWD as it was, an MS-SSIM, and that of the reals: 0.056."""
+    reals = row("ms-ssim", 0.056, 0.003, subject="real", n_real=100, n_fake=None)
+    return given(row("swd", 0.1, 0.01, n_real=100), row("ms-ssim", value, stderr), reals)
+
+
+def test_ms_ssim_fails_only_where_it_is_named(checked):
+    # A trained network (0.162) was called worse than its untrained baseline (0.077), by default.
+    checked(beside_reals(0.077), REGEN)
+    checked(beside_reals(0.162)).assert_outcomes(passed=1)
+    call = "metric_regression.check(RESULTS, ['swd', 'ms-ssim'])"
+    checked(beside_reals(0.077), call=call).assert_outcomes(passed=1)
+    done = checked(beside_reals(0.162), call=call)
+    done.assert_outcomes(failed=1)
+    assert verdict(done) == ["within", "less varied", "within"]
+    done.stdout.fnmatch_lines(["gate: swd, ms-ssim"])
+    # Beside something else that fails it is shown, and said to be no reason.
+    rest = given(row("swd", 0.9, 0.01, n_real=100), *beside_reals(0.162).rows[1:])
+    done = checked(rest)
+    assert verdict(done) == ["worse", "less varied, not asked", "within"]
+    done.stdout.fnmatch_lines(["gate: swd; not asked: ms-ssim (name it in metrics=* to include it)"])
+
+
+def test_ms_ssim_improves_towards_the_reals(checked):
+    call = "metric_regression.check(RESULTS, ['swd', 'ms-ssim'], allow_better=True)"
+    checked(beside_reals(0.162), REGEN)
+    checked(beside_reals(0.077), call=call).assert_outcomes(passed=1)
+    done = checked(beside_reals(0.3), call=call)
+    assert verdict(done) == ["within", "less varied", "within"]
+    # Nearer in number, and no better: nobody knows the reals'.
+    bare = given(*beside_reals(0.077).rows[:2])
+    checked(given(*beside_reals(0.162).rows[:2]), REGEN)
+    done = checked(bare, call=call)
+    assert verdict(done) == ["within", "moved"]
+
+
+def test_a_test_that_asks_no_metric_does_not_pass(checked):
+    checked(given(row()), REGEN)
+    done = checked(given(row()))
+    done.assert_outcomes(failed=1)
+    done.stdout.fnmatch_lines(["*a test that asks no metric must not pass*"])
+
+
 def test_another_setting_fails_even_where_the_numbers_agree(checked):
     checked(given(), REGEN).assert_outcomes(passed=1)
     done = checked(given(parameters__mirror=True, versions__torch="9"))

@@ -64,6 +64,6 @@ def main() -> None:
     standard error.
 
     Exit codes: 0 done, 1 refused with the reason, 2 wrong usage, 3 compare --fail-if-worse found worse,
-    4 finished, but some items were skipped and named.
+    4 finished, but some items were skipped and named, 5 compare --fail-if-worse could not decide.
     """
     log_to_stderr()

@@ -112,9 +112,10 @@ def swd(patches: int, directions: int, repeats: int, error: str | None, **option
 @reading
 @writing
 def ms_ssim(**options: Any) -> None:
-    """Mean MS-SSIM of pairs of images of one set; high means little diversity.
+    """Mean MS-SSIM of pairs of images of one set: how varied it is beside the real images.
 
-    Nothing is compared between --fake and --real: each is scored by itself.
+    Higher is less varied. Neither way is better: the reals' own value, which --real gives, is the measure,
+    and the table says whether --fake is as varied as the reals, less or more.
     """
     _need_a_side(options)
     _score(["ms-ssim"], **options)
@@ -148,7 +149,10 @@ def fd(**options: Any) -> None:
 @_error("is")
 @_everything_else
 def inception_score(splits: int | None, error: str | None, **options: Any) -> None:
-    """Inception score of --fake, and of --real if given; higher is better. ± is over the splits."""
+    """Inception score of --fake, and of --real if given. ± is over the splits.
+
+    Higher is better, up to the score of the reals.
+    """
     _need_a_side(options)
     _score([_adjusted("is", options, splits=splits, error=error)], **options)
 
@@ -178,7 +182,11 @@ def kid(subsets: int | None, subset_size: int | None, **options: Any) -> None:
 @_error("prdc")
 @_everything_else
 def prdc(k: int | None, error: str | None, **options: Any) -> None:
-    """Precision, recall, density and coverage; higher is better for each."""
+    """Precision, recall, density and coverage.
+
+    Higher is better for each, up to what other real images score (see --floor of evaluate): of density that
+    is 1.
+    """
     _score([_adjusted("prdc", options, k=k, error=error)], **options)
 
 
@@ -190,8 +198,9 @@ def prdc(k: int | None, error: str | None, **options: Any) -> None:
 def memorisation(**options: Any) -> None:
     """Whether the model copies its training images.
 
-    authpct is the share of generated images that are not suspiciously close to one of them; ct, where
-    --held-out is given, is a z-score: far below 0 means copying, far above 0 means underfitting.
+    authpct is the share of generated images that are not suspiciously close to one of them: low means
+    copying, about a half or more is usual, and images unlike any real have 1. ct, where --held-out is given,
+    is a z-score: far below 0 means copying, far above 0 means underfitting.
     """
     _score(["memorisation"], **options)
 

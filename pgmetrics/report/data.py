@@ -319,6 +319,9 @@ def stage_changes(growth: Growth, curves: Sequence[Curve], alpha: float) -> dict
 def variety_beside_reals(curve: Curve, point: Point, alpha: float) -> Variety | None:
     """How varied the images of a point are beside the reals; None for a metric that does not say so."""
     assert point.snapshot is not None
+    if not curve.at_final and point.snapshot.alpha < 1:
+        # It was scored beside faded reals, whose own value is not known.
+        return None
     real = _score(curve.real_at(point.snapshot.resolution))
     score = _score(point)
     return None if score is None else variety(curve.metric, score, real, alpha)

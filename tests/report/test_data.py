@@ -6,7 +6,7 @@ import pytest
 
 from pgmetrics import journal
 from pgmetrics.errors import PgmetricsError, StateError
-from pgmetrics.report.data import protocol_family, read_growth, stage_changes, whole
+from pgmetrics.report.data import protocol_family, read_growth, stage_changes, variety_beside_reals, whole
 from tests.report.conftest import PLACES, write_run
 
 
@@ -92,6 +92,16 @@ def test_changes_are_judged_only_where_an_error_over_images_is_known(growth):
     assert all(changes[("swd", side)].verdict == "" for side in (8, 16, 32))
     assert changes[("ms-ssim", 8)].verdict == "more varied"  # from 0.186 to 0.112, errors of 0.004
     assert changes[("ms-ssim", 32)].verdict == "within noise"  # from 0.0951 to 0.0912
+
+
+def test_a_checkpoint_is_as_varied_as_the_reals_or_not(growth):
+    curves = [curve(growth, "ms-ssim", protocol=protocol) for protocol in ("at-final", "at-stage")]
+    assert variety_beside_reals(curves[0], curves[0].last, 0.01) == "less varied"  # 0.0912 beside 0.069
+    assert variety_beside_reals(curves[0], curves[0].untrained, 0.01) == "as varied"  # 0.075
+    assert variety_beside_reals(curve(growth, "swd"), curve(growth, "swd").last, 0.01) is None
+    # Beside a checkpoint within a fade the reals were faded, and their own value is not known.
+    fading = next(point for point in curves[1].points if point.snapshot.alpha < 1)
+    assert variety_beside_reals(curves[1], fading, 0.01) is None
 
 
 def test_a_change_for_the_worse_is_called_so(network_run):

@@ -363,6 +363,23 @@ def test_without_real_images_there_are_none(network_run, file, tmp_path):
     assert sum("real image" in image["alt"] for image in with_reals) == 4 + 8 * 4
 
 
+def test_ms_ssim_is_varied_and_never_better_or_worse(growth):
+    # Lower was called better, beside reals of 0.069 that no checkpoint reaches.
+    text = page.to_html(growth, gallery.Images())
+    cards = re.findall(r'<li class="stage">.*?</li>', text, re.S)
+    assert len(cards) == 4
+    for card in cards:
+        about = card.partition("<dt>MS-SSIM</dt>")[2].partition("<dt>")[0]
+        assert "less varied than the reals" in about
+        assert not re.search("better|worse", about)
+    assert "more varied" in cards[1]
+    tile = re.search(r"<dt>MS-SSIM</dt>.*?</div>", text, re.S)[0]
+    assert "less varied than the reals" in tile
+    figure = re.search(r"<h3>MS-SSIM</h3>.*?<span>(.*?)</span>", text, re.S)
+    assert figure[1] == "higher is less varied; the reals are the measure"
+    assert "lower is more varied" not in text
+
+
 def test_what_is_missing_is_said_on_the_page(growth):
     text = page.to_html(growth, gallery.Images(notes=["No real images: gone."]))
     assert "No real images: gone." in text
