@@ -21,9 +21,11 @@ LABELS = [
 ]  # fmt: skip
 
 
-def write_checkpoint(run: Path, images_shown: int, resolution: int = 32, alpha: float = 1.0) -> Path:
+def write_checkpoint(
+    run: Path, images_shown: int, resolution: int = 32, alpha: float = 1.0, config: ProGANConfig = CONFIG
+) -> Path:
     """A checkpoint of weights that depend on `images_shown` alone, as the trainer names its files."""
-    generator = Generator(CONFIG)
+    generator = Generator(config)
     initialize(generator, "generator", images_shown)
     # Initial weights make grey images; brighter ones differ in more than rounding.
     with torch.no_grad():
@@ -31,7 +33,7 @@ def write_checkpoint(run: Path, images_shown: int, resolution: int = 32, alpha: 
             if name.startswith("to_rgb"):
                 parameter.mul_(3.0)
     facts = Checkpoint(
-        config=CONFIG, images_shown=images_shown, resolution=resolution, alpha=alpha,
+        config=config, images_shown=images_shown, resolution=resolution, alpha=alpha,
         data_fingerprint="none", licence="CC0",
     )  # fmt: skip
     path = run / "checkpoints" / f"images{images_shown:010d}-res{resolution:04d}.safetensors"

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import threading
@@ -27,7 +28,7 @@ from reference_models.progan.config import ProGANConfig
 from reference_models.progan.data import prepare
 from reference_models.progan.schedule import Stage
 from reference_models.progan.train import train
-from tests.growing_run import LABELS, MOMENTS, write_checkpoint, write_run
+from tests.growing_run import CONFIG, LABELS, MOMENTS, write_checkpoint, write_run
 from tests.sources.files import encoded, write
 from tests.toy_network import ToyNetwork
 
@@ -285,7 +286,7 @@ def test_a_checkpoint_that_cannot_be_read_is_named_and_tried_again_next_time(run
     reasons = {path.name: reason for path, reason in skipped}
     assert "cut short" in reasons[short.name]
     assert "holds no checkpoint" in reasons[empty.name]
-    assert "NaN" in reasons[odd.name]
+    assert "not finite" in reasons[odd.name]
     scored = [label for kind, label in items(run) if kind == "checkpoint"]
     assert scored == [label for i, label in enumerate(LABELS) if i not in (1, 4, 6)]
     for path, content in whole.items():
@@ -294,6 +295,133 @@ def test_a_checkpoint_that_cannot_be_read_is_named_and_tried_again_next_time(run
     assert not skipped
     assert [label for _, label in items(run)][-3:] == [LABELS[1], LABELS[4], LABELS[6]]
     assert list(dict.fromkeys(row["run"] for row in found.rows)) == ["reals-32x32", *LABELS]
+
+
+def with_header(content, **fields):
+    """A checkpoint whose header somebody edited; fields of its configuration by their names, too."""
+    length = struct.unpack("<Q", content[:8])[0]
+    header = json.loads(content[8 : 8 + length])
+    facts = json.loads(header["__metadata__"]["progan"])
+    for name, value in fields.items():
+        (facts if name in facts else facts["config"])[name] = value
+    header["__metadata__"]["progan"] = json.dumps(facts)
+    return of_header(json.dumps(header).encode(), content[8 + length :])
+
+
+def of_header(header, data=b""):
+    return struct.pack("<Q", len(header)) + header + data
+
+
+def of_metadata(text):
+    tensor = '{"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}'
+    header = f'{{"__metadata__": {{"progan": {json.dumps(text)}}}, "a": {tensor}}}'
+    return of_header(header.encode(), b"\0" * 4)
+
+
+DEEP = "[" * 100_000 + "]" * 100_000
+DAMAGE = {
+    "empty": lambda whole: b"",
+    "cut": lambda whole: whole[:-1],
+    "half": lambda whole: whole[: len(whole) // 2],
+    "deep header": lambda whole: of_header(b'{"a": ' + DEEP.encode() + b"}"),
+    "deep metadata": lambda whole: of_metadata(DEEP),
+    "list for a header": lambda whole: of_metadata("[]"),
+    "number for a header": lambda whole: of_metadata("1"),
+    "infinite offset": lambda whole: of_header(
+        b'{"__metadata__":{"progan":"{}"},"a":{"dtype":"F32","shape":[1],"data_offsets":[0,1e999]}}'
+    ),
+    "infinite count": lambda whole: with_header(whole, images_shown=float("inf")),
+    "negative count": lambda whole: with_header(whole, images_shown=-5),
+    "huge count": lambda whole: with_header(whole, images_shown=10**30),
+    "float for an integer": lambda whole: with_header(whole, latent_size=8.5, images_shown=99),
+    "absurd size": lambda whole: with_header(whole, latent_size=10**9, images_shown=99),
+    "absurd resolution": lambda whole: with_header(whole, resolution=2**20, images_shown=99),
+    "list for a number": lambda whole: with_header(whole, latent_size=[8], images_shown=99),
+    "no configuration": lambda whole: with_header(whole, config=None, images_shown=99),
+    "NaN weights": lambda whole: (
+        with_header(whole, images_shown=99)[:-4000] + np.full(1000, np.nan, np.float32).tobytes()
+    ),
+}
+
+
+@pytest.mark.parametrize("how", [*DAMAGE, "directory", "pipe", "link to nowhere", "circle of links"])
+def test_one_bad_checkpoint_is_named_and_the_others_are_scored(run, how):
+    # Most of these ended the whole run, with a traceback of whatever a parser raised.
+    whole = checkpoints(run)[0].read_bytes()
+    for path in checkpoints(run)[2:]:
+        path.unlink()
+    bad = run / "checkpoints" / "zbad.safetensors"
+    match how:
+        case "directory":
+            bad.mkdir()
+        case "pipe":
+            os.mkfifo(bad)
+        case "link to nowhere":
+            bad.symlink_to("nowhere")
+        case "circle of links":
+            bad.symlink_to(bad.name)
+        case _:
+            bad.write_bytes(DAMAGE[how](whole))
+    found, skipped = score(run, metrics=["ms-ssim"], num_images=8)
+    assert [path.name for path, _ in skipped] == [bad.name]
+    assert "\n" not in skipped[0][1]
+    assert [label for kind, label in items(run) if kind == "checkpoint"] == LABELS[:2]
+    assert {row["run"] for row in found.rows} == {"reals-32x32", *LABELS[:2]}
+
+
+@pytest.mark.parametrize("how", [{"jobs": 2}, {"watch": True, "poll_seconds": 0.01}])
+def test_bad_checkpoints_end_neither_jobs_nor_a_watch(run, tmp_path, how):
+    whole = checkpoints(run)[0].read_bytes()
+    for path in checkpoints(run)[2:]:
+        path.unlink()
+    names = ("deep header", "list for a header", "infinite count", "NaN weights")
+    for name in names:
+        (run / "checkpoints" / f"{name}.safetensors").write_bytes(DAMAGE[name](whole))
+    np.save(tmp_path / "reals.npy", real_pixels().transpose(0, 2, 3, 1))
+    _, skipped = score(run, str(tmp_path / "reals.npy"), metrics=["ms-ssim"], num_images=8, **how)
+    assert {path.stem for path, _ in skipped} == set(names)
+    assert [label for kind, label in items(run) if kind == "checkpoint"] == LABELS[:2]
+
+
+def test_a_checkpoint_of_another_run_is_named_and_the_others_are_scored(run):
+    paths = checkpoints(run)
+    stray = CONFIG.with_options(["resolution=64"])
+    write_checkpoint(run, 900, 32, config=stray)
+    for path in paths[1:]:
+        path.unlink()
+    _, skipped = score(run, metrics=["ms-ssim"], num_images=8)
+    assert [reason for _, reason in skipped] == ["it grows to 64 × 64, and others of the run to 32 × 32"]
+    assert [label for kind, label in items(run) if kind == "checkpoint"] == LABELS[:1]
+
+
+@pytest.mark.parametrize("error", [MemoryError, RecursionError, KeyError, OverflowError, struct.error])
+def test_what_a_plug_in_raises_for_one_file_ends_nothing(run, monkeypatch, error):
+    from reference_models.progan import sample
+
+    original = sample.Sampler.images
+
+    def images(self, *arguments):
+        if self.checkpoint.images_shown == 200:
+            raise error("far down")
+        return original(self, *arguments)
+
+    monkeypatch.setattr(sample.Sampler, "images", images)
+    _, skipped = score(run, metrics=["ms-ssim"], num_images=8)
+    assert [path.name for path, _ in skipped] == ["images0000000200-res0008.safetensors"]
+    assert f"{error.__name__ if error is not struct.error else 'error'}: " in skipped[0][1]
+    assert len([kind for kind, _ in items(run) if kind == "checkpoint"]) == 7
+
+
+def test_a_mistake_of_the_program_keeps_its_traceback(run, monkeypatch):
+    # A guard that took everything for damage would hide our own bugs as skipped files.
+    from pgmetrics.metrics.ms_ssim import MultiScaleSSIM
+
+    def broken(*_, **__):
+        raise TypeError("a bug")
+
+    monkeypatch.setattr(MultiScaleSSIM, "compute", broken)
+    with pytest.raises(TypeError, match="a bug"):
+        score(run, metrics=["ms-ssim"], num_images=8)
 
 
 def test_a_run_of_which_nothing_can_be_read_is_no_table(run):

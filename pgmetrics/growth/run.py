@@ -253,15 +253,8 @@ class _Session:
             self._tell(self.scorer.source.left_out)
         met: set[int] = set()
         tasks = []
-        for snapshot in found:
-            stated = snapshot.final_resolution or final
+        for snapshot in self._fitting(found, final):
             side = snapshot.resolution or final
-            if stated != final or side > final:
-                needed = max(stated, side)
-                raise SourceError(
-                    f"{self.scorer.source.name} has images of {final} × {final}, and the run grows to "
-                    f"{needed} × {needed}; --resize box --resolution {needed} brings them there"
-                )
             for resolution in (final, side) if self.floor else ():
                 asked = {AT_STAGE, *([AT_FINAL] if resolution == final else [])} & set(self.scorer.protocols)
                 if asked and resolution not in met:
@@ -269,6 +262,29 @@ class _Session:
                     tasks.append(_floor(resolution, final))
             tasks.append(_task(snapshot, side, final, self.run))
         return tasks
+
+    def _fitting(self, found: Iterable[Snapshot], final: int) -> list[Snapshot]:
+        """The checkpoints that grow to the reals' resolution; others among them are named and skipped.
+
+        Raises:
+            SourceError: none does, so that it is the reals that do not fit.
+        """
+        grown = [(each, max(each.final_resolution or final, each.resolution or final)) for each in found]
+        fitting = [each for each, needed in grown if needed == final]
+        if grown and not fitting:
+            needed = grown[0][1]
+            raise SourceError(
+                f"{self.scorer.source.name} has images of {final} × {final}, and the run grows to "
+                f"{needed} × {needed}; --resize box --resolution {needed} brings them there"
+            )
+        odd = [
+            (each.path, f"it grows to {needed} × {needed}, and others of the run to {final} × {final}")
+            for each, needed in grown
+            if needed != final
+        ]
+        if odd:
+            self._skip([*self.skipped, *odd])
+        return fitting
 
     # Doing it.
 

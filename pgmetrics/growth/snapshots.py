@@ -5,14 +5,25 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pgmetrics.errors import OptionError, PgmetricsError, SourceError
+from pgmetrics.files import kind_of
 from pgmetrics.journal import FILE_NAME
-from pgmetrics.sources.base import ImageSource
-from pgmetrics.sources.resolve import Checkpoint, checkpoint, from_object, named, open_source
+from pgmetrics.sources.base import ImageSource, Wrapped
+from pgmetrics.sources.resolve import (
+    Checkpoint,
+    checkpoint,
+    from_object,
+    named,
+    open_source,
+    refusing_damaged,
+)
 from pgmetrics.sources.stage import Enlarged
 
 UNTRAINED = "untrained"
@@ -95,7 +106,7 @@ class Finder:
         company = {(each.path.parent, each.path.suffix) for each in snapshots}
         if not self._by_groups:
             skipped += [
-                (path, f"{path.name} holds no checkpoint; it is empty or damaged at its beginning")
+                (path, _no_checkpoint(path))
                 for path, each in found
                 if each is None and (path.parent, path.suffix) in company
             ]
@@ -104,7 +115,8 @@ class Finder:
     def _candidates(self) -> Iterator[Path]:
         for path in _walk(self._run):
             if self._pattern is None:
-                if not path.is_dir():
+                # A directory can be called like a checkpoint, and is then named for what it is.
+                if path.suffix or not path.is_dir():
                     yield path
             elif self._pattern.fullmatch(path.relative_to(self._run).as_posix()):
                 yield path
@@ -121,15 +133,22 @@ class Finder:
         if key not in self._known:
             try:
                 self._known[key] = self._by_name(path) if self._by_groups else _by_content(path)
-            except (PgmetricsError, OSError) as error:
+            except PgmetricsError as error:
                 self._known[key] = path, str(error)
+            except OSError as error:
+                self._known[key] = path, error.strerror or str(error)
         return self._known[key]
 
     def _by_name(self, path: Path) -> Snapshot:
         assert self._pattern is not None
         match = self._pattern.fullmatch(path.relative_to(self._run).as_posix())
         assert match is not None
+        if kind := kind_of(path.stat().st_mode):
+            if kind != "directory":
+                raise SourceError(f"{path.name} is a {kind}, and only files and directories are opened")
         groups = {name: float(text) for name, text in match.groupdict().items() if text is not None}
+        if max(groups.values()) >= 2**63:
+            raise SourceError(f"{path.name}: no training counts so far")
         images = round(groups["images"] if "images" in groups else 1000 * groups["kimg"])
         resolution = round(groups["resolution"]) if "resolution" in groups else None
         alpha = groups.get("alpha", 1.0)
@@ -166,6 +185,13 @@ def open_snapshot(
     Raises:
         SourceError: it cannot be opened, or its images are of another resolution than it says.
     """
+    with refusing_damaged(snapshot.path.name):
+        return _Foreign(_opened(snapshot, protocol, seed, loader, final), snapshot.path.name)
+
+
+def _opened(
+    snapshot: Snapshot, protocol: str, seed: int, loader: str | None, final: int | None
+) -> ImageSource:
     at = "final" if protocol == AT_FINAL else "stage"
     facts = None if loader else _described(snapshot.path)
     if facts is not None:
@@ -179,6 +205,28 @@ def open_snapshot(
             f"{snapshot.path.name} gave images of {height} × {width}, and its stage is {side} × {side}"
         )
     return Enlarged(source, final) if at == "final" and final not in (None, height) else source
+
+
+class _Foreign(Wrapped):
+    """Images that are made as they are asked for; what a file's content causes then is a refusal, too."""
+
+    def __init__(self, source: ImageSource, file: str) -> None:
+        super().__init__(source, "")
+        self._file = file
+        # Asked now: these are methods of whoever wrote the source.
+        self._length, self._resolution = len(source), source.resolution
+
+    def __len__(self) -> int:
+        return self._length
+
+    @property
+    def resolution(self) -> tuple[int, int]:
+        """Height and width in pixels of every image."""
+        return self._resolution
+
+    def _read(self, indices: Sequence[int]) -> NDArray[np.uint8]:
+        with refusing_damaged(self._file):
+            return super()._read(indices)
 
 
 def located(run: Path, name: str) -> Path:
@@ -242,6 +290,12 @@ def _loaded(loader: str, path: Path) -> ImageSource:
         raise
     except Exception as error:
         raise SourceError(f"{loader} failed on {path.name}: {type(error).__name__}: {error}") from error
+
+
+def _no_checkpoint(path: Path) -> str:
+    kind = kind_of(path.stat().st_mode)
+    reason = "it is empty or damaged at its beginning" if kind is None else f"it is a {kind}"
+    return f"{path.name} holds no checkpoint; {reason}"
 
 
 def _label(images_shown: int, resolution: int | None, alpha: float) -> str:

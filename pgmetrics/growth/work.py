@@ -254,8 +254,7 @@ class Scorer:
     def _open(self, snapshot: Snapshot, protocol: str) -> ImageSource:
         try:
             source = open_snapshot(snapshot, protocol, self.seed, self.loader, self.final_resolution)
-            guarded = _Guarded(source)
-        except (PgmetricsError, OSError) as error:
+        except PgmetricsError as error:
             raise Unreadable(str(error)) from error
         if self.num_images is not None and len(source) < self.num_images:
             raise Unreadable(f"it gives {len(source):,} images; num_images asks for {self.num_images:,}")
@@ -263,7 +262,7 @@ class Scorer:
         if source.resolution != (side, side):
             height, width = source.resolution
             raise Unreadable(f"it gives images of {height} × {width} {protocol}, not of {side} × {side}")
-        return guarded
+        return _Guarded(source)
 
     def _provenance(self, task: Task, found: Mapping[str, Results], notes: list[str]) -> dict[str, Any]:
         """How the rows came about, without what differs between two runs of the same work."""
@@ -295,7 +294,7 @@ class _Guarded(Wrapped):
     def _read(self, indices: Sequence[int]) -> NDArray[np.uint8]:
         try:
             return super()._read(indices)
-        except (PgmetricsError, OSError) as error:
+        except PgmetricsError as error:
             raise Unreadable(str(error)) from error
 
 

@@ -6,17 +6,19 @@ import difflib
 import importlib
 import importlib.metadata
 import inspect
+import operator
 import os
 import re
 import sys
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, cast
 
 import numpy as np
 
-from pgmetrics.errors import OptionError, SourceError
+from pgmetrics.errors import OptionError, PgmetricsError, SourceError
 from pgmetrics.files import open_regular
 from pgmetrics.printable import printable
 from pgmetrics.sources import arrays
@@ -29,6 +31,8 @@ from pgmetrics.sources.generated import FunctionSource
 from pgmetrics.sources.resize import Resized, check_policy
 
 ENTRY_POINTS = "pgmetrics.sources"
+LARGEST_SIDE = 2**16
+"""Pixels of a side of any image that training makes; a number beyond it is damage."""
 
 _SLICE = re.compile(r"(?P<base>.+)@(?P<start>\d*):(?P<stop>\d*)", re.DOTALL)
 _SCHEME = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9_.+-]+):(?P<rest>.*)", re.DOTALL)
@@ -145,16 +149,49 @@ def checkpoint(path: Path) -> Checkpoint | None:
         SourceError: it is one, and damaged.
     """
     for plugin in map(_load, _plugins().values()):
-        if hasattr(plugin, "describe") and plugin.recognises(path):
-            facts = plugin.describe(path)
-            return Checkpoint(
-                plugin,
-                int(facts["images_shown"]),
-                int(facts["resolution"]),
-                float(facts["alpha"]),
-                int(facts["final_resolution"]),
-            )
+        if not hasattr(plugin, "describe"):
+            continue
+        with refusing_damaged(path.name):
+            if plugin.recognises(path):
+                return _checkpoint(plugin, plugin.describe(path))
     return None
+
+
+def _checkpoint(plugin: Plugin, facts: Mapping[str, Any]) -> Checkpoint:
+    names = ("images_shown", "resolution", "final_resolution")
+    shown, resolution, final = (operator.index(facts[name]) for name in names)
+    alpha = float(facts["alpha"])
+    if not (0 <= shown < 2**63 and 1 <= resolution <= final <= LARGEST_SIDE and 0 <= alpha <= 1):
+        raise SourceError(
+            f"it says that it shows {shown:,} images at {resolution} pixels of {final} and alpha {alpha:g}, "
+            "which no training does"
+        )
+    return Checkpoint(plugin, shown, resolution, alpha, final)
+
+
+@contextmanager
+def refusing_damaged(name: str) -> Iterator[None]:
+    """Make a refusal of whatever the code that reads somebody's file raises because of its content.
+
+    Parsers of damaged and hostile files raise nearly anything: a header may be a list, a number
+    infinite, a size beyond any memory. What no content causes, such as a misspelt name in the
+    code, keeps its traceback.
+
+    Args:
+        name: of the file, for the message.
+
+    Raises:
+        SourceError: in place of what was raised, unless that was a refusal already.
+    """
+    try:
+        yield
+    except (PgmetricsError, AssertionError, NameError, ImportError):
+        raise
+    except OSError as error:
+        raise SourceError(f"{name} cannot be read: {error.strerror or error}") from error
+    except Exception as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise SourceError(f"{name} is damaged, or of another kind: {reason[:300]}") from error
 
 
 def named(text: str) -> Any:
