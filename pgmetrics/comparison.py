@@ -657,7 +657,7 @@ def _compare_images(
         }
     if progress is not None:
         progress("comparing", total, total)
-    notes = [f"{metric} is undecided: {reason}" for metric, reason in reasons.items()]
+    notes = [*observed.notes, *(f"{metric} is undecided: {reason}" for metric, reason in reasons.items())]
     notes += _too_few(differences, judging)
     provenance = {**observed.provenance, "permutations": judging.permutations}
     rows = _judged(differences, protocols, judging.significance, reals)

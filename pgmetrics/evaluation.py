@@ -89,10 +89,11 @@ class Observation:
 
 @dataclass(frozen=True)
 class Observed:
-    """An observation for every metric, and how it came about."""
+    """An observation for every metric, how it came about, and what a reader must know of the images."""
 
     observations: tuple[Observation, ...]
     provenance: dict[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 def evaluate(
@@ -193,6 +194,7 @@ def evaluate(
     jobs, notes = planner.plan(chosen, floor)
     for side in planner.sides:
         setting.feed(planner, side, progress)
+    notes += planner.remarks
 
     parameters = {**setting.parameters(), "floor": floor}
     described = setting.described_sources()
@@ -290,7 +292,8 @@ def observe(
         "protocol": protocol,
         **setting.circumstances(started),
     }
-    return Observed(tuple(observations), provenance)
+    notes = tuple(remark for planner in planners for remark in planner.remarks)
+    return Observed(tuple(observations), provenance, notes)
 
 
 def collect(
@@ -336,6 +339,8 @@ def collect(
     planner = setting.planner({"real": "real"})
     states = planner.remember(chosen)
     setting.feed(planner, "real", progress)
+    for remark in planner.remarks:
+        logger.warning(remark)
     about = {
         "source": _describe(setting.sources["real"]),
         "metrics": [one.name for one in chosen],
@@ -467,7 +472,7 @@ class _Setting:
         source = planner.sides[side]
         order = np.arange(len(source)) if self.in_listing_order else sequence(source, self.options.seed)
         told = progress if name is None or progress is None else _named(progress, name)
-        planner.run(side, order, self.device, self.options.workers, told)
+        planner.run(side, order, self.device, self.options.workers, told, name)
         for note, count in sorted(source.notes.items()):
             logger.info(f"{source.name}: {count:,} × {note}")
 

@@ -7,12 +7,14 @@ decoding workers need not import torch.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from math import isfinite
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pgmetrics.errors import SourceError
+from pgmetrics.errors import OptionError, SourceError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,16 +36,47 @@ def check_bytes(images: NDArray[Any] | Tensor, name: str) -> None:
         )
 
 
-def to_bytes(images: Images, value_range: tuple[float, float], name: str = "the generator") -> Images:
+def checked_range(value_range: object) -> tuple[float, float]:
+    """The values that become 0 and 255, as two floats.
+
+    Raises:
+        OptionError: these are not two finite numbers that rise.
+    """
+    try:
+        low, high = map(float, value_range)  # type: ignore[call-overload]
+    except (TypeError, ValueError):
+        raise OptionError(f"a value range is two numbers, such as -1,1; not {value_range!r}") from None
+    if not low < high or not all(map(isfinite, (low, high))):
+        raise OptionError(f"a value range rises from a number to another, such as -1,1; not {low:g},{high:g}")
+    return low, high
+
+
+def extremes(images: NDArray[Any] | Tensor) -> tuple[float, float]:
+    """The least and the largest value; both NaN if any value is."""
+    if isinstance(images, np.ndarray):
+        return float(images.min()), float(images.max())
+    import torch
+
+    least, largest = torch.stack(torch.aminmax(images)).tolist()
+    return least, largest
+
+
+def to_bytes(
+    images: Images,
+    value_range: tuple[float, float],
+    name: str = "the generator",
+    called: Sequence[object] | None = None,
+) -> Images:
     """Round to the nearest of 256 levels and saturate: for (-1, 1) it is round(127.5 x + 127.5).
 
     Ties go to even, as in the published evaluation; truncating instead would darken every image
     by half a level.
 
     Args:
-        images: float, any shape, images along the first axis.
+        images: float, any shape, images along the first axis; float16 is scaled in float32.
         value_range: the values that become 0 and 255.
         name: for the message.
+        called: the images' numbers for the message; their places if left out.
 
     Returns:
         uint8, same shape and device.
@@ -53,14 +86,17 @@ def to_bytes(images: Images, value_range: tuple[float, float], name: str = "the 
     """
     low, high = value_range
     scale = 255.0 / (high - low)
+    if isinstance(images, np.ndarray) and images.dtype == np.float16:
+        images = images.astype(np.float32)  # whose scaled values would overflow or be rounded twice
     # In this order (-1, 1) multiplies and adds exactly 127.5, as published.
     scaled = images * scale + (-low * scale)
-    finite = abs(scaled) < float("inf")  # False for NaN and for both infinities
-    if not bool(finite.all()):
+    if scaled.shape[0] and not all(map(isfinite, extremes(scaled))):
+        finite = abs(scaled) < float("inf")  # False for NaN and for both infinities
         per_image = finite.reshape(finite.shape[0], -1).all(1)
         first = int(np.flatnonzero(~np.asarray(per_image.tolist()))[0])
+        which = f"image {first} of its batch" if called is None else f"image {called[first]}"
         raise SourceError(
-            f"{name} gave NaN or infinite values, first in image {first} of its batch; "
+            f"{name} gave NaN or infinite values, first in {which}; "
             "such a network has diverged and cannot be scored"
         )
     if isinstance(scaled, np.ndarray):

@@ -22,6 +22,7 @@ from pgmetrics.metrics.fid import MomentsState
 from pgmetrics.metrics.memorisation import Memorisation
 from pgmetrics.metrics.rows import FeatureRowsState, first_not_finite
 from pgmetrics.sources.base import ImageSource
+from pgmetrics.sources.ranges import ByteRange
 from pgmetrics.statistics import MomentsReals, StoredReals
 from pgmetrics.storage import Storage
 
@@ -132,6 +133,7 @@ class Planner:
         in_listing_order: whether images are taken as they are listed, which decides what a state
             remembers and so belongs to its key.
         at_most: generated images that may be used, where those of another set are fewer.
+        remarks: sentences about the images that `run` has read, such as a value range that cannot be right.
     """
 
     sides: Mapping[Side, ImageSource]
@@ -145,6 +147,7 @@ class Planner:
     in_listing_order: bool = False
     at_most: int | None = None
     consumers: dict[str, Consumer] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)
 
     def plan(self, chosen: Sequence[Metric], floor: bool) -> tuple[list[Job], list[str]]:
         """A job for each metric and subject, and sentences about what could not be done.
@@ -301,6 +304,7 @@ class Planner:
         device: torch.device,
         workers: int | None,
         progress: Progress | None,
+        called: str | None = None,
     ) -> None:
         """Read the images that are needed of one side, each once, and hand them round.
 
@@ -309,12 +313,14 @@ class Planner:
             device: of the computation.
             workers: processes that decode ahead.
             progress: called with (what, done, total).
+            called: names the set in remarks, beside its source's name; the side if left out.
         """
         source = self.sides[side]
         hungry = [c for c in self.consumers.values() if c.reads == side and not c.ready]
         total = max((consumer.stop for consumer in hungry), default=0)
         if not total:
             return
+        found = ByteRange(f"{source.name} ({called or side})")
         source.to(str(device))
         for network in {c.tap.network for c in hungry if c.tap}:
             self.networks[network].to(str(device))
@@ -328,6 +334,8 @@ class Planner:
             loaded = loading.blocks(source, order[begin:end], length, workers)
             for blocks in _several(loaded, together):
                 place = begin + blocks[0][0]
+                for _, decoded in blocks:
+                    found.add(decoded)
                 on_device = [torch.from_numpy(pixels).to(device) for _, pixels in blocks]
                 pixels = on_device[0] if len(on_device) == 1 else torch.cat(on_device)
                 features = self._features(hungry, place, pixels, source, order)
@@ -337,6 +345,7 @@ class Planner:
                     place += len(pixels)
                     if progress is not None:
                         progress(f"{side} images", place, total)
+        self.remarks += source.take_remarks() + ([warning] if (warning := found.remark()) else [])
         if side == "real" and self.cache is not None:
             for consumer in hungry:
                 if self._may_be_kept(consumer.tap):

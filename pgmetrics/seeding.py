@@ -10,6 +10,10 @@ Numbers are drawn on the CPU and moved, so that a GPU sees the same ones.
 from __future__ import annotations
 
 import hashlib
+import random
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from enum import IntEnum
 
 import numpy as np
@@ -126,6 +130,23 @@ def legacy_subsets(
     """
     state = np.random.RandomState(seed)
     return [[state.choice(n, size, replace=False) for n in populations] for _ in range(num)]
+
+
+@contextmanager
+def global_generators_kept() -> Iterator[None]:
+    """Give Python's, NumPy's and torch's global generators back as they were, whatever code inside draws.
+
+    Somebody else's network or data set may draw from them; asking it twice must not move the caller's.
+    """
+    torch = sys.modules.get("torch")
+    states = random.getstate(), np.random.get_state()  # noqa: NPY002 - whatever the caller uses
+    devices = range(torch.cuda.device_count()) if torch is not None and torch.cuda.is_initialized() else ()
+    try:
+        with torch.random.fork_rng(devices) if torch is not None else nullcontext():
+            yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])  # noqa: NPY002
 
 
 def _sequence(seed: int, stream: Stream, key: tuple[int, ...]) -> np.random.SeedSequence:

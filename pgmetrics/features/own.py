@@ -18,7 +18,6 @@ import warnings
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import isfinite
 from typing import Any, cast
 
 import torch
@@ -30,6 +29,7 @@ from pgmetrics.features.resize import RESIZERS
 from pgmetrics.files import parse_json
 from pgmetrics.functional.finite import not_finite
 from pgmetrics.functional.precision import exact_float32
+from pgmetrics.images import checked_range
 
 _LENGTH = 32  # images in a forward, unless the file was exported for another number
 _NEIGHBOURS = 1e-3  # of the largest feature: far above rounding, far below what a batch norm does
@@ -251,13 +251,7 @@ def _declared_range(value_range: tuple[float, float] | None) -> tuple[float, flo
         raise OptionError(
             "one's own network needs its value range declared: what 0 and 255 become, such as -1,1 or 0,1"
         )
-    try:
-        low, high = map(float, value_range)
-    except (TypeError, ValueError):
-        raise OptionError(f"a value range is two numbers, such as -1,1; not {value_range!r}") from None
-    if not low < high or not all(map(isfinite, (low, high))):
-        raise OptionError(f"a value range rises from a number to another, such as -1,1; not {low:g},{high:g}")
-    return low, high
+    return checked_range(value_range)
 
 
 def _declared_resizer(

@@ -17,16 +17,19 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from pgmetrics import seeding
 from pgmetrics.errors import SourceError
 from pgmetrics.images import grey_to_rgb, to_bytes
 from pgmetrics.sources.base import ImageSource
 from pgmetrics.sources.decode import pil_to_rgb
 from pgmetrics.sources.folder import open_zip
+from pgmetrics.sources.ranges import DeclaredRange
 
 NPY_MAGIC = b"\x93NUMPY"
 
 _PIECE = 1 << 22  # bytes unpacked or digested at a time
 _PROBES = 64  # items of a Dataset that stand for all of them in its fingerprint
+_ASKED_TWICE = 16  # of them: random flips of images escape once in 65,536 times
 _SIDES = {"NHWC": (1, 2), "NCHW": (2, 3), "NHW": (1, 2)}
 
 
@@ -36,12 +39,15 @@ class ArraySource(ImageSource):
     Args:
         images: array [N, H, W, C], [N, C, H, W] or [N, H, W], or tensor [N, C, H, W], with one
             channel or three; uint8, unless `value_range` is given.
-        value_range: of floats, the values that become 0 and 255, such as (-1, 1).
+        value_range: of floats, the values that become 0 and 255, such as (-1, 1). Values outside are refused;
+            what rounds to the end of the range, half a grey level, counts as inside.
         layout: NHWC or NCHW, where an array's shape leaves both possible.
         name: for messages and provenance.
 
     Raises:
-        SourceError: dtype or shape are not these; the message says what was found.
+        SourceError: dtype or shape are not these, or values lie outside of the range; the message says what
+            was found.
+        OptionError: the value range is none.
     """
 
     def __init__(
@@ -58,6 +64,11 @@ class ArraySource(ImageSource):
         self._value_range = value_range
         self._layout = _layout_of(tuple(images.shape), is_tensor(images), layout, name)
         _check_type(str(images.dtype), value_range, name)
+        if value_range is not None and not _is_bytes(images):
+            found = DeclaredRange(value_range, name)
+            for piece in _pieces(images):
+                found.add(piece)
+            found.check_data()
         self.order_key = f"array of {len(images)}"
         self.fingerprint = f"array:{_digest(_pieces(images))},{self._layout},range={value_range}"
 
@@ -71,7 +82,8 @@ class ArraySource(ImageSource):
         return int(self._images.shape[height]), int(self._images.shape[width])
 
     def _read(self, indices: Sequence[int]) -> NDArray[np.uint8]:
-        return _rgb_bytes(self._images[list(indices)], self._layout, self._value_range, self.name)
+        images = self._images[list(indices)]
+        return _rgb_bytes(images, self._layout, self._value_range, self.name, indices)
 
 
 class FileArraySource(ImageSource):
@@ -165,12 +177,14 @@ class DatasetSource(ImageSource):
     """A map-style Dataset whose items are images, or tuples that begin with one.
 
     An item is a PIL image, an array [H, W], [H, W, C] or [C, H, W], or a tensor [C, H, W]. Random
-    augmentation must be switched off: an image has to be the same whenever it is asked for.
+    augmentation must be switched off: an image has to be the same whenever it is asked for, and a Dataset of
+    which some item differs when it is asked for again is refused; 16 items are tried.
     The fingerprint is made from 64 items, evenly spread, and their number.
 
     Args:
         items: the Dataset.
-        value_range: of floats, the values that become 0 and 255; (0, 1) after torchvision's ToTensor.
+        value_range: of floats, the values that become 0 and 255; (0, 1) after torchvision's ToTensor. Values
+            outside are refused, as of an array.
         name: for messages and provenance; the Dataset's class if left out.
     """
 
@@ -187,12 +201,22 @@ class DatasetSource(ImageSource):
         self._value_range = value_range
         if not len(items):
             raise SourceError(f"{self.name} is empty")
-        first = self._image(0)
-        self._resolution = first.shape[1], first.shape[2]
         self.order_key = f"dataset of {len(items)}"
         probes = sorted({int(i) for i in np.linspace(0, len(items) - 1, _PROBES)})
-        content = _digest(self._image(probe) for probe in probes)
-        self.fingerprint = f"dataset:{content},n={len(items)},range={value_range}"
+        with seeding.global_generators_kept():
+            images = [self._image(probe) for probe in probes]
+            self._resolution = images[0].shape[1], images[0].shape[2]
+            self._check_pure(probes, images)
+        self.fingerprint = f"dataset:{_digest(iter(images))},n={len(items)},range={value_range}"
+
+    def _check_pure(self, probes: Sequence[int], images: Sequence[NDArray[np.uint8]]) -> None:
+        step = max(len(probes) // _ASKED_TWICE, 1)
+        for probe, image in list(zip(probes, images, strict=True))[::step]:
+            if not np.array_equal(image, self._image(probe)):
+                raise SourceError(
+                    f"{self.name} gives another image when item {probe} is asked for again; switch its "
+                    "random transforms off, such as flips and crops"
+                )
 
     def __len__(self) -> int:
         return len(self._items)
@@ -228,6 +252,10 @@ class DatasetSource(ImageSource):
                 "that begins with one is needed"
             )
         _check_type(str(item.dtype), self._value_range, name)
+        if self._value_range is not None and not _is_bytes(item):
+            found = DeclaredRange(self._value_range, name)
+            found.add(to_numpy(item))
+            found.check_data()
         layout = _layout_of((1, *item.shape), is_tensor(item), None, name)
         image: NDArray[np.uint8] = _rgb_bytes(item[None], layout, self._value_range, name)[0]
         return image
@@ -250,8 +278,16 @@ def to_numpy(images: Any) -> NDArray[Any]:
     return numpy
 
 
+def _is_bytes(images: Any) -> bool:
+    return str(images.dtype).removeprefix("torch.") == "uint8"
+
+
 def _rgb_bytes(
-    images: Any, layout: str, value_range: tuple[float, float] | None, name: str
+    images: Any,
+    layout: str,
+    value_range: tuple[float, float] | None,
+    name: str,
+    called: Sequence[int] | None = None,
 ) -> NDArray[np.uint8]:
     pixels = to_numpy(images)
     if layout == "NHW":
@@ -259,7 +295,7 @@ def _rgb_bytes(
     elif layout == "NHWC":
         pixels = pixels.transpose(0, 3, 1, 2)
     if value_range is not None and pixels.dtype != np.uint8:
-        pixels = to_bytes(pixels, value_range, name)
+        pixels = to_bytes(pixels, value_range, name, called)
     rgb: NDArray[np.uint8] = np.ascontiguousarray(grey_to_rgb(pixels))
     return rgb
 

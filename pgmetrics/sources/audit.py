@@ -15,6 +15,7 @@ from pgmetrics.printable import printable
 from pgmetrics.sources.base import ImageSource
 from pgmetrics.sources.decode import Decoding, decode, facts_of, open_image, quiet_pillow
 from pgmetrics.sources.folder import FolderSource
+from pgmetrics.sources.ranges import ByteRange
 from pgmetrics.sources.resolve import open_source
 
 _EXAMPLES = 5  # names given of each kind of finding
@@ -141,6 +142,7 @@ def _audit_files(source: FolderSource, progress: Callable[[int, int], None] | No
     formats: Counter[str] = Counter()
     notes: Counter[str] = Counter()
     by_pixels: dict[bytes, list[str]] = {}
+    bytes_used = ByteRange(source.name)
     as_they_are = Decoding(alpha=source.decoding.alpha, bits=source.decoding.bits)
     with quiet_pillow():
         for index, name in enumerate(map(printable, source.names)):
@@ -157,6 +159,7 @@ def _audit_files(source: FolderSource, progress: Callable[[int, int], None] | No
                 modes[facts.mode] += 1
                 formats[facts.format] += 1
                 by_pixels.setdefault(_pixel_key(pixels), []).append(name)
+                bytes_used.add(pixels[None])
             if progress is not None:
                 progress(index + 1, len(source))
     found.sizes = dict(sizes.most_common())
@@ -170,6 +173,7 @@ def _audit_files(source: FolderSource, progress: Callable[[int, int], None] | No
         )
     if len(sizes) > 1 and source.decoding.resize is None:
         found.problems.append(_mixed_sizes(sizes, examples))
+    found.warnings += _remarks(bytes_used, source)
     _warn(found)
     return found
 
@@ -178,6 +182,7 @@ def _audit_images(source: ImageSource, progress: Callable[[int, int], None] | No
     """The same for images that are no files: they are of one size and RGB by construction."""
     found = Audit(source.name, len(source))
     by_pixels: dict[bytes, list[str]] = {}
+    bytes_used = ByteRange(source.name)
     grey = 0
     # A generator claims as many images as anybody may ask for; a thousand show what it makes.
     total = len(source) if source.order_key is not None else min(len(source), _GENERATED)
@@ -190,6 +195,7 @@ def _audit_images(source: ImageSource, progress: Callable[[int, int], None] | No
         for index, pixels in zip(indices, images, strict=True):
             if pixels is not None:
                 by_pixels.setdefault(_pixel_key(pixels), []).append(f"image {index}")
+                bytes_used.add(pixels[None])
                 grey += bool((pixels[0] == pixels[1]).all() and (pixels[0] == pixels[2]).all())
         if progress is not None:
             progress(indices.stop, total)
@@ -202,8 +208,14 @@ def _audit_images(source: ImageSource, progress: Callable[[int, int], None] | No
     found.duplicates = [names for names in by_pixels.values() if len(names) > 1]
     if found.unreadable:
         found.problems.append(f"{len(found.unreadable):,} of {total:,} images cannot be made")
+    found.warnings += _remarks(bytes_used, source)
     _warn(found)
     return found
+
+
+def _remarks(bytes_used: ByteRange, source: ImageSource) -> list[str]:
+    remarks = [*source.take_remarks(), bytes_used.remark() or ""]
+    return [remark.removeprefix(f"{printable(source.name)}: ") for remark in remarks if remark]
 
 
 def _one_by_one(source: ImageSource, indices: range, found: Audit) -> list[NDArray[np.uint8] | None]:

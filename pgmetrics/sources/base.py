@@ -97,6 +97,10 @@ class ImageSource(ABC):
         taken, self.notes = self.notes, Counter()
         return taken
 
+    def take_remarks(self) -> list[str]:
+        """Sentences about the images read since they were last taken, for whoever reads the scores."""
+        return []
+
 
 def warn_of_left_out(sources: Iterable[ImageSource]) -> None:
     """Log which files are left out, once per listing, however many sources are slices of it."""
@@ -156,6 +160,10 @@ class Wrapped(ImageSource):
     def to(self, device: str) -> None:
         """Compute there from now on."""
         self._source.to(device)
+
+    def take_remarks(self) -> list[str]:
+        """Sentences about all images read since they were last taken."""
+        return self._source.take_remarks()
 
     def _read(self, indices: Sequence[int]) -> NDArray[np.uint8]:
         images = self._source.batch(indices)

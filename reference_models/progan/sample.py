@@ -154,7 +154,10 @@ class Sampler:
             self._generator.to(device)
 
     def images(
-        self, latents: NDArray[np.float32], labels: NDArray[np.float32] | None = None
+        self,
+        latents: NDArray[np.float32],
+        labels: NDArray[np.float32] | None = None,
+        called: Sequence[object] | None = None,
     ) -> NDArray[np.uint8]:
         """The images of these latents.
 
@@ -164,6 +167,7 @@ class Sampler:
         Args:
             latents: [N, latent_size].
             labels: one-hot [N, classes], of a network that has classes.
+            called: the images' numbers for messages, of a single batch; their places if left out.
 
         Returns:
             uint8 [N, 3, r, r] with the checkpoint's own resolution r.
@@ -184,7 +188,7 @@ class Sampler:
             )
             with torch.no_grad():
                 made = self._generator(z, y, resolution=side, alpha=self.checkpoint.alpha)
-            pixels = byte_images.to_bytes(made, checkpoints.VALUE_RANGE, self.name)
+            pixels = byte_images.to_bytes(made, checkpoints.VALUE_RANGE, self.name, called)
             part = out[start : start + self.batch]
             part[:] = byte_images.grey_to_rgb(pixels).cpu().numpy()[: len(part)]
         return out
@@ -289,7 +293,8 @@ class ProGANSource(ImageSource):
         if classes is not None:
             y = np.zeros((batch, config.label_size), np.float32)
             y[places] = classes
-        return byte_images.nearest_upscale(self._sampler.images(z, y), self._enlargement)
+        called = [index_at.get(place, "of the padding") for place in range(batch)]
+        return byte_images.nearest_upscale(self._sampler.images(z, y, called), self._enlargement)
 
 
 def open_source(path: str, options: Mapping[str, str]) -> ImageSource:

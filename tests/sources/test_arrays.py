@@ -1,6 +1,7 @@
 """Arrays in memory and in files, tensors, Datasets."""
 
 import os
+import random
 import subprocess
 import sys
 
@@ -10,7 +11,8 @@ import torch
 from PIL import Image
 
 from pgmetrics import sources
-from pgmetrics.errors import SourceError
+from pgmetrics.errors import OptionError, SourceError
+from tests.global_states import global_states
 from tests.sources.files import encoded, pixels, write_zip
 
 NHWC = pixels(5, 6, 9)
@@ -50,10 +52,87 @@ def test_what_is_no_image_is_refused_with_what_was_found(images, fact):
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "bfloat16"])
 def test_floats_are_rounded_and_saturated(dtype):
-    # Catches truncation (127.5 x + 128 cut off) and wrapping round at the ends.
-    values = torch.tensor([-2.0, -1.0, 0.0, 1.0, 2.0, 0.501 / 127.5]).reshape(1, 1, 1, 6).expand(1, 3, 2, 6)
+    # Catches truncation (127.5 x + 128 cut off), and a refusal of what half precision makes of the ends.
+    values = (
+        torch.tensor([-1.003, -1.0, 0.0, 1.0, 1.003, 0.501 / 127.5]).reshape(1, 1, 1, 6).expand(1, 3, 2, 6)
+    )
     source = sources.array(values.to(getattr(torch, dtype)), value_range=(-1, 1))
     assert source.batch([0])[0, 0, 0].tolist() == [0, 0, 128, 255, 255, 128]
+
+
+_IMAGENET = (NCHW / 255 - 0.45) / 0.22
+
+
+@pytest.mark.parametrize("kind", ["array", "tensor", "dataset", "float16"])
+@pytest.mark.parametrize(
+    ("values", "value_range", "fact"),
+    [
+        (NCHW / 1.0, (0, 1), r"\(0, 1\) .*from 0 to 255, 99 % of them outside; .*value_range=\(0, 255\)"),
+        (NCHW / 1.0, (-1, 1), r"\(-1, 1\) .*from 0 to 255, 99 % of .*value_range=\(0, 255\)"),
+        (NCHW / 127.5 - 1, (0, 1), r"from -1 to 1, 5\d % .*value_range=\(-1, 1\)"),
+        (_IMAGENET, (0, 1), r"from -2.04\d to 2.5, .*normalized by ImageNet's mean and deviation\?"),
+        (_IMAGENET, (-1, 1), r"normalized by ImageNet's mean and deviation\?"),
+        (NCHW * (1.01 / 255), (0, 1), r"from 0 to 1.01, .* % of them outside; .*clip them"),
+    ],
+)
+def test_values_outside_the_declared_range_are_refused(kind, values, value_range, fact):
+    # Catches saturating what was declared wrongly: FD moved from 0.002 to 12 without a word.
+    values = np.array(values)
+    values.reshape(-1)[[0, 1]] = values.min(), values.max()
+    make = {
+        "array": lambda: sources.array(values, value_range=value_range),
+        "float16": lambda: sources.array(values.astype(np.float16), value_range=value_range),
+        "tensor": lambda: sources.array(torch.from_numpy(values).float(), value_range=value_range),
+        "dataset": lambda: sources.dataset(Items(*values), value_range=value_range),
+    }[kind]
+    with pytest.raises(
+        SourceError, match=rf"declares value_range=.*{fact}" if kind == "array" else "value_range"
+    ) as e:
+        make()
+    assert "\n" not in str(e.value)
+
+
+def test_the_refusal_counts_all_values_of_an_array():
+    # Of the whole set, in pieces of 4 MB: 4 values of 6 million.
+    values = np.zeros((2_000, 32, 32, 3), np.float32)
+    values[[3, 1_999], 0, 0, 0] = 2, -3
+    values[7, 5, 5, :2] = 1.5
+    with pytest.raises(SourceError, match=r"from -3 to 2, 6\.5e-05 % of them outside"):
+        sources.array(values, value_range=(0, 1))
+
+
+@pytest.mark.parametrize("bad", [(1, 0), (0, 0), (0, float("nan")), (0, float("inf")), 1, "ab"])
+def test_a_value_range_rises(bad):
+    with pytest.raises(OptionError, match="a value range"):
+        sources.array(NHWC / 255, value_range=bad)
+
+
+def test_values_that_are_not_finite_name_the_image():
+    values = NHWC / 255
+    values[3, 0, 0, 0] = np.nan
+    with pytest.raises(SourceError, match="first in image 3;"):
+        sources.array(values, value_range=(0, 1)).batch([4, 3])
+
+
+@pytest.mark.parametrize("draw", ["torch", "numpy", "python"])
+def test_a_dataset_with_random_transforms_is_refused(draw):
+    # Catches a check that puts the generators back between the two askings, and one that moves the caller's.
+    coin = {
+        "torch": lambda: torch.rand(()) < 0.5,
+        "numpy": lambda: np.random.rand() < 0.5,  # noqa: NPY002 - as transforms do
+        "python": lambda: random.random() < 0.5,
+    }[draw]
+
+    class Flipped(Items):
+        def __getitem__(self, index):
+            return self.items[index][:, ::-1] if coin() else self.items[index]
+
+    before = global_states()
+    with pytest.raises(
+        SourceError, match=r"Flipped gives another image when item \d+ is asked for again; switch"
+    ):
+        sources.dataset(Flipped(*pixels(40, 8, 8)))
+    assert global_states() == before
 
 
 def test_fingerprints_are_of_the_content():
