@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pgmetrics import journal, uncertainty, verdicts
+from pgmetrics.error_kinds import is_over_images
 from pgmetrics.errors import OptionError, StateError
 from pgmetrics.evaluation import observe
 from pgmetrics.files import dump_json
@@ -28,7 +29,7 @@ from pgmetrics.results.files import check_destination, write_whole
 from pgmetrics.results.reals import row_of_reals
 from pgmetrics.results.tables import metrics_in_order, style
 from pgmetrics.sources.resolve import open_source
-from pgmetrics.uncertainty import OVER_IMAGES, Difference
+from pgmetrics.uncertainty import Difference
 from pgmetrics.verdicts import Aim, Score, Verdict
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ COLUMNS = (
     "high",
     "p_value",
     "p_holm",
+    "p_difference",
     "test",
     "verdict",
     "n_real",
@@ -157,13 +159,15 @@ class Comparison:
         a, b: what the two are called.
         rows: dictionaries with the keys of `COLUMNS`, one per metric and level, values raw:
             `difference` is b - a, `low` to `high` its interval, `p_holm` the p-value after Holm's
-            correction over the rows. `verdict` is of B against A, as `verdicts.verdict` gives it: "better"
-            or "worse" where p_holm is at most `judging.significance` and the interval leaves out 0;
-            "less varied" or "more varied" (than A) in their place for MS-SSIM; "different" where which is
-            better is open; else "within noise"; "undecided" where there is no sound p-value. `reals` is
-            what the reals score themselves, where that belongs to the verdict, with its error;
-            `a_beside_reals` and `b_beside_reals` say of MS-SSIM whether a set is "as varied", "less
-            varied" or "more varied" than they are, and `nearer` which of the two is nearer to them.
+            correction over the rows; `p_difference` is that of the hypothesis that the number expects the
+            same of A and B, which may be unlike, corrected likewise. `verdict` is of B against A, as
+            `verdicts.verdict` gives it: "better" or "worse" where both are at most `judging.significance`;
+            "less varied" or "more varied" (than A) in their place for MS-SSIM; "different" where p_holm
+            alone is, or which is better is open; else "within noise"; "undecided" where there is no
+            sound p-value. `reals` is what the reals score themselves, where that belongs to the verdict,
+            with its error; `a_beside_reals` and `b_beside_reals` say of MS-SSIM whether a set is "as
+            varied", "less varied" or "more varied" than they are, and `nearer` which of the two is nearer
+            to them.
         settings: in which the ways that the two were scored differ.
         notes: sentences that a reader must know.
         provenance: how the comparison came about.
@@ -211,6 +215,7 @@ class Comparison:
             "high",
             "p_value",
             "p_holm",
+            "p_difference",
             "reals",
             "reals_stderr",
         )
@@ -574,9 +579,7 @@ def _score_of_reals(a: Scores, b: Scores, key: Key, significance: float) -> Scor
     known = [images for one in (a, b) if (images := _real_images(one.provenance, key[2]))]
     if not rows or len(set(known)) > 1:
         return None
-    found = [
-        Score(row["value"], row["stderr"] if row["stderr_kind"] in OVER_IMAGES else None) for row in rows
-    ]
+    found = [Score.of(row) for row in rows]
     first, last = found[0], found[-1]
     if first == last:
         return first
@@ -603,7 +606,7 @@ def _unflipped(fingerprint: str) -> str:
 def why_undecided(a: Mapping[str, Any], b: Mapping[str, Any]) -> str:
     """Why two rows of results cannot be told apart from noise, and the way out."""
     kinds = list(dict.fromkeys(row["stderr_kind"] if row["stderr"] is not None else None for row in (a, b)))
-    if set(kinds) <= OVER_IMAGES and a["seed"] != b["seed"]:
+    if all(map(is_over_images, kinds)) and a["seed"] != b["seed"]:
         return (
             f"its error holds for the directions of one seed, and the seeds are {a['seed']} and {b['seed']}"
         )
@@ -745,23 +748,30 @@ def _judged(
         for each in zip(differences, protocols, known, strict=True)
         if each[0].p_value is not None or verdicts.is_score(each[0].metric)
     ]
-    tested = [one.p_value for one, _, _ in kept if one.p_value is not None]
-    corrected = iter(uncertainty.holm(tested))
+    p_values = _corrected([one.p_value for one, _, _ in kept])
+    p_differences = _corrected([one.p_difference for one, _, _ in kept])
     rows = []
-    for one, protocol, own in kept:
-        p_holm = None if one.p_value is None else next(corrected)
-        row = {**dataclasses.asdict(one), "protocol": protocol, "p_holm": p_holm}
+    for (one, protocol, own), p_holm, p_difference in zip(kept, p_values, p_differences, strict=True):
+        adjusted = {"p_holm": p_holm, "p_difference": p_difference}
+        row = {**dataclasses.asdict(one), "protocol": protocol, **adjusted}
         row["verdict"] = found = verdicts.verdict(
             one.metric,
             *one.scores,
             p_value=p_holm,
-            interval=one.interval,
+            # A number without an error is not sure to be better.
+            p_difference=1.0 if p_difference is None else p_difference,
             reals=own,
             significance=significance,
         )
         row |= _beside_reals(one, found, verdicts.limit(one.metric, own), significance)
         rows.append({column: row[column] for column in COLUMNS})
     return tuple(rows)
+
+
+def _corrected(p_values: Sequence[float | None]) -> list[float | None]:
+    """By Holm, for those that there are."""
+    adjusted = iter(uncertainty.holm([p for p in p_values if p is not None]))
+    return [None if p is None else next(adjusted) for p in p_values]
 
 
 def _beside_reals(
@@ -974,7 +984,7 @@ def _captions(comparison: Comparison) -> list[str]:
     tests = dict.fromkeys(row["test"] for row in comparison.rows if row["p_holm"] is not None)
     explained = {
         "swaps of pairs": "an exact test that swaps the images of a place",
-        "normal": "the normal distribution, as of independent draws",
+        "Student's t": "Student's distribution, as of independent draws",
     }
     tested = sum(row["p_holm"] is not None for row in comparison.rows)
     if tests:
@@ -982,7 +992,7 @@ def _captions(comparison: Comparison) -> list[str]:
         over = f", corrected for {tested} rows (Holm)" if tested > 1 else ""
         lines.append(
             f"p by {how}{over}; B is called better or worse where p ≤ {comparison.judging.significance:g} "
-            "and the interval leaves out 0"
+            "and the difference, by its error over images of A, B and the reals, is as sure"
         )
         if any(row["verdict"] == "different" for row in comparison.rows):
             lines.append("different: the sets are not alike, and which is better is open")

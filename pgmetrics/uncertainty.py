@@ -9,34 +9,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import sqrt
-from statistics import NormalDist
+from math import inf, sqrt
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import stdtr, stdtrit
 
 from pgmetrics import seeding
+from pgmetrics.error_kinds import degrees_of_freedom, is_over_images
 from pgmetrics.errors import OptionError, SampleError, StateError
-from pgmetrics.metrics.base import Estimate, Influence, Metric, State
+from pgmetrics.metrics.base import Estimate, Influence, Metric, State, pooled_degrees_of_freedom
 from pgmetrics.seeding import Stream
 from pgmetrics.verdicts import Score
 
-OVER_IMAGES = frozenset(
-    {
-        "images",
-        "images and directions",
-        "pairs",
-        "images (jackknife)",
-        "fake images (jackknife)",
-        "fakes given the reals",
-    }
-)
-"""Kinds of errors that say how far a number would move with other generated images."""
-
 SWAPS = "swaps of pairs"
-NORMAL = "normal"
+STUDENT = "Student's t"
 NONE = "none"
+
+_LEAST_SHARE = -0.5
+"""Least share of the first order in a difference's variance: see `Influence.variance`."""
 
 _BLOCK = 2**22
 """Signs of a randomisation test held at once, 32 MB of float64."""
@@ -60,9 +52,12 @@ class Difference:
         stderr: its standard error over images, None where no sound one exists.
         low, high: the interval of the confidence that was asked for, None likewise.
         p_value: of the hypothesis that A and B are the same, None where there is no test.
-        test: which one: "swaps of pairs", exact; "normal"; or "none".
+        test: which one: "swaps of pairs", exact; "Student's t"; or "none".
         n_real, n_fake: images of the reals, and of each of A and B; None where a side takes no part.
         stderr_a, stderr_b: the standard errors over images of a and of b, None where no sound one exists.
+        df, df_a, df_b: degrees of freedom of the three errors, in their order.
+        p_difference: of the hypothesis that the number expects the same of A and B, though these may be
+            unlike: from the standard error, which holds the reals' own; None where there is none.
     """
 
     metric: str
@@ -79,16 +74,15 @@ class Difference:
     n_fake: int | None
     stderr_a: float | None = None
     stderr_b: float | None = None
+    df: float = inf
+    df_a: float = inf
+    df_b: float = inf
+    p_difference: float | None = None
 
     @property
     def scores(self) -> tuple[Score, Score]:
         """The numbers of A and of B with their errors."""
-        return Score(self.a, self.stderr_a), Score(self.b, self.stderr_b)
-
-    @property
-    def interval(self) -> tuple[float, float] | None:
-        """From low to high."""
-        return None if self.low is None or self.high is None else (self.low, self.high)
+        return Score(self.a, self.stderr_a, self.df_a), Score(self.b, self.stderr_b, self.df_b)
 
 
 def stderr(influence: Influence) -> float:
@@ -106,18 +100,24 @@ def stderr_of_difference(a: Influence, b: Influence) -> float:
     Raises:
         SampleError: a side has fewer than 2 images.
     """
-    return sqrt(contrast(a, b).variance(least_share=-0.5))
+    return sqrt(contrast(a, b).variance(_LEAST_SHARE))
 
 
-def interval(value: float, stderr: float, level: float = 0.95) -> tuple[float, float]:
-    """The normal interval of that confidence around a value.
+def interval(value: float, stderr: float, level: float = 0.95, df: float = inf) -> tuple[float, float]:
+    """The interval of that confidence around a value: Student's, normal where `df` is infinite.
+
+    Args:
+        value: a number.
+        stderr: its standard error.
+        level: the confidence.
+        df: degrees of freedom of the error, as `degrees_of_freedom` tells them.
 
     Raises:
         OptionError: a confidence that is not between 0 and 1.
     """
     if not 0 < level < 1:
         raise OptionError(f"a confidence lies between 0 and 1, not at {level}")
-    reach = NormalDist().inv_cdf((1 + level) / 2) * stderr
+    reach = float(stdtrit(df, (1 + level) / 2)) * stderr
     return value - reach, value + reach
 
 
@@ -136,9 +136,9 @@ def paired_differences(
     The p-value is exact at any number of images: if A and B are the same, then exchanging image i of A
     with image i of B changes nothing, so the difference of the images' scores is compared with its
     values under random exchanges. The scores are influences at A and B taken together, which no
-    exchange changes. The interval is normal, from each image's influence on the difference; what the
-    two share (the reals, the latents) cancels. Sets of independent images are paired just as well, by
-    their places.
+    exchange changes. The interval comes from each image's influence on the difference, the reals' too,
+    which cancel as far as A and B are alike; so do the latents that the two share. Sets of independent
+    images are paired just as well, by their places.
 
     Args:
         metric: whose states they are; a Fréchet distance needs `keep_rows=True`.
@@ -166,22 +166,25 @@ def paired_differences(
         if place not in found_b:
             continue
         error: float | None = None
-        errors: tuple[float | None, float | None] = (None, None)
+        df, scores = inf, (Score(found_a[place].value), Score(found_b[place].value))
         if place in parts_a:
-            error = stderr_of_difference(parts_a[place], parts_b[place])
-            errors = stderr(parts_a[place]), stderr(parts_b[place])
+            sides = parts_a[place], parts_b[place]
+            parts = contrast(*sides)
+            error, df = sqrt(parts.variance(_LEAST_SHARE)), parts.degrees_of_freedom()
+            errors = [(stderr(one), one.degrees_of_freedom()) for one in sides]
+            scores = Score(scores[0].value, *errors[0]), Score(scores[1].value, *errors[1])
         first = found_a[place]
         differences.append(
             _difference(
                 first.metric,
                 first.level,
-                (first.value, found_b[place].value),
+                scores,
                 error,
-                p_values.get(place),
+                df,
                 SWAPS if place in p_values else NONE,
                 (first.n_real, first.n_fake),
                 confidence,
-                errors,
+                p_values.get(place),
             )
         )
     return differences
@@ -228,9 +231,10 @@ def independent_difference(
 ) -> Difference:
     """The difference of two rows of results, of which nothing is known but the numbers and their errors.
 
-    A normal test and interval, where both errors are over images or pairs; errors over directions and
-    deviations over splits say nothing of other images. The errors are added as if all images were
-    independent: sets that share their reals differ by less, so that the test is then on the safe side.
+    Welch's test and interval, where both errors are over images or pairs, with the degrees of freedom
+    that the rows tell of; errors over directions and deviations over splits say nothing of other images.
+    The errors are added as if all images were independent: sets that share their reals differ by less, so
+    that the test is then on the safe side.
 
     Args:
         row_a, row_b: of one metric and level, with the columns of `results.COLUMNS`.
@@ -243,24 +247,18 @@ def independent_difference(
         if row_a[name] != row_b[name]:
             raise OptionError(f"rows of unlike {name} are not compared: {row_a[name]} and {row_b[name]}")
     errors = [_error_over_images(row, other) for row, other in ((row_a, row_b), (row_b, row_a))]
-    values = float(row_a["value"]), float(row_b["value"])
-    error = p_value = None
-    if errors[0] is not None and errors[1] is not None:
-        error = sqrt(errors[0] ** 2 + errors[1] ** 2)
-        p_value = _two_sided(values[1] - values[0], error)
-    counts = row_a["n_real"], row_a["n_fake"]
-    test = NONE if p_value is None else NORMAL
-    return _difference(
-        row_a["metric"],
-        row_a["level"],
-        values,
-        error,
-        p_value,
-        test,
-        counts,
-        confidence,
-        (errors[0], errors[1]),
+    degrees = [degrees_of_freedom(row) for row in (row_a, row_b)]
+    scores = (
+        Score(float(row_a["value"]), errors[0], degrees[0]),
+        Score(float(row_b["value"]), errors[1], degrees[1]),
     )
+    error, df = None, inf
+    if errors[0] is not None and errors[1] is not None:
+        squares = errors[0] ** 2, errors[1] ** 2
+        error, df = sqrt(sum(squares)), pooled_degrees_of_freedom(squares, degrees)
+    counts = row_a["n_real"], row_a["n_fake"]
+    test = NONE if error is None else STUDENT
+    return _difference(row_a["metric"], row_a["level"], scores, error, df, test, counts, confidence)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -342,7 +340,7 @@ def _pooled(a: State, b: State) -> State:
 
 def _error_over_images(row: Mapping[str, Any], other: Mapping[str, Any]) -> float | None:
     kind = row["stderr_kind"]
-    if row["stderr"] is None or kind not in OVER_IMAGES:
+    if row["stderr"] is None or not is_over_images(kind):
         return None
     # With the directions held, the error is that of sets that share them.
     if row["metric"] == "swd" and kind == "images" and row["seed"] != other["seed"]:
@@ -350,23 +348,47 @@ def _error_over_images(row: Mapping[str, Any], other: Mapping[str, Any]) -> floa
     return float(row["stderr"])
 
 
-def _two_sided(difference: float, error: float) -> float:
+def _two_sided(difference: float, error: float, df: float) -> float:
     if error == 0:
         return 1.0 if difference == 0 else 0.0
-    return 2 * NormalDist().cdf(-abs(difference) / error)
+    return float(2 * stdtr(df, -abs(difference) / error))
 
 
 def _difference(
     metric: str,
     level: int | None,
-    values: tuple[float, float],
+    scores: tuple[Score, Score],
     error: float | None,
-    p_value: float | None,
+    df: float,
     test: str,
     counts: tuple[int | None, int | None],
     confidence: float,
-    errors: tuple[float | None, float | None],
+    p_value: float | None = None,
 ) -> Difference:
-    a, b = values
-    low, high = (None, None) if error is None else interval(b - a, error, confidence)
-    return Difference(metric, level, a, b, b - a, error, low, high, p_value, test, *counts, *errors)
+    """With Student's p-value where the test is that and no other is given."""
+    a, b = (score.value for score in scores)
+    low = high = p_difference = None
+    if error is not None:
+        low, high = interval(b - a, error, confidence, df)
+        p_difference = _two_sided(b - a, error, df)
+    if test == STUDENT:
+        p_value = p_difference
+    return Difference(
+        metric,
+        level,
+        a,
+        b,
+        b - a,
+        error,
+        low,
+        high,
+        p_value,
+        test,
+        *counts,
+        stderr_a=scores[0].stderr,
+        stderr_b=scores[1].stderr,
+        df=df,
+        df_a=scores[0].df,
+        df_b=scores[1].df,
+        p_difference=p_difference,
+    )

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
-from math import hypot
-from statistics import NormalDist
-from typing import Literal, NamedTuple
+from math import hypot, inf
+from typing import Any, Literal, NamedTuple
+
+from pgmetrics.error_kinds import degrees_of_freedom, is_over_images
 
 Verdict = Literal["better", "worse", "less varied", "more varied", "different", "within noise", "undecided"]
 """What is said of B against A; "less varied" and "more varied" where the reals' own value is the goal."""
@@ -85,6 +86,14 @@ class Score(NamedTuple):
 
     value: float
     stderr: float | None = None
+    df: float = inf
+    """Degrees of freedom of the error."""
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> Score:
+        """A row's, with the columns of `results.COLUMNS`; without its error if that is not over images."""
+        over_images = row["stderr"] is not None and is_over_images(row["stderr_kind"])
+        return cls(row["value"], row["stderr"] if over_images else None, degrees_of_freedom(row))
 
 
 def direction(metric: str) -> Direction:
@@ -144,7 +153,7 @@ def verdict(
     b: Score,
     *,
     p_value: float | None,
-    interval: tuple[float, float] | None = None,
+    p_difference: float | None = None,
     reals: Score | None = None,
     significance: float = 0.01,
 ) -> Verdict:
@@ -159,7 +168,8 @@ def verdict(
         metric: the number's name.
         a, b: of the two sets.
         p_value: of the hypothesis that A and B are alike, corrected for other rows; None without a test.
-        interval: of the difference B - A; a test may find that sets differ which are as far from the reals.
+        p_difference: of the hypothesis that the number expects the same of both, corrected likewise; a test
+            may find that sets differ which are as far from the reals. That of `p_value`, if left out.
         reals: what the reals score themselves.
         significance: level of every test.
     """
@@ -168,7 +178,8 @@ def verdict(
     if p_value > significance:
         return "within noise"
     aim = direction(metric).aim
-    if aim is Aim.NONE or (interval is not None and interval[0] <= 0 <= interval[1]):
+    # An interval of 95 % that leaves out 0 is not enough: that is so of one in twenty of equally far sets.
+    if aim is Aim.NONE or (p_difference is not None and p_difference > significance):
         return "different"
     rose = b.value > a.value
     if aim is Aim.REALS:
@@ -189,7 +200,7 @@ def nearer(a: Score, b: Score, goal: Score, significance: float = 0.01) -> Liter
     middle = (a.value + b.value) / 2
     error = hypot(((a.stderr or 0.0) + (b.stderr or 0.0)) / 2, goal.stderr or 0.0)
     gap = goal.value - middle
-    if abs(gap) <= reach(significance) * error or a.value == b.value:
+    if abs(gap) <= reach(significance, min(a.df, b.df, goal.df)) * error or a.value == b.value:
         return None
     return "B" if (gap > 0) == (b.value > a.value) else "A"
 
@@ -207,7 +218,7 @@ def variety(metric: str, score: Score, reals: Score | None, significance: float 
     ):
         return None
     gap = score.value - reals.value
-    if abs(gap) <= reach(significance) * hypot(score.stderr, reals.stderr):
+    if abs(gap) <= reach(significance, min(score.df, reals.df)) * hypot(score.stderr, reals.stderr):
         return "as varied"
     return "less varied" if gap > 0 else "more varied"
 
@@ -239,6 +250,14 @@ def effect(metric: str, found: Verdict, reals: Score | None, near: Literal["A", 
     return "better" if near == "B" else "worse"
 
 
-def reach(significance: float) -> float:
-    """Standard errors that noise exceeds, in either direction, in such a share of cases."""
-    return NormalDist().inv_cdf(1 - significance / 2)
+def reach(significance: float, df: float = inf) -> float:
+    """Standard errors that noise exceeds, in either direction, in such a share of cases: Student's t.
+
+    Args:
+        significance: the share.
+        df: degrees of freedom of the errors.
+    """
+    # Here, since tables need this module, and SciPy takes a while to load.
+    from scipy.special import stdtrit
+
+    return float(stdtrit(df, 1 - significance / 2))

@@ -4,10 +4,11 @@ import csv
 import io
 import json
 from dataclasses import replace
-from math import erfc, sqrt
+from math import sqrt
 
 import numpy as np
 import pytest
+from scipy import stats
 
 import pgmetrics
 from pgmetrics import SlicedWasserstein
@@ -170,7 +171,21 @@ def test_unlike_sizes_are_refused_or_explained():
 
 
 def difference(p_value, metric="swd", change=-1.0, level=None):
-    return Difference(metric, level, 2.0, 2.0 + change, change, 0.1, None, None, p_value, "normal", 9, 9)
+    return Difference(
+        metric,
+        level,
+        2.0,
+        2.0 + change,
+        change,
+        0.1,
+        None,
+        None,
+        p_value,
+        "Student's t",
+        9,
+        9,
+        p_difference=p_value,
+    )
 
 
 @pytest.mark.parametrize(
@@ -205,10 +220,28 @@ def test_each_metric_has_its_good_direction(metric, change, expected):
 def test_sets_that_differ_are_not_called_better_while_the_difference_may_be_0():
     # On CIFAR-10 two checkpoints had p = 0.0003 at level 16 and a difference of -1.0 (-8.9 to 6.9).
     judged = [
-        Difference("swd", level, 2.0, 1.0, -1.0, 0.1, low, high, 1e-4, "swaps of pairs", 9, 9)
-        for level, low, high in ((32, -1.9, -0.1), (16, -8.9, 6.9))
+        Difference("swd", level, 2.0, 1.0, -1.0, 0.1, low, high, 1e-4, "swaps of pairs", 9, 9, p_difference=p)
+        for level, low, high, p in ((32, -1.5, -0.5, 0.0001), (16, -8.9, 6.9, 0.8))
     ]
     assert [row["verdict"] for row in _judged(judged, [None, None], 0.01)] == ["better", "different"]
+
+
+def test_the_interval_that_decides_is_as_sure_as_the_verdict():
+    # Of models that are unlike and equally far, one in twenty has an interval of 95 % that leaves out 0, and
+    # the test of their likeness is sure; two rows may be wrong twice as often as one.
+    judged = [
+        Difference("kid", None, 2.0, 1.0, -1.0, 0.4, -1.8, -0.2, 1e-4, "swaps of pairs", 9, 9, p_difference=p)
+        for p in (0.014, 0.006, 0.0049)
+    ]
+    for one, alone, twice in zip(judged, ("different", "better", "better"), (2, 2, 0), strict=True):
+        assert [row["verdict"] for row in _judged([one], [None], 0.01)] == [alone]
+        pair = _judged([one, one], [None, None], 0.01)
+        assert sum(row["verdict"] == "different" for row in pair) == twice
+
+
+def test_a_number_without_an_error_is_not_called_better():
+    alone = Difference("coverage", None, 0.5, 0.9, 0.4, None, None, None, 1e-4, "swaps of pairs", 20, 20)
+    assert _judged([alone], [None], 0.01)[0]["verdict"] == "different"
 
 
 def test_a_number_that_is_no_score_is_left_out():
@@ -221,11 +254,12 @@ def test_a_number_that_is_no_score_is_left_out():
 def test_results_are_compared_as_independent_draws():
     found = compare(results(row(value=0.1)), results(row(value=0.15, stderr=0.02)))
     (only,) = found.rows
-    z = 0.05 / sqrt(0.01**2 + 0.02**2)
-    assert only["p_value"] == pytest.approx(erfc(z / sqrt(2)))
+    # Welch's test: 50 pairs of each are 49 degrees of freedom.
+    t, df = 0.05 / sqrt(0.01**2 + 0.02**2), 49 * (1 + 4) ** 2 / (1 + 16)
+    assert only["p_value"] == only["p_difference"] == pytest.approx(2 * stats.t.sf(t, df))
     assert only["verdict"] == "within noise"
-    assert only["test"] == "normal"
-    half = 1.959964 * sqrt(0.01**2 + 0.02**2)
+    assert only["test"] == "Student's t"
+    half = stats.t.isf(0.025, df) * sqrt(0.01**2 + 0.02**2)
     assert (only["low"], only["high"]) == pytest.approx((0.05 - half, 0.05 + half))
     assert compare(results(row("swd", 0.1)), results(row("swd", 0.2, 0.02))).worse
 

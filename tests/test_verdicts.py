@@ -127,7 +127,7 @@ def test_without_a_test_nothing_is_said(metric):
 
 
 def test_sets_that_differ_may_be_as_far_from_the_reals():
-    found = verdict("swd", Score(2.0), Score(1.0), p_value=CLEAR, interval=(-8.9, 6.9))
+    found = verdict("swd", Score(2.0), Score(1.0), p_value=CLEAR, p_difference=0.8)
     assert found == "different"
 
 
@@ -157,3 +157,18 @@ def test_density_of_equal_distributions_is_1_and_of_a_pile_above():
             kept.append(neighbourhoods(*pieces, 5, fake_balls=False).real_balls.mean() / 5)
     assert np.mean(densities) == pytest.approx(verdicts.DIRECTIONS["density"].limit, abs=0.03)
     assert min(piles) > 3
+
+
+def test_errors_of_few_pairs_reach_further():
+    # Two pairs a set: Student's t with 1 degree of freedom reaches 63.7 standard errors, not 2.58.
+    for df, found in ((float("inf"), "less varied"), (1.0, "as varied")):
+        few = Score(0.30, 0.01, df), Score(0.20, 0.01, df)
+        assert variety("ms-ssim", *few) == found
+        assert nearer(Score(0.5, 0.01, df), few[1], Score(0.0, 0.0)) == ("B" if df > 1 else None)
+
+
+def test_a_difference_that_is_not_as_sure_as_the_verdict_is_not_called_better():
+    # An interval of 95 % left out 0 here, which it does for one in twenty of equally far sets.
+    for p_difference, found in ((0.03, "different"), (0.009, "better"), (None, "better")):
+        said = verdict("swd", Score(2.0), Score(1.0), p_value=1e-4, p_difference=p_difference)
+        assert said == found

@@ -7,7 +7,7 @@ from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
-from math import sqrt
+from math import inf, sqrt
 from typing import Any, ClassVar, Literal, TypeVar
 
 import numpy as np
@@ -32,7 +32,8 @@ class Estimate:
         level: height in pixels of the pyramid level, or None for the mean and for whole-set metrics.
         value: in the metric's raw units.
         stderr: standard error, or None where there is no sound one.
-        stderr_kind: what varied: "directions", "pairs", ...; a standard deviation says so.
+        stderr_kind: what varied: "directions", "pairs", ...; a standard deviation says so, and an error that
+            comes from few groups, parts or directions says from how many.
         subject: "fake", or "real" for a number about the reals themselves.
         n_real, n_fake: images used of each side, None where a side takes no part.
     """
@@ -105,11 +106,28 @@ class Influence:
         if self.batches is not None:
             of_parts: NDArray[np.float64] = np.var(self.batches, axis=1, ddof=1)
             return float(of_parts.mean()) / len(self.batches[0])
-        sides = [side for side in (self.real, self.fake) if side is not None]
-        both = sum(_covariance([side], [side]) for side in sides)
+        both = sum(self._variances())
         if self.halves is None:
             return both
         return both * (1 + max(self._share_of_first_order(*self.halves), least_share)) / 2
+
+    def degrees_of_freedom(self) -> float:
+        """How many squares of normal numbers the variance is as uncertain as, less their mean: Student's.
+
+        Of one side of n images n - 1, of two what Satterthwaite 1946 gives them; of batches those of all ways
+        to part the images, which are as good as independent of each other.
+
+        Raises:
+            SampleError: as `variance`.
+        """
+        if self.batches is not None:
+            ways, parts = self.batches.shape
+            return float(ways * (parts - 1))
+        sides = [side for side in (self.real, self.fake) if side is not None]
+        return pooled_degrees_of_freedom(self._variances(), [len(side) - 1 for side in sides])
+
+    def _variances(self) -> list[float]:
+        return [_covariance([side], [side]) for side in (self.real, self.fake) if side is not None]
 
     @staticmethod
     def _share_of_first_order(even: Influence, odd: Influence) -> float:
@@ -126,6 +144,23 @@ class Influence:
             return 1.0
         r = covariance(even, odd) / spread
         return 2 * r / (1 + max(r, 0.0))
+
+
+def pooled_degrees_of_freedom(variances: Sequence[float], degrees: Sequence[float]) -> float:
+    """Degrees of freedom of a sum of variances that are estimated independently of each other.
+
+    Args:
+        variances: at least 0, at least one of them.
+        degrees: of freedom of each; infinite for one that is known.
+
+    Source: Satterthwaite 1946; Welch 1947.
+    """
+    total = sum(variances)
+    if total == 0:
+        return min(degrees)
+    # Shares, since squares of tiny variances are 0.
+    inverse = sum((variance / total) ** 2 / of for variance, of in zip(variances, degrees, strict=True))
+    return 1 / inverse if inverse > 0 else inf
 
 
 def _covariance(parts: Sequence[NDArray[np.float64]], others: Sequence[NDArray[np.float64]]) -> float:

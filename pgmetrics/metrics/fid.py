@@ -46,10 +46,13 @@ class FrechetDistance(FeatureMetric):
     """Squared Fréchet distance between Gaussians fitted to the real and the fake features.
 
     The images are dealt to groups, and leaving out each group in turn (the jackknife) tells the
-    standard error over images. A finite number of images adds to the value, about b / n for n of
-    them on each side; the row "fd-bias" says how much, by the jackknife too: value minus bias is
-    what infinitely many images would give, as long as b / n describes it. It is there only if every
-    n, less a group, is above the number of features; at fewer images the law is another one.
+    standard error over images. `stderr_kind` says how many groups there were, the fewer of the two sides,
+    since an error that comes from few of them calls for Student's intervals.
+
+    A finite number of images adds to the value, about b / n for n of them on each side; the row "fd-bias"
+    says how much, by the jackknife too: value minus bias is what infinitely many images would give, as
+    long as b / n describes it. It is there only if every n, less a group, is above the number of features;
+    at fewer images the law is another one.
 
     Attributes:
         groups: that images are dealt to, each 8 D² bytes (34 MB for Inception's pool3) per side;
@@ -526,11 +529,11 @@ def _checked(mean: NDArray[Any], covariance: NDArray[Any]) -> tuple[Tensor, Tens
 
 def _stderr_kind(sides: Sequence[MomentsState]) -> str | None:
     """What the jackknife can be taken over: both sides' images, the fakes' alone, or nothing."""
-    filled = [side.given or len(side.groups) >= LEAST_GROUPS for side in sides]
-    if not all(filled) or all(side.given for side in sides):
+    groups = [len(side.groups) for side in sides if not side.given]
+    if not groups or min(groups) < LEAST_GROUPS:
         return None
-    files = [side for side in sides if side.given]
-    return "fake images (jackknife)" if files else "images (jackknife)"
+    over = "images" if len(groups) == len(sides) else "fake images"
+    return f"{over} (jackknife, {min(groups)} groups)"
 
 
 def _jackknife(value: float, without: Sequence[float], counts: Sequence[int]) -> tuple[float, float]:

@@ -25,6 +25,7 @@ _WAYS = 16
 
 GIVEN_REALS = "fakes given the reals"
 GIVEN_FAKES = "reals given the fakes"
+OF_PARTS = f"images ({_WAYS} x {_BATCHES} parts)"
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ class PRDC(FeatureMetric):
         if self.error == "images":
             errors = {one.metric: sqrt(one.variance()) for one in self.influences(real=real, fake=fake)}
             estimates = [
-                replace(one, stderr=errors.get(one.metric), stderr_kind="images" if errors else None)
+                replace(one, stderr=errors.get(one.metric), stderr_kind=OF_PARTS if errors else None)
                 for one in estimates
             ]
         return estimates, []

@@ -53,6 +53,10 @@ _KINDS = {"directions": "directions", "images": "images", "both": "images and di
 _LARGEST = 256.0
 """Residuals of images of bytes are within 255 of zero, and rounding adds far less than 1."""
 
+_FEW_DIRECTIONS = 100
+"""Directions below which an error over images and directions is called by their number: their spread is a
+rough guess. The error over directions alone decides nothing."""
+
 _HALF_DIRECTIONS = 128
 """As many are enough for the halves of the images, of which the correlation is all that counts."""
 
@@ -149,7 +153,7 @@ class SlicedWasserstein(Metric):
         values[None] = float(np.mean(list(values.values())))
         errors = self._errors(reals, fakes, per_level)
         return [
-            Estimate(self.name, height, value, errors[height], _KINDS[self.error], "fake", n, n)
+            Estimate(self.name, height, value, errors[height], self._error_kind, "fake", n, n)
             for height, value in values.items()
         ], notes
 
@@ -174,6 +178,12 @@ class SlicedWasserstein(Metric):
                 f"fake has {len(fake.seen):,}"
             )
         return real, fake
+
+    @property
+    def _error_kind(self) -> str:
+        number = self.directions * self.repeats
+        few = self.error == "both" and number < _FEW_DIRECTIONS
+        return f"images and {number} directions" if few else _KINDS[self.error]
 
     def _directions(self, seed: int, height: int) -> Tensor:
         # Sides share their directions; levels and repeats have their own.

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from pgmetrics import journal
+from pgmetrics.error_kinds import degrees_of_freedom
 from pgmetrics.errors import StateError
 from pgmetrics.results import Results, read_results, tables
-from pgmetrics.uncertainty import OVER_IMAGES, Difference, holm, independent_difference, interval
+from pgmetrics.uncertainty import Difference, holm, independent_difference, interval
 from pgmetrics.verdicts import Score, Variety, variety, verdict
 
 CONFIDENCE = 0.95
@@ -334,7 +335,6 @@ def _verdict(difference: Difference, p_value: float | None, reals: Score | None,
         difference.metric,
         *difference.scores,
         p_value=p_value,
-        interval=difference.interval,
         reals=reals,
         significance=alpha,
     )
@@ -344,7 +344,7 @@ def _score(point: Point | None) -> Score | None:
     """A point's value and its error, where that is over images."""
     if point is None:
         return None
-    return Score(point.value, point.row["stderr"] if point.row["stderr_kind"] in OVER_IMAGES else None)
+    return Score.of(point.row)
 
 
 def protocol_family(protocol: str | None) -> str:
@@ -372,7 +372,7 @@ def _point(row: Mapping[str, Any], snapshot: Snapshot | None) -> Point:
         return Point(row, snapshot, None, None)
     if is_deviation(row):
         return Point(row, snapshot, row["value"] - row["stderr"], row["value"] + row["stderr"])
-    return Point(row, snapshot, *interval(row["value"], row["stderr"], CONFIDENCE))
+    return Point(row, snapshot, *interval(row["value"], row["stderr"], CONFIDENCE, degrees_of_freedom(row)))
 
 
 def _snapshot(item: Mapping[str, Any]) -> Snapshot:

@@ -51,8 +51,4 @@ def variety_of(row: Row, rows: Iterable[Row], item: Items) -> Variety | None:
         return None
     real = row_of_reals(row, rows, item)
     # Such numbers have errors over images alone.
-    return None if real is None else variety(row["metric"], _score(row), _score(real))
-
-
-def _score(row: Row) -> Score:
-    return Score(row["value"], row["stderr"])
+    return None if real is None else variety(row["metric"], Score.of(row), Score.of(real))

@@ -9,7 +9,6 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from statistics import NormalDist
 from typing import Any
 
 import pytest
@@ -34,7 +33,7 @@ from pgmetrics.results import Results, read_results
 from pgmetrics.results.reals import row_of_reals
 from pgmetrics.results.tables import number, style
 from pgmetrics.testing import REGEN
-from pgmetrics.uncertainty import OVER_IMAGES, Difference, independent_difference
+from pgmetrics.uncertainty import Difference, independent_difference, interval
 from pgmetrics.verdicts import Score
 
 _LONGEST_NAME = 120
@@ -77,8 +76,8 @@ class MetricRegression:
     ) -> Results:
         """Fail if a number has moved from its baseline by more than noise, or by more than its tolerance.
 
-        Noise is that of both sides: a number may be z standard errors of the difference from its
-        baseline, z so large that of unchanged models a share `significance` fails, all rows together.
+        Noise is that of both sides: a number may be t standard errors of the difference from its
+        baseline, t so large that of unchanged models a share `significance` fails, all rows together.
         The errors are over images: an unchanged model passes with other samples. A number without such an
         error fails, too. MS-SSIM is shown, and fails the test only if `metrics` or `tolerances` names it.
 
@@ -230,12 +229,14 @@ def _compare(
     differences = {
         place: independent_difference(before[place], now[place]) for place in before if place in now
     }
-    errors = {
-        place: one.stderr
+    noise = {
+        place: one
         for place, one in differences.items()
         if place in places and place[2] not in tolerances and one.stderr is not None
     }
-    z = _quantile(significance, sum(place[2] in gate.asked for place in errors))
+    # In any of so many rows (Bonferroni).
+    confidence = 1 - significance / max(sum(place[2] in gate.asked for place in noise), 1)
+    reaches = {place: interval(0.0, one.stderr or 0.0, confidence, one.df)[1] for place, one in noise.items()}
     lines = []
     for place in places:
         line = _line(
@@ -243,7 +244,7 @@ def _compare(
             {other[3] for other in places if other[2] == place[2]},
             (before.get(place), now.get(place)),
             differences.get(place),
-            z * errors[place] if place in errors else tolerances.get(place[2]),
+            reaches.get(place, tolerances.get(place[2])),
             _score_of_reals(place, (whole or results, now), (baseline, before)),
             significance,
             allow_better,
@@ -252,9 +253,7 @@ def _compare(
     alike = not any(setting.matters for setting in settings)
     if alike and gate.asked and all(line.passes for line in lines):
         return _about(gate), ""
-    return _about(gate), _report(
-        lines, settings, f"{z:.2f} standard errors" if errors else "", significance, gate
-    )
+    return _about(gate), _report(lines, settings, _standard_errors(reaches, noise), significance, gate)
 
 
 def _gate(metrics: Sequence[str], named: Collection[str]) -> Gate:
@@ -279,7 +278,7 @@ def _score_of_reals(place: Place, *tables: tuple[Results, Mapping[Place, Row]]) 
             continue
         real = row_of_reals(row, results.rows, results.item)
         if real is not None:
-            return Score(real["value"], real["stderr"] if real["stderr_kind"] in OVER_IMAGES else None)
+            return Score.of(real)
     return None
 
 
@@ -374,9 +373,13 @@ def _is_known_to_be_no_score(metric: str) -> bool:
     return metric in verdicts.DIRECTIONS and not verdicts.is_score(metric)
 
 
-def _quantile(significance: float, rows: int) -> float:
-    """Standard errors that noise exceeds in a share of the cases, in any of so many rows (Bonferroni)."""
-    return NormalDist().inv_cdf(1 - significance / (2 * max(rows, 1)))
+def _standard_errors(reaches: Mapping[Place, float], noise: Mapping[Place, Difference]) -> str:
+    """How many of them a number may move, more where they come from few groups."""
+    found = [reach / error for place, reach in reaches.items() if (error := noise[place].stderr)]
+    if not found:
+        return ""
+    low, high = f"{min(found):.2f}", f"{max(found):.2f}"
+    return f"{low if low == high else f'{low} to {high}'} standard errors"
 
 
 def _title(place: Place, levels: Collection[int | None] = ()) -> str:

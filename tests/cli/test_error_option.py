@@ -30,7 +30,7 @@ def test_swd_has_errors_over_images_and_over_both(folders):
     usual = rows(swd(folders, "--format", "csv"))
     assert found["directions"] == usual
     assert {r["stderr_kind"] for r in found["images"]} == {"images"}
-    assert {r["stderr_kind"] for r in found["both"]} == {"images and directions"}
+    assert {r["stderr_kind"] for r in found["both"]} == {"images and 32 directions"}
     for parts in zip(*found.values(), strict=True):
         directions, images, both = (float(r["stderr"]) for r in parts)
         assert both == pytest.approx((directions**2 + images**2) ** 0.5)

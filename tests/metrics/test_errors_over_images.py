@@ -37,7 +37,8 @@ def test_what_errors_are_over_changes_neither_what_is_remembered_nor_the_value()
         assert [e.value for e in estimates] == [
             e.value for e in swd().compute(real=states[0], fake=states[1])[0]
         ]
-    assert kinds == {"directions": {"directions"}, "images": {"images"}, "both": {"images and directions"}}
+    both = {"images and 8 directions"}
+    assert kinds == {"directions": {"directions"}, "images": {"images"}, "both": both}
 
 
 @pytest.mark.parametrize(
@@ -93,7 +94,7 @@ def test_precision_and_its_kin_have_errors_over_images_of_both_sides():
     states = {side: filled(given, side, features(seed, 120, 4)) for side, seed in (("real", 1), ("fake", 2))}
     usual, found = (metric.compute(**states)[0] for metric in (given, over_images))
     assert [e.value for e in usual] == [e.value for e in found]
-    assert {e.stderr_kind for e in found} == {"images"}
+    assert {e.stderr_kind for e in found} == {"images (16 x 4 parts)"}
     assert all(e.stderr > 0 for e in found)
     assert [e.metric for e in usual if e.stderr is None] == ["coverage"]
     few = {side: filled(given, side, features(seed, 23, 4)) for side, seed in (("real", 1), ("fake", 2))}

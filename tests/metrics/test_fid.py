@@ -114,7 +114,7 @@ def test_the_standard_error_is_the_spread_over_repeated_draws():
     found = [compute(1.5 * features_of(900, 6, 2 * s), features_of(1300, 6, 2 * s + 1))[0] for s in range(40)]
     values, stderrs = (np.array([getattr(rows[0], name) for rows in found]) for name in ("value", "stderr"))
     assert np.sqrt((stderrs**2).mean()) == pytest.approx(values.std(ddof=1), rel=0.3)
-    assert {rows[0].stderr_kind for rows in found} == {"images (jackknife)"}
+    assert {rows[0].stderr_kind for rows in found} == {"images (jackknife, 10 groups)"}
 
 
 def test_the_bias_is_what_finitely_many_images_add():
@@ -312,7 +312,7 @@ def test_the_real_side_may_be_a_statistics_file():
     (estimate,), notes = metric.compute(real=given(real), fake=state_of(fake))
     assert estimate.value == pytest.approx(both[0].value, rel=1e-10)
     assert (estimate.n_real, estimate.n_fake, notes) == (None, 700, [])
-    assert estimate.stderr_kind == "fake images (jackknife)"
+    assert estimate.stderr_kind == "fake images (jackknife, 10 groups)"
     assert 0 < estimate.stderr < both[0].stderr
     assert metric.compute(real=given(real, count=700), fake=state_of(fake))[0][0].n_real == 700
     (alone,), _ = metric.compute(real=given(real), fake=state_of(fake[:200]))
