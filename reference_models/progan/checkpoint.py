@@ -2,14 +2,14 @@
 
 The header carries JSON: format version, configuration, images shown, the stage, labels, how
 values become bytes, what it was trained on and under which licence. Reading it needs neither
-torch nor trust: there is no pickle in the file.
+torch nor trust: there is no pickle in the file, every field is checked, and so are the digests of header
+and tensors.
 """
 
 from __future__ import annotations
 
 import os
-import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from pgmetrics.errors import OptionError, PgmetricsError, SourceError
 from pgmetrics.files import dump_json, parse_json
 from reference_models.progan.config import ProGANConfig
+from reference_models.progan.seal import Header, read_header, sealed, tensors_are_intact
 
 if TYPE_CHECKING:
     from reference_models.progan.networks import Generator
@@ -26,8 +27,6 @@ FORMAT_VERSION = 1
 VALUE_RANGE = (-1.0, 1.0)
 ROUNDING = "round(127.5 * x + 127.5), saturated"
 _HEADER_KEY = "progan"
-# A header is kilobytes; the format itself allows no more than this.
-_MAX_HEADER_BYTES = 100_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +63,10 @@ class Checkpoint:
                 f"a network of {self.config.label_size} classes needs as many label names and frequencies, "
                 f"not {len(self.label_names)} and {len(self.label_distribution)}"
             )
+        if not 0 <= self.images_shown < 2**63:
+            raise OptionError(f"images_shown is a count, not {self.images_shown}")
+        if not all(0 <= frequency <= 1 for frequency in self.label_distribution):
+            raise OptionError(f"frequencies of labels are between 0 and 1, not {self.label_distribution}")
 
     def to_json(self) -> dict[str, Any]:
         """The header's JSON."""
@@ -86,28 +89,39 @@ class Checkpoint:
         """The checkpoint that `to_json` described.
 
         Raises:
-            OptionError: of another format version, or a field is missing or out of range.
+            OptionError: of another format version, or a field is missing, of another type or out of range.
         """
+        if not isinstance(data, dict):
+            raise OptionError("its header holds no JSON object")
         version = data.get("format_version")
         if version != FORMAT_VERSION:
             raise OptionError(f"it has format version {version}; this version reads {FORMAT_VERSION}")
-        try:
-            return cls(
-                config=ProGANConfig.from_json(data["config"]),
-                images_shown=int(data["images_shown"]),
-                resolution=int(data["resolution"]),
-                alpha=float(data["alpha"]),
-                data_fingerprint=str(data["data_fingerprint"]),
-                licence=str(data["licence"]),
-                label_names=tuple(str(name) for name in data["label_names"]),
-                label_distribution=tuple(float(p) for p in data["label_distribution"]),
-            )
-        except KeyError as error:
-            raise OptionError(f"its header has no {error.args[0]}") from error
-        except (TypeError, ValueError) as error:
-            if isinstance(error, OptionError):
-                raise
-            raise OptionError(f"its header has a field of the wrong type: {error}") from error
+        made_as = {"value_range": list(VALUE_RANGE), "rounding": ROUNDING}
+        for name, value in made_as.items():
+            if data.get(name, value) != value:
+                raise OptionError(f"its {name} is {data[name]}, and samples are made with {value}")
+        return cls(
+            config=ProGANConfig.from_json(_field(data, "config", dict)),
+            images_shown=_field(data, "images_shown", int),
+            resolution=_field(data, "resolution", int),
+            alpha=float(_field(data, "alpha", (int, float))),
+            data_fingerprint=_field(data, "data_fingerprint", str),
+            licence=_field(data, "licence", str),
+            label_names=tuple(_list_field(data, "label_names", str)),
+            label_distribution=tuple(map(float, _list_field(data, "label_distribution", (int, float)))),
+        )
+
+
+def _field(data: Mapping[str, Any], name: str, kind: type | tuple[type, ...]) -> Any:
+    if name not in data:
+        raise OptionError(f"its header has no {name}")
+    if not isinstance(data[name], kind) or isinstance(data[name], bool):
+        raise OptionError(f"its header has a field of the wrong type: {name} is {str(data[name])[:60]!r}")
+    return data[name]
+
+
+def _list_field(data: Mapping[str, Any], name: str, kind: type | tuple[type, ...]) -> list[Any]:
+    return [_field({name: each}, name, kind) for each in _field(data, name, list)]
 
 
 def save(path: Path, checkpoint: Checkpoint, generator: Generator) -> None:
@@ -127,8 +141,8 @@ def save(path: Path, checkpoint: Checkpoint, generator: Generator) -> None:
         for name, tensor in generator.state_dict().items()
         if resolution_of(name) <= checkpoint.resolution
     }
-    with written_atomically(path) as aside:
-        aside.write_bytes(serialize(tensors, {_HEADER_KEY: dump_json(checkpoint.to_json())}))
+    with written_atomically(path) as aside, aside.open("wb") as file:
+        file.writelines(sealed(serialize(tensors, {_HEADER_KEY: dump_json(checkpoint.to_json())})))
 
 
 @contextmanager
@@ -170,22 +184,52 @@ def inspect(path: Path) -> Checkpoint:
     """What a checkpoint says about itself; reads only its header.
 
     Raises:
-        SourceError: there is no such file, it is no checkpoint of ours, or it is incomplete.
+        SourceError: there is no such file, it is no checkpoint of ours, or it is incomplete or damaged.
     """
+    return _inspect(path)[0]
+
+
+def _inspect(path: Path) -> tuple[Checkpoint, Header]:
     header = _read_header(path)
     if header is None:
         raise SourceError(f"{path} is no ProGAN checkpoint; `progan train` writes those")
-    metadata, expected_bytes = header
-    size = path.stat().st_size
-    if size != expected_bytes:
+    if header.found_bytes != header.expected_bytes:
         raise SourceError(
-            f"{path} should have {expected_bytes:,} bytes and has {size:,}; it was cut short or "
-            "damaged, so copy it again"
+            f"{path} should have {header.expected_bytes:,} bytes and has {header.found_bytes:,}; it was cut "
+            "short or damaged, so copy it again"
+        )
+    if not header.intact:
+        raise SourceError(
+            f"{path} is damaged: its header is not what was written, by its SHA-256; copy it again"
         )
     try:
-        return Checkpoint.from_json(parse_json(metadata))
+        checkpoint = Checkpoint.from_json(parse_json(header.text))
     except ValueError as error:
         raise SourceError(f"{path} cannot be read as a ProGAN checkpoint: {error}") from error
+    for name, shape in _telling_shapes(checkpoint).items():
+        if header.shapes.get(name, shape) != shape:
+            raise _unfit(path, name)
+    return checkpoint, header
+
+
+def _telling_shapes(checkpoint: Checkpoint) -> dict[str, tuple[int, ...]]:
+    """Of some tensors, in which every width of the network occurs.
+
+    So that a header that asks for an absurdly large network is refused before one is made, without torch.
+    """
+    config = checkpoint.config
+    entered = config.latent_size + config.label_size
+    shapes: dict[str, tuple[int, ...]] = {"block4.dense.weight": (16 * config.feature_maps(4), entered)}
+    for resolution in config.resolutions:
+        shapes[f"to_rgb{resolution}.weight"] = (config.channels, config.feature_maps(resolution), 1, 1)
+    return shapes
+
+
+def _unfit(path: Path, name: str) -> SourceError:
+    return SourceError(
+        f"{path} holds tensors that do not fit its configuration, first {name}; "
+        "it was written by something else"
+    )
 
 
 def describe(path: Path) -> dict[str, Any]:
@@ -215,8 +259,8 @@ def load(path: Path) -> tuple[Checkpoint, Generator]:
     """A checkpoint and its generator, on the CPU, in evaluation mode.
 
     Raises:
-        SourceError: as `inspect`, its tensors are not those its configuration needs, or one holds NaN or
-            infinite values.
+        SourceError: as `inspect`, its tensors are not those that were written or that its configuration
+            needs, or one holds NaN or infinite values.
     """
     import torch
     from safetensors import SafetensorError
@@ -225,26 +269,29 @@ def load(path: Path) -> tuple[Checkpoint, Generator]:
     from pgmetrics.functional.finite import not_finite
     from reference_models.progan.networks import Generator
 
-    checkpoint = inspect(path)
-    try:
-        tensors = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise SourceError(f"{path} cannot be read: {error}") from error
-    generator = Generator(checkpoint.config)
+    checkpoint, header = _inspect(path)
+    with torch.device("meta"):
+        layout = Generator(checkpoint.config).state_dict()
     needed = {
-        name: tensor.shape
-        for name, tensor in generator.state_dict().items()
+        name: tuple(tensor.shape)
+        for name, tensor in layout.items()
         if resolution_of(name) <= checkpoint.resolution
     }
-    found = {name: tensor.shape for name, tensor in tensors.items()}
-    if found != needed:
-        differing = sorted(set(needed.items()) ^ set(found.items()))
-        raise SourceError(
-            f"{path} holds tensors that do not fit its configuration, first {differing[0][0]}; "
-            "it was written by something else"
-        )
+    if header.shapes != needed:
+        raise _unfit(path, min(set(needed.items()) ^ set(header.shapes.items()))[0])
+    try:
+        if not tensors_are_intact(path, header):
+            raise SourceError(
+                f"{path} is damaged: its tensors are not what was written, by their SHA-256; copy it again"
+            )
+        tensors = load_file(path)
+    except SafetensorError as error:
+        raise SourceError(f"{path} cannot be read: {error}") from error
+    except OSError as error:
+        raise SourceError(f"{path} cannot be read: {error.strerror or error}") from error
     if bad := not_finite(tensors.items()):
         raise SourceError(f"{path}: {bad}; the training had diverged, or the file is damaged")
+    generator = Generator(checkpoint.config)
     generator.load_state_dict(tensors, strict=False)
     assert all(tensor.dtype == torch.float32 for tensor in generator.state_dict().values())
     return checkpoint, generator.eval().requires_grad_(False)
@@ -263,28 +310,11 @@ def stage_checkpoints(run_dir: Path) -> list[Path]:
     return [last[resolution] for resolution in sorted(last)]
 
 
-def _read_header(path: Path) -> tuple[str, int] | None:
-    """Our JSON in the header and the size the file should have; None where it is not ours.
-
-    The layout: eight bytes of length, little-endian, then that much JSON, then the tensors.
-    """
+def _read_header(path: Path) -> Header | None:
     try:
-        with path.open("rb") as file:
-            start = file.read(8)
-            length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
-            if not 2 <= length <= min(_MAX_HEADER_BYTES, path.stat().st_size):
-                return None
-            header = parse_json(file.read(length))
+        return read_header(path, _HEADER_KEY)
     except OSError as error:
         raise SourceError(f"{path} cannot be read: {error.strerror or error}") from error
-    except ValueError:
-        return None
-    try:
-        metadata = header.pop("__metadata__")[_HEADER_KEY]
-        end = max(tensor["data_offsets"][1] for tensor in header.values())
-        return str(metadata), 8 + length + int(end)
-    except (AttributeError, KeyError, TypeError, ValueError, IndexError):
-        return None
 
 
 def resolution_of(parameter: str) -> int:

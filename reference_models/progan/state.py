@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialize
 from torch import Tensor
 
 from pgmetrics.errors import StateError
 from pgmetrics.files import dump_json, parse_json
 from pgmetrics.functional.finite import not_finite
 from reference_models.progan.checkpoint import written_atomically
+from reference_models.progan.seal import read_header, sealed, tensors_are_intact
 
 FORMAT_VERSION = 1
 _HEADER_KEY = "progan-state"
@@ -49,17 +50,26 @@ def save(path: Path, state: TrainingState) -> None:
         "images_shown": state.images_shown,
         "skipped": state.skipped,
     }
-    with written_atomically(path) as aside:
-        save_file(dict(state.tensors), aside, {_HEADER_KEY: dump_json(header)})
+    with written_atomically(path) as aside, aside.open("wb") as file:
+        file.writelines(sealed(serialize(dict(state.tensors), {_HEADER_KEY: dump_json(header)})))
 
 
 def load(path: Path) -> TrainingState:
     """The state that `save` wrote.
 
     Raises:
-        StateError: the file is damaged, of another version or no state at all, or a value is NaN or infinite.
+        StateError: the file is damaged, which digests of header and tensors tell (states of earlier versions
+            have none), of another version or no state at all, or a value is NaN or infinite.
     """
     try:
+        # Before safetensors opens it: that would wait for ever on a pipe.
+        sealed_header = read_header(path, _HEADER_KEY)
+        if sealed_header is not None and not (
+            sealed_header.intact and tensors_are_intact(path, sealed_header)
+        ):
+            raise StateError(
+                f"{path} was cut short or damaged: its SHA-256 is another one than when it was written"
+            )
         with safe_open(path, "pt") as file:
             header = parse_json((file.metadata() or {})[_HEADER_KEY])
             version = header["format_version"]
@@ -69,7 +79,9 @@ def load(path: Path) -> TrainingState:
             if bad := not_finite(tensors.items()):
                 raise StateError(f"{path}: {bad}; the training had diverged, or the file is damaged")
             return TrainingState(
-                images_shown=int(header["images_shown"]), skipped=int(header["skipped"]), tensors=tensors
+                images_shown=_count(header["images_shown"]),
+                skipped=_count(header["skipped"]),
+                tensors=tensors,
             )
     except OSError as error:
         raise StateError(f"{path} cannot be read: {error.strerror or error}") from error
@@ -79,3 +91,9 @@ def load(path: Path) -> TrainingState:
         if isinstance(error, StateError):
             raise
         raise StateError(f"{path} is no state of a training run") from error
+
+
+def _count(value: object) -> int:
+    if type(value) is not int or not 0 <= value < 2**63:
+        raise ValueError("a count is a whole number from 0 upwards")
+    return value
