@@ -245,6 +245,8 @@ def test_a_loader_makes_images_of_checkpoints_that_no_plug_in_knows(tmp_path, mo
         "import numpy as np\n"
         "def images(path):\n"
         "    return np.load(path)['pixels']\n"
+        "def random(path):\n"
+        "    return np.random.randint(0, 256, images(path).shape).astype(np.uint8)\n"
         "def broken(path):\n"
         "    raise ZeroDivisionError('no such layer')\n"
     )
@@ -266,6 +268,10 @@ def test_a_loader_makes_images_of_checkpoints_that_no_plug_in_knows(tmp_path, mo
         f"mymodel:broken failed on model-{side * 10}-{side}.npz: ZeroDivisionError: no such layer"
         for side in (16, 32)
     ]
+    _, skipped = score(run, loader="mymodel:random", **how)
+    assert [reason.split(":")[2] for _, reason in skipped] == [
+        " each call gives other images; load trained weights, and seed whatever is drawn"
+    ] * 2
 
 
 # Refusals, and what is skipped.

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import importlib.machinery
+import importlib.util
 import inspect
 import io
 import logging
@@ -23,6 +25,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from pgmetrics import seeding
 from pgmetrics.errors import OptionError, WeightsError
 from pgmetrics.features.base import FeatureExtractor
 from pgmetrics.features.resize import RESIZERS
@@ -39,6 +42,10 @@ _PYTHON_NAME = re.compile(
 
 
 _EXPORT_MARKS = ("/archive_format", "serialized_exported_program.json")
+_RANDOM = (
+    "its weights are random, so that each process would score with another network: load trained weights in "
+    "it, or save it once with torch.export.save or torch.jit.save"
+)
 _SAVE = "save a network with torch.export.save or torch.jit.save, or name it as module:name"
 
 
@@ -52,6 +59,7 @@ class _Network:
         kind: what it is: "torchscript", "torch.export", or its name in Python.
         digest: of its weights, in hexadecimal; empty where they cannot be seen.
         length: the number of images it was exported for, None where any will do.
+        twin: the same made anew, where its weights cannot be seen: it must give the same outputs.
     """
 
     call: Callable[[Tensor], Any]
@@ -59,6 +67,7 @@ class _Network:
     kind: str
     digest: str = ""
     length: int | None = None
+    twin: Callable[[Tensor], Any] | None = None
 
     @property
     def is_file(self) -> bool:
@@ -121,13 +130,13 @@ class OwnNetwork(FeatureExtractor):
         outputs = self._outputs(pixels)
         return {layer: outputs[layer] for layer in layers}
 
-    def _outputs(self, pixels: Tensor) -> dict[str, Tensor]:
-        """Every output of the network, checked: float32 [N, D] per layer."""
+    def _outputs(self, pixels: Tensor, call: Callable[[Tensor], Any] | None = None) -> dict[str, Tensor]:
+        """Every output of the network, or of `call` in its place, checked: float32 [N, D] per layer."""
         low, high = self._range
         images = self._resize(pixels) * ((high - low) / 255) + low
         try:
             with exact_float32():
-                returned = self._network.call(images)
+                returned = (call or self._network.call)(images)
         except Exception as error:  # whatever a stranger's network raises
             raise WeightsError(
                 f"{self._shown} fails on float32 {list(images.shape)}: {_first_line(error)}"
@@ -183,22 +192,32 @@ class OwnNetwork(FeatureExtractor):
         """Which layers there are.
 
         Raises:
-            WeightsError: the outputs are not rows of features, or those of an image depend on the
-                images beside it or on chance.
+            WeightsError: the outputs are not rows of features, those of an image depend on the images
+                beside it or on chance, or the network made anew gives others.
         """
         places = torch.arange(self.length * 3 * height * width, device=device)
         images = (places * places % 251).to(torch.uint8).reshape(self.length, 3, height, width)
-        with torch.inference_mode():
+        twin, self._network.twin = self._network.twin, None
+        with torch.inference_mode(), seeding.global_generators_kept():
             alone = self._outputs(images)
             beside = self._outputs(torch.cat([images[:1], 255 - images[1:]]))
+            anew = alone if twin is None else self._outputs(images, twin)
         for layer, rows in alone.items():
-            off = (rows[0] - beside[layer][0]).abs().max()
-            if off > _NEIGHBOURS * rows[0].abs().max():
+            if layer not in anew or _differ(rows, anew[layer]):
+                raise WeightsError(f"{self._shown} gives other {layer} when it is made anew; {_RANDOM}")
+            if _differ(rows[0], beside[layer][0]):
                 raise WeightsError(
                     f"{self._shown} gives an image other {layer} when other images are beside it, or by "
                     "chance: was it saved in training mode? network.eval() before saving"
                 )
         return tuple(alone)
+
+
+def _differ(rows: Tensor, others: Tensor) -> bool:
+    """Whether features differ by more than rounding."""
+    if rows.shape != others.shape:
+        return True
+    return bool((rows - others).abs().max() > _NEIGHBOURS * rows.abs().max())
 
 
 def own_network(
@@ -232,6 +251,8 @@ def own_network(
     Raises:
         OptionError: resize or value_range is missing or is none.
         WeightsError: there is no such network, or it does not do as above; the message says what it does.
+            What is made by calling is made twice, and refused if the weights differ: a network of random
+            weights would be another one in each process.
     """
     low, high = _declared_range(value_range)
     resizer, name, size = _declared_resizer(resize, resolution)
@@ -285,7 +306,11 @@ def _open(spec: object) -> tuple[str, _Network]:
     text = os.fsdecode(os.fspath(spec))
     # What exists is meant, whatever signs its name contains.
     if not os.path.lexists(text) and (match := _PYTHON_NAME.fullmatch(text)):
-        return text, _from_object(_imported(text, match["module"], match["name"]), text)
+        module, name = match["module"], match["name"]
+        # Around both imports: from where the first one left the generators, the second draws other numbers.
+        with seeding.global_generators_kept():
+            found = _imported(text, module, name)
+            return text, _from_object(found, text, lambda: _imported_anew(module, name))
     return text, _from_file(text)
 
 
@@ -450,21 +475,73 @@ def _imported(text: str, module: str, name: str) -> Any:
     return found
 
 
-def _from_object(found: Any, shown: str) -> _Network:
-    if not isinstance(found, nn.Module) and _takes_nothing(found):
+def _imported_anew(module: str, name: str) -> Any:
+    """What `module:name` names in a second copy of the module; None where there can be none."""
+    found: Any = None
+    spec = importlib.util.find_spec(module)
+    if spec is not None and isinstance(spec.loader, importlib.machinery.SourceFileLoader):
+        found = importlib.util.module_from_spec(spec)
         try:
-            found = found()
-        except Exception as error:
-            raise WeightsError(f"{shown}: calling it failed: {_first_line(error)}") from error
+            spec.loader.exec_module(found)
+            for part in name.split("."):
+                found = getattr(found, part)
+        except Exception:  # it can be imported only once, say: nothing is known then
+            return None
+    return found
+
+
+def _from_object(found: Any, shown: str, find_anew: Callable[[], Any] = lambda: None) -> _Network:
+    """The network that an object is or makes.
+
+    Args:
+        found: a Module, a function of images, or a maker of one of these.
+        shown: what people call it.
+        find_anew: finds the object again, where it has a name in a module; None if it cannot.
+
+    Raises:
+        WeightsError: it is none of these, its weights are not finite, or are others when it is made anew.
+    """
+    with seeding.global_generators_kept():
+        named, found = found, _made(found, shown)
+        # Of a maker that remembers what it made, another copy is asked.
+        twin = _made(named, shown) if named is not found else None
+        if twin is None or twin is found:
+            anew = find_anew()
+            twin = None if anew is None else _made(anew, shown)
     if isinstance(found, nn.Module):
-        return _from_module(found, shown, shown, _state_digest(found))
+        digest = _state_digest(found)
+        if isinstance(twin, nn.Module) and (other := _state_digest(twin)) != digest:
+            raise WeightsError(
+                f"{shown} is another network each time it is made (SHA-256 of its weights {digest[:8]}, then "
+                f"{other[:8]}); {_RANDOM}"
+            )
+        return _from_module(found, shown, shown, digest)
     if not callable(found):
         raise WeightsError(
             f"{shown} is {type(found).__name__}; a Module, a function of a float tensor or a maker of one "
             "of these is needed"
         )
     # Its code and whatever it refers to cannot be seen, and it goes to a device by itself.
-    return _Network(found, lambda device: cast(Callable[[Tensor], Any], found), shown)
+    return _Network(
+        found,
+        lambda device: cast(Callable[[Tensor], Any], found),
+        shown,
+        twin=twin if callable(twin) else None,
+    )
+
+
+def _made(found: Any, shown: str) -> Any:
+    """What a maker makes; anything else as it is.
+
+    Raises:
+        WeightsError: calling it fails.
+    """
+    if isinstance(found, nn.Module) or not _takes_nothing(found):
+        return found
+    try:
+        return found()
+    except Exception as error:
+        raise WeightsError(f"{shown}: calling it failed: {_first_line(error)}") from error
 
 
 def _from_module(module: nn.Module, shown: str, kind: str, digest: str) -> _Network:

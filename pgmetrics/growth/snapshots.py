@@ -20,6 +20,7 @@ from pgmetrics.sources.resolve import (
     Checkpoint,
     checkpoint,
     from_object,
+    made_twice,
     named,
     open_source,
     refusing_damaged,
@@ -278,18 +279,13 @@ def _by_content(path: Path) -> Snapshot | None:
 
 
 def _loaded(loader: str, path: Path) -> ImageSource:
+    def opened(images: object) -> ImageSource:
+        if isinstance(images, (str, os.PathLike)):
+            return open_source(images)
+        return from_object(images, name=path.name)
+
     function = named(loader)
-    try:
-        images = function(path)
-        return (
-            from_object(images, name=path.name)
-            if not isinstance(images, (str, os.PathLike))
-            else open_source(images)
-        )
-    except PgmetricsError:
-        raise
-    except Exception as error:
-        raise SourceError(f"{loader} failed on {path.name}: {type(error).__name__}: {error}") from error
+    return made_twice(lambda: function(path), f"{loader} failed on {path.name}", opened)
 
 
 def _no_checkpoint(path: Path) -> str:

@@ -71,10 +71,8 @@ class DeclaredRange:
             SourceError: naming the least and the largest value, the share outside, and what may be meant.
         """
         if self._outside:
-            raise SourceError(
-                f"{self._found(self._outside)}; {self._meant() or 'give the range that they have'}, or clip "
-                "them where only resizing has overshot"
-            )
+            hint = "give the range that they have, or clip them where only resizing has overshot"
+            raise SourceError(f"{self._found(self._outside)}; {self._meant() or hint}")
 
     def check_output(self) -> None:
         """Refuse a network's output that cannot be of the declared range.

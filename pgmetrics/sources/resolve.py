@@ -10,14 +10,16 @@ import operator
 import os
 import re
 import sys
+import time
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, cast
 
 import numpy as np
 
+from pgmetrics import seeding
 from pgmetrics.errors import OptionError, PgmetricsError, SourceError
 from pgmetrics.files import open_regular
 from pgmetrics.printable import printable
@@ -28,6 +30,7 @@ from pgmetrics.sources.dead_leaves import DeadLeaves
 from pgmetrics.sources.decode import SUFFIXES, Decoding
 from pgmetrics.sources.folder import Archive, Directory, FolderSource, open_zip
 from pgmetrics.sources.generated import FunctionSource
+from pgmetrics.sources.ranges import same_images
 from pgmetrics.sources.resize import Resized, check_policy
 
 ENTRY_POINTS = "pgmetrics.sources"
@@ -37,6 +40,7 @@ LARGEST_SIDE = 2**16
 _SLICE = re.compile(r"(?P<base>.+)@(?P<start>\d*):(?P<stop>\d*)", re.DOTALL)
 _SCHEME = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9_.+-]+):(?P<rest>.*)", re.DOTALL)
 _OPTION = re.compile(r"(?P<rest>.*),(?P<key>[A-Za-z_]\w*)=(?P<value>[^,]*)", re.DOTALL)
+_LONG_TO_MAKE = 10.0  # seconds
 _PYTHON_NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
 
@@ -194,6 +198,47 @@ def refusing_damaged(name: str) -> Iterator[None]:
         raise SourceError(f"{name} is damaged, or of another kind: {reason[:300]}") from error
 
 
+def made_twice(make: Callable[[], Any], what: str, opened: Callable[[Any], ImageSource]) -> ImageSource:
+    """The images that a maker gives; it is called twice, and refused if it gives others the second time.
+
+    A network of random weights, for one, would be another in each process. A few images are compared.
+    A maker that takes longer than 10 s, or gives a path, is called once.
+
+    Args:
+        make: gives images in any form.
+        what: names it in messages.
+        opened: makes a source of what it gives.
+
+    Raises:
+        SourceError: it fails, or gives other images the second time.
+    """
+    with seeding.global_generators_kept():
+        try:
+            started = time.monotonic()
+            images = make()
+            source = opened(images)
+            if isinstance(images, (str, os.PathLike)) or time.monotonic() - started > _LONG_TO_MAKE:
+                return source
+            second = make()
+            again = source if second is images else opened(second)
+            few = sorted({0, len(source) // 2, len(source) - 1})
+            alike = (len(source), source.resolution) == (len(again), again.resolution) and same_images(
+                source.batch(few), again.batch(few)
+            )
+        except PgmetricsError:
+            raise
+        except Exception as error:  # whatever somebody else's code raises
+            raise SourceError(f"{what}: {type(error).__name__}: {error}") from error
+    if not alike:
+        raise SourceError(
+            f"{what}: each call gives other images; load trained weights, and seed whatever is drawn"
+        )
+    # Of the images read here nothing is to be told.
+    source.take_notes()
+    source.take_remarks()
+    return source
+
+
 def named(text: str) -> Any:
     """What `module:name` names.
 
@@ -297,8 +342,9 @@ def _python(text: str, module: str, name: str, options: dict[str, str]) -> Image
         raise SourceError(f"{text}: n is a whole number, not {options['n']!r}") from None
     found = _named(text, module, name)
     if _takes_nothing(found):
-        found = found()
-    source = from_object(found, name=text, n=n)
+        source = made_twice(found, text, lambda images: from_object(images, name=text, n=n))
+    else:
+        source = from_object(found, name=text, n=n)
     if n is not None and not isinstance(source, FunctionSource):
         raise SourceError(
             f"{text}: n says how often a function is called; {module}:{name} has its own length"

@@ -15,6 +15,7 @@ from torch import nn
 
 from pgmetrics.errors import OptionError, WeightsError
 from pgmetrics.features.own import own_network
+from tests.global_states import global_states
 
 SIDE = 32
 
@@ -485,3 +486,61 @@ def test_weights_that_are_not_finite_are_refused_whatever_the_features(tmp_path,
     assert "\n" not in str(refusal.value)
     # An attention mask may hold infinities.
     assert opened(make(Deaf(0.5, where).eval())).layers == ("features",)
+
+
+_NET = """
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+    def forward(self, x): return self.conv(x).mean((2, 3))
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "fact"),
+    [
+        (_NET + "def make(): return Net()", "is another network each time it is made"),
+        (_NET + "make = Net", "is another network each time it is made"),
+        (_NET + "make = Net()", "is another network each time it is made"),
+        (
+            _NET + "import functools\n@functools.cache\ndef make(): return Net()",
+            "is another network each time",
+        ),
+        (
+            "W = torch.rand(3, 2)\ndef make(images): return images.mean((2, 3)) @ W",
+            "gives other features when",
+        ),
+        (
+            "def make():\n    W = torch.rand(3, 2)\n    return lambda x: x.mean((2, 3)) @ W",
+            "gives other features",
+        ),
+    ],
+    ids=["factory", "class", "module", "cached", "function", "factory of a function"],
+)
+@pytest.mark.parametrize("size", [(SIDE, SIDE), None])
+def test_a_name_that_is_another_network_in_each_process_is_refused(tmp_path, monkeypatch, text, fact, size):
+    # Catches asking only the copy that was imported: torchvision's resnet18 scored 7.5, then 14.4.
+    before = global_states()
+    name = module_text(tmp_path, monkeypatch, text)
+    with pytest.raises(WeightsError, match=f"mine:make {fact}.*random.*load trained weights") as refusal:
+        opened(name, resolution=size).extract(pixels(), ["features"])
+    assert "\n" not in str(refusal.value)
+    assert global_states() == before
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        _NET + "def make():\n    torch.manual_seed(3)\n    return Net()",
+        _NET + "torch.manual_seed(3)\nmake = Net()",
+        "import sys\nif '_seen' in vars(sys): raise RuntimeError('twice')\nsys._seen = 1\n"
+        + _NET
+        + "torch.manual_seed(3)\nmake = Net()",
+    ],
+    ids=["factory", "module", "imported only once"],
+)
+def test_weights_that_are_seeded_are_taken(tmp_path, monkeypatch, text):
+    monkeypatch.delattr(sys, "_seen", raising=False)
+    network = opened(module_text(tmp_path, monkeypatch, text))
+    assert network.extract(pixels(), ["features"])["features"].shape == (5, 4)

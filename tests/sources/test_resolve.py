@@ -12,9 +12,10 @@ import torch
 
 from pgmetrics import sources
 from pgmetrics.errors import OptionError, PgmetricsError, SourceError
-from pgmetrics.sources import open_source
+from pgmetrics.sources import open_source, resolve
 from pgmetrics.sources.arrays import ArraySource
 from pgmetrics.sources.resolve import checkpoint, named
+from tests.global_states import global_states
 from tests.sources.files import encoded, pixels, write, write_zip
 
 IMAGE = encoded(pixels(1)[0])
@@ -289,3 +290,65 @@ def test_a_python_name_is_whatever_stands_there_uncalled(tmp_path, monkeypatch):
     for text in ("loader_of_mine", "loader_of_mine:", "no/path:name"):
         with pytest.raises(SourceError, match="is written module:name"):
             named(text)
+
+
+_MAKERS = """
+import functools, numpy as np, torch
+from torch import nn
+from pgmetrics import sources
+
+def network(seed=None):
+    if seed is not None:
+        torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(4, 12), nn.Tanh(), nn.Unflatten(1, (3, 2, 2)))
+
+def random_network(): return sources.generator(network(), 4, n=40)
+def seeded_network(): return sources.generator(network(5), 4, n=40)
+def random_array(): return np.random.randint(0, 256, (9, 4, 4, 3)).astype(np.uint8)
+def seeded_array(): return np.random.default_rng(1).integers(0, 256, (9, 4, 4, 3)).astype(np.uint8)
+def fails(): raise ZeroDivisionError("no such layer")
+calls = []
+def slow():
+    calls.append(len(calls))
+    return random_array()
+"""
+
+
+@pytest.fixture
+def makers(tmp_path, monkeypatch):
+    (tmp_path / "makers.py").write_text(_MAKERS)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    yield "makers"
+    sys.modules.pop("makers", None)
+
+
+@pytest.mark.parametrize("name", ["random_network", "random_array"])
+def test_a_maker_that_gives_other_images_each_time_is_refused(makers, name):
+    before = global_states()
+    with pytest.raises(
+        SourceError, match=f"makers:{name}: each call gives other images; load trained"
+    ) as refusal:
+        open_source(f"{makers}:{name}")
+    assert "\n" not in str(refusal.value)
+    assert global_states() == before
+
+
+@pytest.mark.parametrize("name", ["seeded_network", "seeded_array"])
+def test_a_maker_that_is_seeded_is_taken(makers, name):
+    before = global_states()
+    source = open_source(f"{makers}:{name}")
+    assert source.batch([0]).shape[1] == 3
+    assert global_states() == before
+
+
+def test_a_maker_that_fails_is_one_line(makers):
+    with pytest.raises(SourceError, match=r"makers:fails: ZeroDivisionError: no such layer$"):
+        open_source(f"{makers}:fails")
+
+
+def test_a_maker_that_takes_long_is_called_once(makers, monkeypatch):
+    now = iter(range(0, 1000, 11))
+    monkeypatch.setattr(resolve.time, "monotonic", lambda: next(now))
+    open_source(f"{makers}:slow")
+    assert sys.modules["makers"].calls == [0]
