@@ -287,8 +287,12 @@ class Picked(Wrapped):
 
     def __init__(self, source: ImageSource, places: NDArray[np.int64] | Sequence[int]) -> None:
         self._places = np.asarray(places, np.int64)
-        super().__init__(source, f"+picked:{hashlib.sha256(self._places.tobytes()).hexdigest()[:24]}")
-        self.order_key = None
+        super().__init__(source)
+        self.shuffled = False
+
+    def identity(self, indices: Sequence[int] | NDArray[np.int64]) -> str:
+        """That of the same images in the source."""
+        return super().identity(self._places[np.asarray(indices, np.int64)])
 
     def __len__(self) -> int:
         return len(self._places)

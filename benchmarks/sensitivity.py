@@ -47,7 +47,7 @@ from pgmetrics.devices import pick_device
 from pgmetrics.features import FeatureExtractor
 from pgmetrics.metrics.base import Metric
 from pgmetrics.seeding import Stream
-from pgmetrics.sources.base import ImageSource, Wrapped, sequence
+from pgmetrics.sources.base import ImageSource, Wrapped, listed, sequence
 from pgmetrics.sources.resolve import open_source
 from pgmetrics.uncertainty import holm
 from pgmetrics.verdicts import Aim, direction
@@ -105,12 +105,16 @@ class Distorted(Wrapped):
 
     def __init__(self, source: ImageSource, change: Callable[[Images, int], Images], name: str) -> None:
         super().__init__(source, f"+{name}")
-        self._change = change
+        self._distort = change
+
+    def identity(self, indices: Sequence[int] | NDArray[np.int64]) -> str:
+        """That of the images before, the change, and the indices that it may depend on."""
+        return f"{super().identity(indices)},images={listed(indices)}"
 
     def _read(self, indices: Sequence[int]) -> NDArray[np.uint8]:
         images = np.array(super()._read(indices))
         for image, index in zip(images, indices, strict=True):
-            changed = self._change(image.astype(np.float32), index)
+            changed = self._distort(image.astype(np.float32), index)
             image[:] = np.clip(np.rint(changed), 0, 255).astype(np.uint8)
         return images
 
@@ -119,9 +123,17 @@ class Mixed(Wrapped):
     """Images of one source, those at the marked places from another."""
 
     def __init__(self, source: ImageSource, other: ImageSource, marked: NDArray[np.bool_], name: str) -> None:
-        super().__init__(source, f"+{name}:{other.fingerprint}")
+        super().__init__(source, f"+{name}")
         self._other = other
         self._marked = marked
+
+    def identity(self, indices: Sequence[int] | NDArray[np.int64]) -> str:
+        """That of both sources' images and which are the other's."""
+        places = np.asarray(indices, np.int64)
+        return (
+            f"{super().identity(places)}:{self._other.identity(places[self._marked[places]])}"
+            f",images={listed(np.flatnonzero(self._marked[places]))}"
+        )
 
     def _read(self, indices: Sequence[int]) -> NDArray[np.uint8]:
         images = np.array(super()._read(indices))

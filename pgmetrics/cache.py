@@ -12,6 +12,7 @@ from typing import Any
 from pgmetrics.errors import StateError
 from pgmetrics.files import dump_json
 from pgmetrics.metrics.base import State
+from pgmetrics.storage import cache_directory
 from pgmetrics.store import StoredStates, save_states
 
 logger = logging.getLogger("pgmetrics")
@@ -23,8 +24,9 @@ _SHOWN = 60  # characters of a value that is shown in a reason
 class Cache:
     """A directory of states, one entry for each way a state can be made.
 
-    An entry's name is a digest of everything that decides its content: the images' fingerprint and
-    which of them, the metric's parameters, seed, size, and the network's weights and preprocessing.
+    An entry's name is a digest of everything that decides its content: the identity of the images in the
+    order in which they are taken, the metric's parameters, seed, size, and the network's weights and
+    preprocessing.
     Nothing is ever removed; any entry may be deleted at any time.
 
     Attributes:
@@ -40,10 +42,11 @@ class Cache:
     @classmethod
     def default(cls) -> Cache:
         """A frugal one in PGMETRICS_CACHE, else in `pgmetrics` in the user's cache directory."""
-        if given := os.environ.get("PGMETRICS_CACHE"):
-            return cls(given, frugal=True)
-        home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-        return cls(Path(home) / "pgmetrics", frugal=True)
+        return cls(cache_directory(), frugal=True)
+
+    def takes(self, state: State) -> bool:
+        """Whether it keeps states of that kind."""
+        return not self.frugal or bool(state.key.network)
 
     def fetch(self, name: str, state: State, part: tuple[int, int]) -> bool:
         """Fill a fresh state from its entry, if there is one; says hit or miss, and why.
@@ -53,7 +56,7 @@ class Cache:
             state: fresh; its key says how it is to be made.
             part: first and one past the last place in the source's sequence.
         """
-        if self._passes_over(state):
+        if not self.takes(state):
             return False
         entry = self._entry(name, state, part)
         try:
@@ -67,7 +70,7 @@ class Cache:
 
     def keep(self, name: str, state: State, part: tuple[int, int]) -> None:
         """Write a filled state's entry; a disk that refuses is told, and nothing else is lost."""
-        if self._passes_over(state):
+        if not self.takes(state):
             return
         if self.frugal and (size := sum(array.nbytes for array in state.arrays().values())) > _LARGEST:
             logger.info(
@@ -87,9 +90,6 @@ class Cache:
             "torch.export file is cached"
         )
 
-    def _passes_over(self, state: State) -> bool:
-        return self.frugal and not state.key.network
-
     def _entry(self, name: str, state: State, part: tuple[int, int]) -> Path:
         made = dump_json([name, state.key.to_dict(), part], sort_keys=True)
         return self.path / f"{name}-{hashlib.sha256(made.encode()).hexdigest()[:24]}.pgstats"
@@ -106,7 +106,7 @@ class Cache:
             return "nothing of the kind is cached yet"
         nearest = min(differences, key=lambda difference: ("source" in difference, len(difference)))
         if "source" in nearest:
-            return "nothing of these images is cached yet"
+            return "nothing of these images in this order is cached yet"
         return "; ".join(
             f"{key} was {_short(found)} in the nearest entry and is {_short(value)} now"
             for key, (found, value) in nearest.items()

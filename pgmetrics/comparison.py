@@ -28,6 +28,7 @@ from pgmetrics.results import Results, read_results
 from pgmetrics.results.files import check_destination, write_whole
 from pgmetrics.results.reals import row_of_reals
 from pgmetrics.results.tables import metrics_in_order, style
+from pgmetrics.sources.base import IDENTITY
 from pgmetrics.sources.resolve import open_source
 from pgmetrics.uncertainty import Difference
 from pgmetrics.verdicts import Aim, Score, Verdict
@@ -448,7 +449,10 @@ def differing_settings(a: Scores, b: Scores) -> list[Setting]:
     for setting in mine.keys() & theirs.keys():
         (value, matters), (other, _) = mine[setting], theirs[setting]
         if value != other:
-            found.append(Setting(setting, _shown(value), _shown(other), matters))
+            texts = _shown(value), _shown(other)
+            if setting.startswith("real images"):
+                texts = _explained(*texts)
+            found.append(Setting(setting, *texts, matters))
     order = [*mine]
     found.sort(key=lambda one: (not one.matters, order.index(one.name) if one.name in order else -1))
     return found
@@ -497,8 +501,7 @@ def _provenance_settings(scores: Scores) -> dict[str, tuple[Any, bool]]:
         if " " in side and side.partition(" ")[2] not in protocols:
             continue
         if side.startswith("real") and two_sided:
-            # The mirroring itself is a setting of its own; its coins come from the seed.
-            images = _unflipped(source.get("fingerprint", ""))
+            images = _images(source, parameters, scores.metrics)
             known[side.replace("real", "real images", 1)] = (images or source.get("name"), True)
         if "height" in source:
             known[f"{side} resolution"] = (f"{source['height']}x{source['width']}", True)
@@ -510,6 +513,14 @@ def _provenance_settings(scores: Scores) -> dict[str, tuple[Any, bool]]:
     if "block" in parameters:
         known["block"] = (parameters["block"], False)
     return known
+
+
+def _explained(a: str, b: str) -> tuple[str, str]:
+    """Say which of two sets an older version identified; the images themselves may be the same."""
+    remark = " (identified by names and times, by an older version; score it again to compare)"
+    if a.startswith(IDENTITY) == b.startswith(IDENTITY):
+        return a, b
+    return (a, b + remark) if a.startswith(IDENTITY) else (a + remark, b)
 
 
 def _gives(metric: str, parameters: Mapping[str, Any], wanted: Sequence[str]) -> bool:
@@ -576,7 +587,7 @@ def _compare_results(
 def _score_of_reals(a: Scores, b: Scores, key: Key, significance: float) -> Score | None:
     """What the reals of both score themselves; None if it is not known, or they are other reals."""
     rows = [one.reals[key] for one in (a, b) if key in one.reals]
-    known = [images for one in (a, b) if (images := _real_images(one.provenance, key[2]))]
+    known = [images for one in (a, b) if (images := _real_images(one.provenance, key))]
     if not rows or len(set(known)) > 1:
         return None
     found = [Score.of(row) for row in rows]
@@ -591,16 +602,27 @@ def _score_of_reals(a: Scores, b: Scores, key: Key, significance: float) -> Scor
     return Score((first.value + last.value) / 2, max(errors) if len(errors) == len(found) else None)
 
 
-def _real_images(provenance: Mapping[str, Any], protocol: str | None) -> str | None:
-    """Which real images were taken, if the provenance says so."""
+def _real_images(provenance: Mapping[str, Any], key: Key) -> str | None:
+    """Which real images were taken for a row, if the provenance says so."""
     sources = provenance.get("sources", {})
-    source = sources.get("real") or sources.get(f"real {_base(protocol)}") or {}
-    return _unflipped(source.get("fingerprint") or "") or None
+    source = sources.get("real") or sources.get(f"real {_base(key[2])}") or {}
+    return _images(source, provenance.get("parameters", {}), [key[0]]) or None
 
 
-def _unflipped(fingerprint: str) -> str:
-    """A source's fingerprint without the seed of mirroring's coins, which is the seed of everything."""
-    return re.sub(r"\+mirror,seed=\d+", "+mirror", fingerprint)
+def _images(source: Mapping[str, Any], parameters: Mapping[str, Any], metrics: Sequence[str]) -> str:
+    """What identifies the real images that numbers of these metrics are of; empty where nobody said.
+
+    Other metrics may have taken more. Mirroring is a setting of its own; its coins come from the seed.
+    """
+    every = source.get("fingerprint", "")
+    of_metrics = source.get("metrics", {})
+    taken = [
+        of_metrics.get(metric, every)
+        for metric, its in parameters.get("metrics", {}).items()
+        if _gives(metric, its, metrics)
+    ]
+    images = " and ".join(dict.fromkeys(taken or [every]))
+    return re.sub(r"\+mirror(:\w+|,seed=\d+)", "+mirror", images)
 
 
 def why_undecided(a: Mapping[str, Any], b: Mapping[str, Any]) -> str:

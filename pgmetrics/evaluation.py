@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from pgmetrics import __version__, results
 from pgmetrics.blocks import block_length
@@ -197,7 +198,7 @@ def evaluate(
     notes += planner.remarks
 
     parameters = {**setting.parameters(), "floor": floor}
-    described = setting.described_sources()
+    described = setting.described_sources({side: (planner, side) for side in planner.sides})
     identity = {
         "parameters": parameters,
         "sources": {side: source["fingerprint"] or source["name"] for side, source in described.items()},
@@ -286,9 +287,11 @@ def observe(
         filled = tuple(job.fake.state for job in each if job.fake is not None)
         stamp = _protocol(protocol, how.preset, each[0].metric, setting.networks)
         observations.append(Observation(each[0].metric, reals.state if reals else None, filled, stamp))
+    fed: dict[str, tuple[Planner, Side]] = {"real": (planners[0], "real")}
+    fed |= {name: (planner, "fake") for name, planner in zip(called, planners, strict=True)}
     provenance = {
         "parameters": setting.parameters(),
-        "sources": setting.described_sources(),
+        "sources": setting.described_sources(fed),
         "protocol": protocol,
         **setting.circumstances(started),
     }
@@ -342,7 +345,7 @@ def collect(
     for remark in planner.remarks:
         logger.warning(remark)
     about = {
-        "source": _describe(setting.sources["real"]),
+        "source": _describe(setting.sources["real"], planner, "real"),
         "metrics": [one.name for one in chosen],
         "networks": {name: dict(extractor.protocol) for name, extractor in setting.networks.items()},
         "preset": preset,
@@ -454,8 +457,10 @@ class _Setting:
 
     def planner(self, called: Mapping[Side, str], at_most: int | None = None) -> Planner:
         """A planner of the sides that there are, each by what its source is called."""
+        sides = {side: self.sources[name] for side, name in called.items() if name in self.sources}
         return Planner(
-            {side: self.sources[name] for side, name in called.items() if name in self.sources},
+            sides,
+            {side: self._order(source) for side, source in sides.items()},
             self.given,
             self.size,
             self.options.seed,
@@ -467,12 +472,14 @@ class _Setting:
             at_most=at_most,
         )
 
+    def _order(self, source: ImageSource) -> NDArray[np.int64]:
+        return np.arange(len(source)) if self.in_listing_order else sequence(source, self.options.seed)
+
     def feed(self, planner: Planner, side: Side, progress: Progress | None, name: str | None = None) -> None:
         """Read the images of a side and hand them to the planner's states."""
-        source = planner.sides[side]
-        order = np.arange(len(source)) if self.in_listing_order else sequence(source, self.options.seed)
         told = progress if name is None or progress is None else _named(progress, name)
-        planner.run(side, order, self.device, self.options.workers, told, name)
+        planner.run(side, self.device, self.options.workers, told, name)
+        source = planner.sides[side]
         for note, count in sorted(source.notes.items()):
             logger.info(f"{source.name}: {count:,} × {note}")
 
@@ -488,9 +495,15 @@ class _Setting:
             **self.options.reading,
         }
 
-    def described_sources(self) -> dict[str, dict[str, Any]]:
-        """Every set for the provenance, by what it is called."""
-        described = {name: _describe(source) for name, source in self.sources.items()}
+    def described_sources(self, fed: Mapping[str, tuple[Planner, Side]]) -> dict[str, dict[str, Any]]:
+        """Every set for the provenance, by what it is called, once its images were read.
+
+        Args:
+            fed: the planner that a set was fed by, and the side that it was.
+        """
+        described = {
+            name: _describe(source, *fed[name]) for name, source in self.sources.items() if name in fed
+        }
         return {"real": self.given.describe(), **described} if self.given else described
 
     def circumstances(self, started: float) -> dict[str, Any]:
@@ -532,6 +545,8 @@ def _settle(
         if what is not None and not (given and name == "real")
     }
     warn_of_left_out(sources.values())
+    for source in sources.values():
+        source.forget_digests()  # an array may have changed since it was last evaluated
     if options.mirror and given:
         raise OptionError(
             f"mirror flips real images, and {given.name} holds statistics: give --mirror where they are made"
@@ -681,11 +696,11 @@ def _row(run: str, job: Job, estimate: Estimate, seed: int, protocol: str) -> di
     }
 
 
-def _describe(source: ImageSource) -> dict[str, Any]:
+def _describe(source: ImageSource, planner: Planner, side: Side) -> dict[str, Any]:
     height, width = source.resolution
     return {
         "name": source.name,
-        "fingerprint": source.fingerprint,
+        **planner.identities(side),
         "count": len(source),
         "height": height,
         "width": width,

@@ -16,7 +16,7 @@ import sys
 import threading
 import traceback
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import IO, Any, NamedTuple, Protocol
 
@@ -50,6 +50,12 @@ class Source(Protocol):
 
     def take_notes(self) -> Counter[str]:
         """The notes since they were last taken."""
+
+    def take_digests(self) -> dict[int, bytes]:
+        """Digests of the images that were read since they were last taken."""
+
+    def learn_digests(self, digests: Mapping[int, bytes]) -> None:
+        """Take over what another process was told by `take_digests`."""
 
 
 def blocks(
@@ -134,6 +140,7 @@ def _in_processes(
                 pending.append(crew.submit(task))
                 break
             source.notes.update(loaded.notes)
+            source.learn_digests(loaded.digests)
             yield loaded.pixels
             del loaded  # or this block would be held while the next one is awaited
     finally:
@@ -143,6 +150,7 @@ def _in_processes(
 class _Loaded(NamedTuple):
     pixels: NDArray[np.uint8]
     notes: Counter[str]
+    digests: dict[int, bytes]
 
 
 class _Crew:
@@ -180,10 +188,10 @@ class _Crew:
             _send(process.stdin, indices)
             kind, content = _receive(process.stdout)
             if kind == "images":
-                shape, notes = content
+                shape, notes, digests = content
                 pixels = np.empty(shape, np.uint8)
                 _read_into(process.stdout, pixels.data.cast("B"))
-                return _Loaded(pixels, notes)
+                return _Loaded(pixels, notes, digests)
         except (EOFError, OSError) as error:
             raise SourceError(self._obituary(process)) from error
         if kind == "refused":
@@ -255,7 +263,7 @@ def serve() -> None:
                 if source is None:
                     source = pickle.loads(pickled)
                 pixels = np.ascontiguousarray(source.batch(indices))
-                reply: Any = ("images", (pixels.shape, source.take_notes()))
+                reply: Any = ("images", (pixels.shape, source.take_notes(), source.take_digests()))
             except PgmetricsError as error:
                 reply, pixels = ("refused", error), None
             except Exception:  # a mistake in the program: its traceback is worth more than its name

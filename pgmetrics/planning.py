@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from math import isfinite
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,7 +34,7 @@ _Loaded = tuple[int, NDArray[np.uint8]]
 _TOGETHER = 4  # blocks that go through a network in one extraction,
 _BYTES = 2**25  # unless fewer are that many bytes
 _ENDLESS = 10**9  # images that a generator can make
-_LISTED = ",in listing order"  # ends the fingerprint of images that are not taken in the permutation
+_LISTED = ",in listing order"  # ends the identity of images that are not taken in the permutation
 
 
 @dataclass(frozen=True)
@@ -125,6 +126,7 @@ class Planner:
 
     Attributes:
         sides: the image sources.
+        orders: of each side, its images in the order in which they are evaluated.
         given: statistics in place of real images.
         size: height and width of all images.
         networks: by name, those that the metrics tap.
@@ -137,6 +139,7 @@ class Planner:
     """
 
     sides: Mapping[Side, ImageSource]
+    orders: Mapping[Side, NDArray[np.int64]]
     given: StoredReals | MomentsReals | None
     size: tuple[int, int]
     seed: int
@@ -148,6 +151,7 @@ class Planner:
     at_most: int | None = None
     consumers: dict[str, Consumer] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
+    _read_by: dict[str, list[Consumer]] = field(default_factory=dict)  # by metric
 
     def plan(self, chosen: Sequence[Metric], floor: bool) -> tuple[list[Job], list[str]]:
         """A job for each metric and subject, and sentences about what could not be done.
@@ -173,6 +177,10 @@ class Planner:
                 without_floor.setdefault(n, []).extend([] if halves else [one.name])
             if fake is not None:
                 jobs.append(Job(one, "fake", real, fake, held_out))
+        for job in jobs:
+            # The floor of a metric reads more reals than its score does, which is what a reader compares.
+            if job.subject == "fake" or "fake" not in self.sides:
+                self._note(job.metric, job.real, job.fake, job.held_out)
         notes = [self._no_floor(n, names) for n, names in without_floor.items() if names]
         if floor and not without_floor:
             notes.append("the floor is a property of metrics that compare two sides; none was asked for")
@@ -181,7 +189,39 @@ class Planner:
     def remember(self, chosen: Sequence[Metric]) -> dict[str, State]:
         """Empty states of the real side, by name, that `run` will fill."""
         consumers = [self._whole(one, "real") for one in chosen]
+        for one, consumer in zip(chosen, consumers, strict=True):
+            self._note(one, consumer)
         return {consumer.name: consumer.state for consumer in consumers}
+
+    def _note(self, one: Metric, *consumers: Consumer | None) -> None:
+        self._read_by.setdefault(one.name, []).extend(c for c in consumers if c is not None)
+
+    def identities(self, side: Side) -> dict[str, Any]:
+        """What identifies the images that were taken of a side, in the order of the listing.
+
+        So that it does not depend on the seed where all images are taken.
+
+        Returns:
+            `fingerprint`, of all that any metric was given; `metrics`, of those that a metric was given, by
+            its name, where they are others than all.
+        """
+        every = self._listed(side, list(self.consumers.values()))
+        of_metrics = {name: self._listed(side, consumers) for name, consumers in self._read_by.items()}
+        others = {name: images for name, images in of_metrics.items() if images not in ("", every)}
+        return {"fingerprint": every, **({"metrics": others} if others else {})}
+
+    def _listed(self, side: Side, consumers: Sequence[Consumer]) -> str:
+        parts = {(c.first, c.stop) for c in consumers if c.reads == side}
+        if not parts:
+            return ""
+        order = self.orders[side]
+        taken = np.concatenate([order[first:stop] for first, stop in sorted(parts)])
+        return self.sides[side].identity(np.unique(taken))
+
+    def _images(self, side: Side, first: int, stop: int) -> str:
+        """What identifies the images that a state is fed, in that order."""
+        listed = _LISTED if self.in_listing_order else ""
+        return self.sides[side].identity(self.orders[side][first:stop]) + listed
 
     def new_state(self, one: Metric, side: Side, source: str, storage: Storage | None = None) -> State:
         """A fresh state of a metric for a side."""
@@ -273,15 +313,25 @@ class Planner:
         self, one: Metric, reads: Side, count: int, first: int = 0, plays: Side | None = None
     ) -> Consumer:
         """A state for images first ... first + count - 1 of a side; metrics that remember alike share it."""
-        images = self.sides[reads].fingerprint + (_LISTED if self.in_listing_order else "")
-        state = self.new_state(one, plays or reads, images, self.storage)
+        state = self.new_state(one, plays or reads, "", self.storage)
         name, part = state_name(state, one.tap), (first, first + count)
         identity = dump_json([name, reads, part, state.key.to_dict()], sort_keys=True)
         if identity not in self.consumers:
             cache = self.cache if reads == "real" and self._may_be_kept(one.tap) else None
-            cached = cache is not None and cache.fetch(name, state, part)
+            cached = False
+            if cache is not None and cache.takes(state):
+                self._identify(state, reads, part)
+                cached = cache.fetch(name, state, part)
             self.consumers[identity] = Consumer(reads, name, state, one.tap, *part, ready=cached)
         return self.consumers[identity]
+
+    def _identify(self, state: State, side: Side, part: tuple[int, int]) -> None:
+        """Write into a state's key of which images it is.
+
+        Before they are read only where the cache has to be asked: while they are read they are digested, too.
+        """
+        if not state.key.source:
+            state.key = replace(state.key, source=self._images(side, *part))
 
     def _may_be_kept(self, tap: Tap | None) -> bool:
         """Whether a key stands for all that made a state."""
@@ -300,7 +350,6 @@ class Planner:
     def run(
         self,
         side: Side,
-        order: NDArray[np.int64],
         device: torch.device,
         workers: int | None,
         progress: Progress | None,
@@ -309,13 +358,13 @@ class Planner:
         """Read the images that are needed of one side, each once, and hand them round.
 
         Args:
-            order: the source's images in the order in which they are evaluated.
+            side: whose images.
             device: of the computation.
             workers: processes that decode ahead.
             progress: called with (what, done, total).
             called: names the set in remarks, beside its source's name; the side if left out.
         """
-        source = self.sides[side]
+        source, order = self.sides[side], self.orders[side]
         hungry = [c for c in self.consumers.values() if c.reads == side and not c.ready]
         total = max((consumer.stop for consumer in hungry), default=0)
         if not total:
@@ -345,6 +394,8 @@ class Planner:
                     place += len(pixels)
                     if progress is not None:
                         progress(f"{side} images", place, total)
+        for consumer in hungry:
+            self._identify(consumer.state, side, (consumer.first, consumer.stop))
         self.remarks += source.take_remarks() + ([warning] if (warning := found.remark()) else [])
         if side == "real" and self.cache is not None:
             for consumer in hungry:

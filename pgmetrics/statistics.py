@@ -58,8 +58,13 @@ class StoredReals:
 
     def describe(self) -> dict[str, Any]:
         """For the provenance."""
+        about = self._stored.about
+        made_of = about.get("source")
+        # The images in the order of their listing, as results have them; a state has them as they were taken.
+        known = made_of if isinstance(made_of, dict) else {}
+        images = {name: known[name] for name in ("fingerprint", "metrics") if name in known}
         fingerprint = next(map(self.source, self._stored.names), "")
-        return {"name": self.name, "fingerprint": fingerprint, "about": self._stored.about}
+        return {"name": self.name, "fingerprint": fingerprint, **images, "about": about}
 
 
 class MomentsReals:

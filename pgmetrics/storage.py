@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import math
 import mmap
+import os
 import shutil
 import tempfile
 import weakref
+from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
@@ -25,6 +27,14 @@ WORKING_MEMORY = 2**30
 
 _SLAB = 2**26
 _SEGMENT = 2**28
+
+
+def cache_directory() -> Path:
+    """PGMETRICS_CACHE, else `pgmetrics` in the user's cache directory."""
+    if given := os.environ.get("PGMETRICS_CACHE"):
+        return Path(given)
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return Path(home) / "pgmetrics"
 
 
 class Storage:

@@ -25,6 +25,12 @@ def vgg16_weights(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
+def _own_cache(monkeypatch, tmp_path_factory):
+    """Nothing is remembered between runs of the tests, nor left with whoever runs them."""
+    monkeypatch.setenv("PGMETRICS_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+@pytest.fixture(autouse=True)
 def _no_download(monkeypatch):
     """No test asks the network for weights, nor finds those of whoever runs it."""
 

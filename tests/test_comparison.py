@@ -358,10 +358,34 @@ def test_what_moves_no_number_is_no_reason_to_refuse(change):
 
 def test_other_coins_of_the_same_mirroring_are_the_same_reals():
     a, b = (
-        Results((row("swd"),), settings_of(sources__real__fingerprint=f"reals+mirror,seed={seed}"))
-        for seed in (0, 1)
+        Results((row("swd"),), settings_of(sources__real__fingerprint=f"v2:reals+mirror:{coins}"))
+        for coins in ("0f", "1e")
     )
     assert compare(a, b).settings == ()
+
+
+def test_the_reals_of_a_metric_are_compared_and_not_those_of_others():
+    # Wrong: A was scored by fid, too, which takes more reals than swd, and swd is called scored differently.
+    both = settings_of(
+        parameters__metrics={"swd": {"patches_per_image": 128}, "fid": {"network": "inception"}},
+        sources__real__fingerprint="v2:files:all",
+        sources__real__metrics={"swd": "v2:files:first"},
+    )
+    alone = settings_of(sources__real__fingerprint="v2:files:first")
+    a, b = Results((row("swd"), row("fid", 9.0)), both), Results((row("swd"),), alone)
+    assert compare(a, b).settings == ()
+    others = settings_of(sources__real__fingerprint="v2:files:all")
+    with pytest.raises(StateError, match="real images: v2:files:first in A, v2:files:all in B"):
+        compare(a, Results((row("swd"),), others))
+
+
+def test_reals_that_an_older_version_identified_are_named_as_such():
+    a, b = (
+        Results((row("swd"),), settings_of(sources__real__fingerprint=images))
+        for images in ("zip:c36ef8e5", "v2:files:77")
+    )
+    with pytest.raises(StateError, match=r"zip:c36ef8e5 \(identified by names and times.*score it again"):
+        compare(a, b)
 
 
 def test_settings_of_metrics_that_are_not_compared_do_not_matter():

@@ -9,7 +9,7 @@ import pgmetrics
 from pgmetrics import SlicedWasserstein
 from pgmetrics.errors import OptionError, SampleError
 from pgmetrics.evaluation import observe
-from pgmetrics.sources.base import ImageSource, sequence
+from pgmetrics.sources.base import IDENTITY, ImageSource, listed, sequence
 from pgmetrics.storage import WORKING_MEMORY
 
 FAST = SlicedWasserstein(patches_per_image=16, directions=8, repeats=2)
@@ -18,9 +18,9 @@ FAST = SlicedWasserstein(patches_per_image=16, directions=8, repeats=2)
 class Counting(ImageSource):
     """Random blotches of 32 px that count how often each was read."""
 
-    def __init__(self, n, seed=0, order_key=None, side=32):
+    def __init__(self, n, seed=0, shuffled=False, side=32):
         super().__init__()
-        self.name, self.fingerprint, self.order_key = f"counting{seed}", f"counting:{n},{seed}", order_key
+        self.name, self.shuffled, self._recipe = f"counting{seed}", shuffled, f"counting:{n},{seed}"
         small = np.random.default_rng(seed).integers(0, 256, (n, 3, side // 4, side // 4), dtype=np.uint8)
         self.pixels = small.repeat(4, axis=2).repeat(4, axis=3)
         self.reads = np.zeros(n, int)
@@ -31,6 +31,9 @@ class Counting(ImageSource):
     @property
     def resolution(self):
         return self.pixels.shape[2], self.pixels.shape[3]
+
+    def identity(self, indices):
+        return f"{IDENTITY}{self._recipe},images={listed(indices)}"
 
     def _read(self, indices):
         self.reads[list(indices)] += 1
@@ -59,13 +62,14 @@ def test_only_what_a_budget_needs_is_read():
     assert (real.reads.sum(), fake.reads.sum()) == (40, 40)
 
 
-def test_budgets_take_the_first_of_one_permutation_keyed_by_seed_and_source():
+def test_budgets_take_the_first_of_one_permutation_keyed_by_seed_and_count():
     # A sorted listing is sorted by class: its first images are no sample of it.
-    listing = Counting(100, order_key="a listing")
+    listing = Counting(100, shuffled=True)
     pgmetrics.evaluate(None, listing, ["ms-ssim"], num_images=40, seed=3)
     assert set(np.flatnonzero(listing.reads)) == set(sequence(listing, 3)[:40].tolist())
     assert set(sequence(listing, 3)[:40].tolist()) != set(range(40))
     assert sequence(listing, 3).tolist() != sequence(listing, 4).tolist()
+    assert sequence(listing, 3).tolist() == sequence(Counting(100, seed=9, shuffled=True), 3).tolist()
     generator = Counting(100)
     pgmetrics.evaluate(None, generator, ["ms-ssim"], num_images=40)
     assert np.flatnonzero(generator.reads).tolist() == list(range(40))
@@ -197,7 +201,8 @@ def test_one_liners_equal_evaluate():
 
 
 def test_rows_are_tidy_and_provenance_says_how():
-    found = pgmetrics.evaluate(Counting(8), Counting(8, seed=1), [FAST, "ms-ssim"], seed=7)
+    real = Counting(8)
+    found = pgmetrics.evaluate(real, Counting(8, seed=1), [FAST, "ms-ssim"], seed=7)
     frame = found.to_pandas()
     assert frame.metric.tolist() == ["ms-ssim", "swd", "swd", "swd", "ms-ssim"]
     assert frame.level.tolist()[1:3] == [32, 16]
@@ -205,7 +210,7 @@ def test_rows_are_tidy_and_provenance_says_how():
     assert set(frame.seed) == {7}
     assert frame.run.nunique() == 1
     provenance = found.provenance
-    assert provenance["sources"]["real"]["fingerprint"] == "counting:8,0"
+    assert provenance["sources"]["real"]["fingerprint"] == real.fingerprint
     assert provenance["parameters"]["metrics"]["swd"]["patches_per_image"] == 16
     assert provenance["parameters"]["block"] == 256
     assert {"torch", "numpy", "pgmetrics", "python"} <= provenance["versions"].keys()

@@ -31,6 +31,7 @@ from pgmetrics.growth.trainer import Trainer
 from pgmetrics.growth.work import READING, Scored, Scorer, Task, Unreadable, relative
 from pgmetrics.journal import Entry, Journal
 from pgmetrics.results import Results
+from pgmetrics.sources.base import IDENTITY
 
 if TYPE_CHECKING:
     from pgmetrics.metrics.base import Metric
@@ -366,6 +367,14 @@ class _Session:
         settings = self.scorer.settings() | {"pattern": self.pattern}
         self._series = results.run_id(settings).replace("run-", "series-")
         self._settled = True
+        if self._series not in {entry.series for entry in entries} and any(
+            entry.settings is not None and not str(entry.settings.get("real")).startswith(IDENTITY)
+            for entry in entries
+        ):
+            self._tell(
+                "the scores that are there are of an older version, which identified real images by names "
+                "and times and took them in another order; a new series begins"
+            )
         real = self.scorer.real
         settings["real_spec"] = (
             os.fspath(real) if isinstance(real, (str, os.PathLike)) else type(real).__name__

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pgmetrics.results import Results
 
 READING = ("resolution", "resize", "alpha", "bits")
+_DESCRIBED = ("fingerprint", "metrics", "count", "height", "width")
 NETWORKING = ("weights", "allow_unverified_weights", "form", "precision", "networks")
 
 Progress = Callable[[str, int, int], None]  # what is being done, how much of it, of how much
@@ -272,7 +273,7 @@ class Scorer:
             # No names, which are paths of one machine, and no remarks about files, which only who reads
             # the reals hears, not who finds them in the cache.
             sources[protocol] = {
-                side: {name: source[name] for name in ("fingerprint", "count", "height", "width")}
+                side: {name: source[name] for name in _DESCRIBED if name in source}
                 for side, source in results.provenance["sources"].items()
             }
             device = results.provenance["device"]
@@ -289,7 +290,7 @@ class _Guarded(Wrapped):
     """A checkpoint's images; whatever keeps them from being made is the checkpoint's fault."""
 
     def __init__(self, source: ImageSource) -> None:
-        super().__init__(source, "")
+        super().__init__(source)
 
     def _read(self, indices: Sequence[int]) -> NDArray[np.uint8]:
         try:

@@ -42,6 +42,11 @@ def _check_run(about: Mapping[str, Any], stored: bool = False) -> None:
     for side, source in [pair for _, inner in sides for pair in inner.items()] if stored else sides:
         if not isinstance(source, Mapping) or not isinstance(source.get("fingerprint", ""), str):
             raise _damaged(f"sources.{side}")
+        of_metrics = source.get("metrics", {})
+        if not isinstance(of_metrics, Mapping) or not all(
+            isinstance(one, str) for one in of_metrics.values()
+        ):
+            raise _damaged(f"sources.{side}.metrics")
 
 
 def _objects(

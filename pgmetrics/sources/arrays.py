@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 import struct
@@ -27,9 +26,8 @@ from pgmetrics.sources.ranges import DeclaredRange
 
 NPY_MAGIC = b"\x93NUMPY"
 
-_PIECE = 1 << 22  # bytes unpacked or digested at a time
-_PROBES = 64  # items of a Dataset that stand for all of them in its fingerprint
-_ASKED_TWICE = 16  # of them: random flips of images escape once in 65,536 times
+_PIECE = 1 << 22  # bytes unpacked or checked at a time
+_ASKED_TWICE = 16  # items of a Dataset: random flips of images escape once in 65,536 times
 _SIDES = {"NHWC": (1, 2), "NCHW": (2, 3), "NHW": (1, 2)}
 
 
@@ -50,6 +48,8 @@ class ArraySource(ImageSource):
         OptionError: the value range is none.
     """
 
+    shuffled = True
+
     def __init__(
         self,
         images: Any,
@@ -69,8 +69,6 @@ class ArraySource(ImageSource):
             for piece in _pieces(images):
                 found.add(piece)
             found.check_data()
-        self.order_key = f"array of {len(images)}"
-        self.fingerprint = f"array:{_digest(_pieces(images))},{self._layout},range={value_range}"
 
     def __len__(self) -> int:
         return len(self._images)
@@ -93,6 +91,8 @@ class FileArraySource(ImageSource):
     unnamed temporary file, which the system removes with the process.
     """
 
+    shuffled = True
+
     def __init__(self, path: str) -> None:
         super().__init__()
         self.name = path
@@ -104,8 +104,7 @@ class FileArraySource(ImageSource):
             with self._stream() as stream:
                 shape, self._fortran, dtype = _npy_header(stream)
                 self._data_start = stream.tell()
-            status = os.stat(path)
-            size = status.st_size if self._member is None else self._member.file_size
+            size = os.stat(path).st_size if self._member is None else self._member.file_size
         except (OSError, ValueError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
             raise _as_refusal(error, path) from error
         self._layout = _layout_of(shape, False, None, path)
@@ -117,9 +116,6 @@ class FileArraySource(ImageSource):
         self._shape = shape
         if size < self._data_start + math.prod(shape):
             raise SourceError(f"{path} is incomplete: its header announces {list(shape)}")
-        stamp = status.st_mtime_ns if self._member is None else self._member.CRC
-        self.order_key = f"array of {len(self)}"
-        self.fingerprint = f"npy:{size},{stamp},{shape}"
 
     def __len__(self) -> int:
         return self._shape[0]
@@ -179,7 +175,7 @@ class DatasetSource(ImageSource):
     An item is a PIL image, an array [H, W], [H, W, C] or [C, H, W], or a tensor [C, H, W]. Random
     augmentation must be switched off: an image has to be the same whenever it is asked for, and a Dataset of
     which some item differs when it is asked for again is refused; 16 items are tried.
-    The fingerprint is made from 64 items, evenly spread, and their number.
+    Images are identified by their pixels, which are digested as they are read.
 
     Args:
         items: the Dataset.
@@ -187,6 +183,8 @@ class DatasetSource(ImageSource):
             outside are refused, as of an array.
         name: for messages and provenance; the Dataset's class if left out.
     """
+
+    shuffled = True
 
     def __init__(
         self,
@@ -201,17 +199,14 @@ class DatasetSource(ImageSource):
         self._value_range = value_range
         if not len(items):
             raise SourceError(f"{self.name} is empty")
-        self.order_key = f"dataset of {len(items)}"
-        probes = sorted({int(i) for i in np.linspace(0, len(items) - 1, _PROBES)})
+        probes = sorted({int(i) for i in np.linspace(0, len(items) - 1, _ASKED_TWICE)})
         with seeding.global_generators_kept():
             images = [self._image(probe) for probe in probes]
             self._resolution = images[0].shape[1], images[0].shape[2]
             self._check_pure(probes, images)
-        self.fingerprint = f"dataset:{_digest(iter(images))},n={len(items)},range={value_range}"
 
     def _check_pure(self, probes: Sequence[int], images: Sequence[NDArray[np.uint8]]) -> None:
-        step = max(len(probes) // _ASKED_TWICE, 1)
-        for probe, image in list(zip(probes, images, strict=True))[::step]:
+        for probe, image in zip(probes, images, strict=True):
             if not np.array_equal(image, self._image(probe)):
                 raise SourceError(
                     f"{self.name} gives another image when item {probe} is asked for again; switch its "
@@ -384,11 +379,3 @@ def _pieces(images: Any) -> Iterator[NDArray[Any]]:
     step = max(_PIECE * len(images) // max(images.nbytes, 1), 1)
     for start in range(0, len(images), step):
         yield to_numpy(images[start : start + step])
-
-
-def _digest(pieces: Iterator[NDArray[Any]]) -> str:
-    digest = hashlib.blake2b(digest_size=16)
-    for piece in pieces:
-        digest.update(f"{piece.dtype}{piece.shape[1:]}".encode())
-        digest.update(np.ascontiguousarray(piece).data)
-    return digest.hexdigest()

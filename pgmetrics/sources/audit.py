@@ -185,7 +185,7 @@ def _audit_images(source: ImageSource, progress: Callable[[int, int], None] | No
     bytes_used = ByteRange(source.name)
     grey = 0
     # A generator claims as many images as anybody may ask for; a thousand show what it makes.
-    total = len(source) if source.order_key is not None else min(len(source), _GENERATED)
+    total = len(source) if source.shuffled else min(len(source), _GENERATED)
     for start in range(0, total, _BLOCK):
         indices = range(start, min(start + _BLOCK, total))
         try:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +17,10 @@ from pgmetrics.errors import SourceError
 from pgmetrics.seeding import Stream
 
 logger = logging.getLogger("pgmetrics")
+IDENTITY = "v2:"
+"""How every identity begins; those of versions that looked at names, sizes and times begin otherwise."""
+
+_BYTES_AT_ONCE = 1 << 24  # of images that are read for their digests alone
 
 
 class ImageSource(ABC):
@@ -25,11 +31,8 @@ class ImageSource(ABC):
 
     Attributes:
         name: how people call it, as they wrote it.
-        fingerprint: stands for the images and for how they are decoded; equal fingerprints mean
-            equal images. Part of caches, states and provenance.
-        order_key: keys the permutation in which a listing's images are taken, or None where the
-            source's own order is already without structure (generators). Unlike the fingerprint
-            it does not change when the same files are copied or zipped.
+        shuffled: whether images are taken in a permutation, as those of a sorted listing must be. The
+            order of a generator has no structure and is kept.
         in_workers: whether decoding is worth other processes; such a source can be pickled.
         left_out: how many files of a listing are not taken, by kind, as a line for people; None where all
             are.
@@ -37,13 +40,14 @@ class ImageSource(ABC):
     """
 
     name: str
-    fingerprint: str
-    order_key: str | None = None
+    shuffled: bool = False
     in_workers: bool = False
     left_out: str | None = None
+    _digests_pixels: bool = True  # whether an image is identified by the pixels that `batch` gives
 
     def __init__(self) -> None:
         self.notes: Counter[str] = Counter()
+        self._digests = _Digests()
 
     @abstractmethod
     def __len__(self) -> int:
@@ -73,7 +77,56 @@ class ImageSource(ABC):
                 raise IndexError(f"{self.name} has images 0 to {len(self) - 1}, not {index}")
         if not len(indices):
             return np.empty((0, 3, *self.resolution), np.uint8)
-        return self._read(indices)
+        images = self._read(indices)
+        if self._digests_pixels:
+            for index, image in zip(indices, images, strict=True):
+                self._digests[int(index)] = hashlib.sha256(np.ascontiguousarray(image).data).digest()
+        return images
+
+    def identity(self, indices: Sequence[int] | NDArray[np.int64]) -> str:
+        """Identify the images at these indices, in that order, by their content and nothing else.
+
+        Equal identities mean equal images in equal order. Names, times and places do not matter. This
+        one digests the pixels, of images that were read already without reading them again; sources that
+        know a cheaper content (encoded files, the recipe of generated images) override it.
+
+        Args:
+            indices: each in range.
+
+        Returns:
+            A line of text that begins with `IDENTITY`.
+        """
+        wanted = [int(index) for index in indices]
+        height, width = self.resolution
+        missing = [index for index in dict.fromkeys(wanted) if index not in self._digests]
+        step = max(1, _BYTES_AT_ONCE // (3 * height * width))
+        for start in range(0, len(missing), step):
+            self.batch(missing[start : start + step])
+        return f"{IDENTITY}pixels:{self._joined_digests(wanted)},{height}x{width}"
+
+    def _joined_digests(self, indices: Sequence[int]) -> str:
+        return hashlib.sha256(b"".join(self._digests[index] for index in indices)).hexdigest()[:32]
+
+    @property
+    def fingerprint(self) -> str:
+        """Identity of all images in the order of the listing; it may read every one of them."""
+        return self.identity(range(len(self)))
+
+    def take_digests(self) -> dict[int, bytes]:
+        """Digests of the images that were read since this was last called, by index.
+
+        A decoding process sends them along with the images, so that nothing is read twice.
+        """
+        taken, self._digests = dict(self._digests), _Digests()
+        return taken
+
+    def learn_digests(self, digests: Mapping[int, bytes]) -> None:
+        """Take over what another process was told by `take_digests`."""
+        self._digests.update(digests)
+
+    def forget_digests(self) -> None:
+        """Forget the digests of images that may have changed since they were read, such as an array's."""
+        self._digests.clear()
 
     def called(self, index: int) -> str:
         """What people call an image: its file's name, or its number."""
@@ -109,31 +162,69 @@ def warn_of_left_out(sources: Iterable[ImageSource]) -> None:
             logger.warning(line)
 
 
+class _Digests(dict[int, bytes]):
+    """Digests of images by index; empty again in another process, which has read none of them."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Digests, ()
+
+
+def listed(indices: Sequence[int] | NDArray[np.int64]) -> str:
+    """Indices in a few characters: `0:50000`, or a digest where they are not consecutive."""
+    if isinstance(indices, range) and indices.step == 1:  # a generator may have more than memory holds
+        return f"{indices.start}:{indices.stop}"
+    places = np.asarray(indices, "<i8")
+    if len(places) and (np.diff(places) == 1).all():
+        return f"{places[0]}:{places[-1] + 1}"
+    return hashlib.sha256(places.tobytes()).hexdigest()[:32]
+
+
 def sequence(source: ImageSource, seed: int) -> NDArray[np.int64]:
     """The order in which a source's images are evaluated.
 
-    A sorted listing is sorted by class, so its first n images are no fair sample: listings are
-    taken in a permutation keyed by (seed, source). Generators keep their own order. Every metric
-    takes the first n of this one sequence.
+    A sorted listing is sorted by class, so its first n images are no fair sample: listings are taken in
+    a permutation keyed by (seed, count), so that the same images in the same order give the same
+    numbers whatever holds them and whatever they are called. Generators keep their own order. Every
+    metric takes the first n of this one sequence.
     """
-    if source.order_key is None:
+    if not source.shuffled:
         return np.arange(len(source))
-    key = seeding.text_key(source.order_key)
-    return seeding.generator(seed, Stream.ORDER, *key).permutation(len(source))
+    return seeding.generator(seed, Stream.ORDER, len(source)).permutation(len(source))
 
 
 class Wrapped(ImageSource):
     """A source in front of another one: the same images until a subclass changes something."""
 
-    def __init__(self, source: ImageSource, change: str) -> None:
-        """Stand before `source`; `change` tells it apart in the fingerprint."""
+    _digests_pixels = False  # the source behind it digests its own
+
+    def __init__(self, source: ImageSource, change: str = "") -> None:
+        """Stand before `source`; `change` distinguishes its images from the source's in an identity.
+
+        A subclass whose change of an image depends on the image's index overrides `identity`.
+        """
         super().__init__()
         self._source = source
+        self._change = change
         self.name = source.name
-        self.fingerprint = f"{source.fingerprint}{change}"
-        self.order_key = source.order_key
+        self.shuffled = source.shuffled
         self.in_workers = source.in_workers
         self.left_out = source.left_out
+
+    def identity(self, indices: Sequence[int] | NDArray[np.int64]) -> str:
+        """That of the images before the change, and the change."""
+        return self._source.identity(indices) + self._change
+
+    def take_digests(self) -> dict[int, bytes]:
+        """Those of the source behind."""
+        return self._source.take_digests()
+
+    def learn_digests(self, digests: Mapping[int, bytes]) -> None:
+        """Hand them to the source behind."""
+        self._source.learn_digests(digests)
+
+    def forget_digests(self) -> None:
+        """Forget those of the source behind."""
+        self._source.forget_digests()
 
     def __len__(self) -> int:
         return len(self._source)
@@ -174,8 +265,9 @@ class Wrapped(ImageSource):
 class Subset(Wrapped):
     """Images start ... stop of a source, over a fixed shuffled order.
 
-    The order depends on the source alone, never on a run's seed, so that `set.zip@0:25000` and
-    `set.zip@25000:50000` are disjoint halves for everybody. A generator's order is its own.
+    The order depends on the number of images alone, never on a run's seed, so that `set.zip@0:25000`
+    and `set.zip@25000:50000` are disjoint halves for everybody. A generator's order is its own. A slice
+    is the same set as a directory that holds its images alone, in their order.
     """
 
     def __init__(self, source: ImageSource, start: int, stop: int) -> None:
@@ -184,16 +276,17 @@ class Subset(Wrapped):
                 f"{source.name}@{start}:{stop} asks for images {start} to {stop - 1}; "
                 f"{source.name} has {len(source):,}"
             )
-        part = f"@{start}:{stop}"
-        super().__init__(source, part)
-        self.name += part
-        if source.order_key is None:
-            self._indices = np.arange(start, stop)
-        else:
-            self.order_key = f"{source.order_key}{part}"
-            key = seeding.text_key(source.order_key)
-            shuffled = seeding.generator(0, Stream.SLICES, *key).permutation(len(source))
+        super().__init__(source)
+        self.name += f"@{start}:{stop}"
+        if source.shuffled:
+            shuffled = seeding.generator(0, Stream.SLICES, len(source)).permutation(len(source))
             self._indices = shuffled[start:stop]
+        else:
+            self._indices = np.arange(start, stop)
+
+    def identity(self, indices: Sequence[int] | NDArray[np.int64]) -> str:
+        """That of the same images in the source."""
+        return super().identity(self._indices[np.asarray(indices, np.int64)])
 
     def __len__(self) -> int:
         return len(self._indices)
@@ -216,14 +309,25 @@ class Mirrored(Wrapped):
     """A source whose images are flipped left to right by the toss of a coin keyed by (seed, index)."""
 
     def __init__(self, source: ImageSource, seed: int) -> None:
-        super().__init__(source, f"+mirror,seed={seed}")
+        super().__init__(source)
         self._seed = seed
+
+    def identity(self, indices: Sequence[int] | NDArray[np.int64]) -> str:
+        """That of the images before, and which of them are flipped."""
+        coins = self._flipped(np.asarray(indices, np.int64))
+        return f"{super().identity(indices)}+mirror:{hashlib.sha256(coins.tobytes()).hexdigest()[:16]}"
+
+    def _flipped(self, indices: NDArray[np.int64]) -> NDArray[np.bool_]:
+        if not len(indices):
+            return np.empty(0, np.bool_)
+        start, stop = int(indices.min()), int(indices.max()) + 1
+        words = seeding.words(self._seed, Stream.MIRROR, start=start, stop=stop, width=4)
+        flipped: NDArray[np.bool_] = words[indices - start, 0] >> np.uint64(63) == 1
+        return flipped
 
     def _read(self, indices: Sequence[int]) -> NDArray[np.uint8]:
         # A source may hand out its own memory.
         images: NDArray[np.uint8] = super()._read(indices).copy()
-        for image, index in zip(images, indices, strict=True):
-            word = seeding.words(self._seed, Stream.MIRROR, start=index, stop=index + 1, width=4)
-            if word[0, 0] >> np.uint64(63):
-                image[:] = image[:, :, ::-1].copy()
+        for place in np.flatnonzero(np.concatenate([self._flipped(np.array([i])) for i in indices])):
+            images[place] = images[place, :, :, ::-1].copy()
         return images

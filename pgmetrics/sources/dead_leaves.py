@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from pgmetrics import seeding
 from pgmetrics.errors import SourceError
 from pgmetrics.seeding import Stream
-from pgmetrics.sources.base import ImageSource
+from pgmetrics.sources.base import IDENTITY, ImageSource, listed
 
-VERSION = 1  # part of the fingerprint: raise it whenever a pixel changes
+VERSION = 1  # part of the identity: raise it whenever a pixel changes
 SMALLEST, LARGEST = 4, 1024
 
 _BASE = 64  # smaller images are means over squares of this one, so they agree with each other
@@ -46,6 +46,7 @@ class DeadLeaves(ImageSource):
     """
 
     in_workers = True
+    _digests_pixels = False
 
     def __init__(self, resolution: int = 32, n: int = 50_000, seed: int = 0) -> None:
         super().__init__()
@@ -62,7 +63,6 @@ class DeadLeaves(ImageSource):
         self._n = n
         self._seed = seed
         self.name = f"synthetic:leaves,resolution={resolution},n={n},seed={seed}"
-        self.fingerprint = f"{self.name},version={VERSION}"
 
     def __len__(self) -> int:
         return self._n
@@ -71,6 +71,11 @@ class DeadLeaves(ImageSource):
     def resolution(self) -> tuple[int, int]:
         """Height and width in pixels of every image."""
         return self._side, self._side
+
+    def identity(self, indices: Sequence[int] | NDArray[np.int64]) -> str:
+        """The recipe and these indices; how many images the set claims to have does not matter."""
+        recipe = f"resolution={self._side},seed={self._seed},version={VERSION}"
+        return f"{IDENTITY}synthetic:leaves,{recipe},images={listed(indices)}"
 
     def _read(self, indices: Sequence[int]) -> NDArray[np.uint8]:
         images = np.empty((len(indices), 3, self._side, self._side), np.uint8)

@@ -63,7 +63,7 @@ _UNDO_TIFF_ROTATION = {
 
 @dataclass(frozen=True)
 class Decoding:
-    """How files become images; part of a source's fingerprint.
+    """How files become images; part of a set's identity.
 
     Attributes:
         resolution: side in pixels that every image is brought to; goes with `resize`.
@@ -86,7 +86,9 @@ class Decoding:
             raise OptionError(f"bits is 8 or left out, not {self.bits!r}")
 
     def __str__(self) -> str:
-        return f"resolution={self.resolution},resize={self.resize},alpha={self.alpha},bits={self.bits}"
+        """The rules that were given, for an identity: nothing where there are none."""
+        given = {name: value for name, value in vars(self).items() if value is not None}
+        return "".join(f",{name}={value}" for name, value in given.items())
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import operator
 import os
+import re
 import stat
 import struct
 import threading
@@ -12,7 +13,7 @@ import weakref
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import NamedTuple
 
@@ -22,20 +23,17 @@ from numpy.typing import NDArray
 from pgmetrics.errors import SourceError
 from pgmetrics.files import check_regular, kind_of, open_regular, parse_json
 from pgmetrics.printable import printable
-from pgmetrics.sources.base import ImageSource
+from pgmetrics.sources import digests
+from pgmetrics.sources.base import IDENTITY, ImageSource
 from pgmetrics.sources.decode import SUFFIXES, Decoding, decode, quiet_pillow
+from pgmetrics.sources.digests import Stamp
 
 _LARGEST_FILE = 2**31  # bytes of one image file; what a zip claims beyond it is a bomb or a mistake
 _LABELS = "dataset.json"
+_DIGITS = re.compile("([0-9]+)")
 _LITTER = ("thumbs.db", "desktop.ini", ".ds_store")
 _KINDS = 5  # kinds of files that a line names
 _EXAMPLES = 3  # files that it names where they are of a kind that could have been an image
-
-
-class _Entry(NamedTuple):
-    name: str  # relative, with forward slashes
-    size: int  # bytes of the file; -1 where it cannot be asked
-    stamp: int  # CRC-32 of its content in a zip, time of change in nanoseconds in a directory
 
 
 class _Member(NamedTuple):
@@ -57,7 +55,7 @@ class Directory:
 
     Attributes:
         path: as it was written.
-        entries: image files, sorted by name.
+        names: of the image files, relative and with forward slashes, in natural order.
         others: files that are left out: no images, or no regular files.
         labels_file: content of a StyleGAN data set's `dataset.json`, if there is one.
     """
@@ -66,7 +64,7 @@ class Directory:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self.entries: list[_Entry] = []
+        self.names: list[str] = []
         self.others: list[_Other] = []
         self.labels_file: bytes | None = None
         for name, entry in _walk(path):
@@ -81,11 +79,9 @@ class Directory:
                 self.others.append(_Other(name, kind, named=True))
             elif name == _LABELS:
                 self.labels_file = _read_labels(entry.path)
-            elif status is None:
-                self.entries.append(_Entry(name, -1, 0))
             else:
-                self.entries.append(_Entry(name, status.st_size, status.st_mtime_ns))
-        self.entries.sort()
+                self.names.append(name)
+        self.names.sort(key=natural)
         self.others.sort()
 
     def read(self, index: int) -> bytes:
@@ -94,15 +90,24 @@ class Directory:
         Raises:
             OSError: the operating system's own.
         """
-        with open_regular(os.path.join(self.path, self.entries[index].name)) as file:
+        with open_regular(os.path.join(self.path, self.names[index])) as file:
             return file.read()
+
+    def stamps(self, indices: Sequence[int]) -> list[Stamp | None]:
+        """The stamp of each image's file."""
+        return [_stamp(os.path.join(self.path, self.names[index])) for index in indices]
+
+    def places(self, indices: Sequence[int]) -> list[str]:
+        """The absolute path of each image's file."""
+        root = os.path.abspath(self.path)
+        return [os.path.join(root, self.names[index]) for index in indices]
 
 
 class Archive:
     """Image files in a zip, read without a shared file position: threads and processes may read at once.
 
     Attributes:
-        path, entries, others, labels_file: as a `Directory` has them.
+        path, names, others, labels_file: as a `Directory` has them.
     """
 
     kind = "zip"
@@ -111,7 +116,7 @@ class Archive:
         self.path = path
         self.others: list[_Other] = []
         self.labels_file: bytes | None = None
-        members: dict[str, tuple[_Entry, _Member]] = {}
+        members: dict[str, _Member] = {}
         with open_zip(path) as archive:
             for info in archive.infolist():
                 name = _member_name(info)
@@ -126,10 +131,9 @@ class Archive:
                 elif name in members:
                     raise SourceError(f"{path} holds two files called {printable(name)}; zip it anew")
                 else:
-                    members[name] = (_Entry(name, info.file_size, info.CRC), _member(path, info))
-        listed = [members[name] for name in sorted(members)]
-        self.entries = [entry for entry, _ in listed]
-        self._members = [member for _, member in listed]
+                    members[name] = _member(path, info)
+        self.names = sorted(members, key=natural)
+        self._members = [members[name] for name in self.names]
         self.others.sort()
         self._identity = _identity(os.stat(path))
         self._open_lock = threading.Lock()
@@ -152,7 +156,7 @@ class Archive:
         """
         member = self._members[index]
         # The length of the local header's last field is known only from the header itself.
-        slack = 30 + len(self.entries[index].name.encode("utf-8", "surrogateescape")) + 512
+        slack = 30 + len(self.names[index].encode("utf-8", "surrogateescape")) + 512
         block = self._read_at(member.offset, slack + member.stored)
         if block[:4] != b"PK\x03\x04":
             raise ValueError("its place in the zip is damaged")
@@ -167,6 +171,15 @@ class Archive:
         if len(data) != member.size or zlib.crc32(data) != member.crc:
             raise ValueError("its checksum in the zip is wrong")
         return data
+
+    def stamps(self, indices: Sequence[int]) -> list[Stamp | None]:
+        """The zip's own stamp for each image."""
+        return [_stamp(self.path)] * len(indices)
+
+    def places(self, indices: Sequence[int]) -> list[str]:
+        """The zip's absolute path and the member's name for each image."""
+        root = os.path.abspath(self.path)
+        return [f"{root}\0{self.names[index]}" for index in indices]
 
     def _read_at(self, offset: int, size: int) -> bytes:
         if self._descriptor is None:
@@ -189,7 +202,9 @@ class Archive:
 
 
 class FolderSource(ImageSource):
-    """The images of a directory or zip, sorted by name, character by character.
+    """The images of a directory or zip, sorted naturally by their names without suffix.
+
+    They are identified by their encoded bytes: equal files are the same set, wherever they lie.
 
     Attributes:
         names: of the image files, relative to the directory or zip.
@@ -198,23 +213,20 @@ class FolderSource(ImageSource):
     """
 
     in_workers = True
+    shuffled = True
+    _digests_pixels = False
 
     def __init__(self, files: Directory | Archive, decoding: Decoding | None = None) -> None:
         super().__init__()
         self.name = files.path
         self.decoding = decoding or Decoding()
         self.files = files
-        self.names = [entry.name for entry in files.entries]
+        self.names = files.names
         self.ignored = len(files.others)
         if files.others:
             self.left_out = f"{printable(self.name)}: {_counted(files.others)}"
         if not self.names:
             raise SourceError(f"{self.name} {_nothing(files)}")
-        # Without the folders that all share: a zip often wraps what a directory holds directly.
-        shared = len(_shared_folder(self.names))
-        self.order_key = _digest(name[shared:] for name in self.names)
-        listing = _digest(f"{name[shared:]}/{size}/{stamp}" for name, size, stamp in files.entries)
-        self.fingerprint = f"{files.kind}:{listing},{self.decoding}"
         self._resolution: tuple[int, int] | None = None
         if self.decoding.resolution is not None:
             self._resolution = (self.decoding.resolution, self.decoding.resolution)
@@ -246,12 +258,34 @@ class FolderSource(ImageSource):
             reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             raise SourceError(f"{self._called(index)} cannot be read: {reason}") from error
 
+    def identity(self, indices: Sequence[int] | NDArray[np.int64]) -> str:
+        """Identify the images at these indices by their files' bytes and how these are decoded."""
+        wanted = [int(index) for index in indices]
+        missing = [index for index in dict.fromkeys(wanted) if index not in self._digests]
+        self.learn_digests(digests.digests(self.files, missing, self.read_file))
+        return f"{IDENTITY}files:{self._joined_digests(wanted)}{self.decoding}"
+
+    def learn_digests(self, digests: Mapping[int, bytes]) -> None:
+        """Take over digests of files.
+
+        Raises:
+            SourceError: a file has another digest than before.
+        """
+        for index, digest in digests.items():
+            if self._digests.setdefault(index, digest) != digest:
+                raise SourceError(f"{self._called(index)} has changed since it was first read; start again")
+
+    def forget_digests(self) -> None:
+        """Forget nothing: a file that has changed is noticed when it is read again."""
+
     def _read(self, indices: Sequence[int]) -> NDArray[np.uint8]:
         height, width = self.resolution
         images = np.empty((len(indices), 3, height, width), np.uint8)
         with quiet_pillow():
             for place, index in zip(images, indices, strict=True):
-                image = decode(self.read_file(index), self._called(index), self.decoding, self.notes)
+                data = self.read_file(index)
+                self.learn_digests({int(index): hashlib.sha256(data).digest()})
+                image = decode(data, self._called(index), self.decoding, self.notes)
                 if image.shape != place.shape:
                     raise SourceError(self._sizes_differ(index, image.shape))
                 place[:] = image
@@ -348,6 +382,33 @@ def _member(path: str, info: zipfile.ZipInfo) -> _Member:
     )
 
 
+def _stamp(path: str) -> Stamp | None:
+    try:
+        return Stamp.of(os.stat(path))
+    except OSError:  # a dangling link, say: named when it is read
+        return None
+
+
+def natural(name: str) -> tuple[object, ...]:
+    """The key by which names are sorted: numbers by their value, without suffix, folder by folder.
+
+    What holds the images, and in which format, then does not change their order. Names that differ in
+    nothing else (`1.png` and `01.png`, `a.png` and `a.jpg`) are sorted by their characters.
+    """
+    *folders, last = name.split("/")
+    parts = (*folders, os.path.splitext(last)[0])
+    return tuple(_natural_part(part) for part in parts), name
+
+
+def _natural_part(part: str) -> tuple[object, ...]:
+    # Texts at even places and numbers at odd ones. Not as int, which takes no thousands of digits.
+    pieces = _DIGITS.split(part)
+    for place in range(1, len(pieces), 2):
+        number = pieces[place].lstrip("0")
+        pieces[place] = (len(number), number)
+    return tuple(pieces)
+
+
 def _identity(status: os.stat_result) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
@@ -424,14 +485,8 @@ def _read_member(path: str, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> 
 
 def _shared_folder(names: list[str]) -> str:
     """The folders, with a slash at the end, that all names begin with."""
-    # Sorted names lie between the first and the last, so these two decide for all.
-    common = os.path.commonprefix([names[0], names[-1]])  # noqa: RUF071 - cut at a slash below
+    common = os.path.commonprefix(names)  # noqa: RUF071 - cut at a slash below
     return common[: common.rfind("/") + 1]
-
-
-def _digest(lines: Iterator[str]) -> str:
-    text = "\n".join(lines)
-    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:32]
 
 
 def _nothing(files: Directory | Archive) -> str:

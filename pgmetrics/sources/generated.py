@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -15,13 +16,13 @@ from pgmetrics.errors import SourceError
 from pgmetrics.images import check_bytes, grey_to_rgb, to_bytes
 from pgmetrics.seeding import Stream
 from pgmetrics.sources.arrays import is_tensor, to_numpy
-from pgmetrics.sources.base import ImageSource
+from pgmetrics.sources.base import IDENTITY, ImageSource, listed
 from pgmetrics.sources.ranges import DeclaredRange, same_images
 
 if TYPE_CHECKING:
     from torch import nn
 
-_PROBES = 4  # images of a function that stand for all of them in its fingerprint
+_PROBES = 4  # images that a function is asked for at once, to see that it gives as many
 
 
 class FunctionSource(ImageSource):
@@ -29,7 +30,7 @@ class FunctionSource(ImageSource):
 
     The function must depend on nothing but the indices it is given: no counter, no random state. It is asked
     for a few images twice, and refused if they differ.
-    The fingerprint is made from its name, n and four of its images.
+    Nothing is known of it but its images: their pixels identify them, and are digested as they are read.
 
     Args:
         make: takes a list of indices and returns their images, array or tensor, [N, 3, H, W] or
@@ -74,8 +75,6 @@ class FunctionSource(ImageSource):
                 "for twice; make each image of its index alone, a random one of a generator seeded by it"
             )
         self.take_remarks()
-        content = hashlib.blake2b(images.tobytes(), digest_size=16).hexdigest()
-        self.fingerprint = f"function:{self.name},{content},n={n},{self._resolution}"
 
     def __len__(self) -> int:
         return self._n
@@ -137,6 +136,8 @@ class GeneratorSource(ImageSource):
         OptionError: the value range is none.
     """
 
+    _digests_pixels = False
+
     def __init__(
         self,
         network: nn.Module,
@@ -171,8 +172,14 @@ class GeneratorSource(ImageSource):
         # A ReLU may have turned NaN into 0.
         if bad := not_finite(network.named_parameters()):
             raise SourceError(f"{self.name}: {bad}; such a network has diverged and cannot be scored")
-        described = f"latents={self._shape},range={value_range},n={n},seed={seed},batch={batch_size}"
-        self.fingerprint = f"generator:{_weights(network)},{described}"
+
+    def identity(self, indices: Sequence[int] | NDArray[np.int64]) -> str:
+        """The network as it is now, and the latents of these indices."""
+        latents = f"latents={self._shape},range={self._range.value_range},seed={self._seed}"
+        return (
+            f"{IDENTITY}generator:{_weights(self._network)},{latents},batch={self._batch_size},"
+            f"images={listed(indices)}"
+        )
 
     def __len__(self) -> int:
         return self._n
@@ -298,9 +305,23 @@ def _device_and_type_of(network: nn.Module) -> tuple[Any, Any]:
 
 
 def _weights(network: nn.Module) -> str:
-    digest = hashlib.blake2b(type(network).__qualname__.encode(), digest_size=16)
-    for name, tensor in network.state_dict().items():
-        digest.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
+    """A digest of the code of a network's classes and of all its numbers."""
+    digest = hashlib.sha256()
+    for kind in dict.fromkeys(map(type, network.modules())):
+        digest.update(f"{kind.__module__}.{kind.__qualname__}\n{_code(kind)}\n".encode())
+    # Buffers by themselves, too: state_dict leaves out those that are not to be saved.
+    for name, tensor in (*network.state_dict().items(), *network.named_buffers()):
         if is_tensor(tensor):
+            digest.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
             digest.update(np.ascontiguousarray(to_numpy(tensor)).tobytes())
-    return digest.hexdigest()
+    return digest.hexdigest()[:32]
+
+
+def _code(kind: type) -> str:
+    """A class's source; nothing of torch's own, which a version identifies, nor where none is kept."""
+    if kind.__module__.partition(".")[0] == "torch":
+        return ""
+    try:
+        return inspect.getsource(kind)
+    except (OSError, TypeError):  # typed into an interpreter, or compiled
+        return ""

@@ -171,7 +171,8 @@ def _kept(provenance: Mapping[str, Any]) -> dict[str, Any]:
     sources = {}
     for side, source in provenance.get("sources", {}).items():
         # The generated images are what changes.
-        wanted = ("height", "width") if side.startswith("fake") else ("fingerprint", "height", "width")
+        identity = () if side.startswith("fake") else ("fingerprint", "metrics")
+        wanted = (*identity, "height", "width")
         sources[side] = {key: source[key] for key in wanted if key in source}
     return {**kept, "sources": sources} if sources else kept
 

@@ -82,6 +82,11 @@ def main() -> None:
 @click.option("--crop", is_flag=True, help="Take the centre of images that are not square.")
 @click.option("--workers", type=click.IntRange(min=0), help="Decoding processes.  [default: one per core]")
 @click.option("--licence", default="unknown", show_default=True, help="Of the weights; kept in checkpoints.")
+@click.option(
+    "--same-images",
+    is_flag=True,
+    help="Resume a run that an older version began, which did not identify its images by content.",
+)
 @_DEVICE
 def train(
     data: str,
@@ -102,6 +107,7 @@ def train(
     crop: bool,
     workers: int | None,
     licence: str,
+    same_images: bool,
     device: str,
 ) -> None:
     """Grow a ProGAN on the images of --data and print its last checkpoint.
@@ -154,6 +160,7 @@ def train(
                 decoded=None if follows() else decoded,
                 report=report,
                 warn=bar.warn,
+                same_images=same_images,
             )
     except KeyboardInterrupt as request:
         # Before training begins there is nothing to save, and Ctrl-C is an ordinary one.

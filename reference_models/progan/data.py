@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -64,7 +65,6 @@ class TrainingImages:
     shown, ahead of the training, and shrunk on the device.
 
     Attributes:
-        fingerprint: of the images as they are shown.
         label_names: of the classes; empty for an unconditional network.
         label_distribution: how often each class occurs.
 
@@ -96,8 +96,6 @@ class TrainingImages:
         self._config = config
         self._check(crop)
         self._check_labels()
-        height, width = source.resolution
-        self.fingerprint = source.fingerprint + ("" if height == width else "+crop")
         self._order = IndexStream(len(source), config.seed)
         shown = config.resolutions if config.growing else (config.resolution,)
         self._decoded: dict[int, NDArray[np.uint8]] | None = None
@@ -111,6 +109,12 @@ class TrainingImages:
 
     def __len__(self) -> int:
         return len(self._source)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Identity of the images as they are shown; it may read every one of them."""
+        height, width = self._source.resolution
+        return self._source.fingerprint + ("" if height == width else "+crop")
 
     def close(self) -> None:
         """End what decodes or reads ahead. Asked again, the images come as before."""

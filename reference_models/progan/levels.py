@@ -28,7 +28,7 @@ from pgmetrics import loading
 from pgmetrics.blocks import block_length
 from pgmetrics.errors import OptionError, PgmetricsError, SourceError
 from pgmetrics.files import dump_json, parse_json
-from pgmetrics.sources.base import ImageSource
+from pgmetrics.sources.base import IDENTITY, ImageSource
 from pgmetrics.sources.resolve import open_source
 from reference_models.progan.checkpoint import refusing_unwritable, written_atomically
 
@@ -47,7 +47,7 @@ class _Settings:
     """All that decides a prepared directory's bytes."""
 
     fingerprint: str
-    order_key: str | None
+    shuffled: bool
     num_images: int
     resolution: int
     channels: int
@@ -118,7 +118,7 @@ class PreparedSource(ImageSource):
     """The images of a prepared directory, and each of their levels.
 
     They are those of the source that was prepared, in its order, with its fingerprint and classes:
-    training on either is the same run.
+    training on either is the same run. Any part of them is identified by its pixels.
 
     Attributes:
         channels: 1 or 3, as stored.
@@ -143,8 +143,8 @@ class PreparedSource(ImageSource):
                 f"{directory} was prepared at {largest} x {largest} and has no level of {side} x {side}; "
                 f"`progan data` with --resolution {side} makes one"
             )
-        self.fingerprint = settings.fingerprint + ("" if side == largest else f"+level={side}")
-        self.order_key = settings.order_key
+        self._fingerprint = settings.fingerprint + ("" if side == largest else f"+level={side}")
+        self.shuffled = settings.shuffled
         self.channels = settings.channels
         self.mirror = settings.mirror
         self._side = side
@@ -166,6 +166,16 @@ class PreparedSource(ImageSource):
     def resolution(self) -> tuple[int, int]:
         """Height and width in pixels of every image."""
         return self._side, self._side
+
+    @property
+    def fingerprint(self) -> str:
+        """That of the source which was prepared."""
+        return self._fingerprint
+
+    def identity(self, indices: Sequence[int] | NDArray[np.int64]) -> str:
+        """The fingerprint of all images in their order; of others the pixels are digested."""
+        whole = np.array_equal(np.asarray(indices, np.int64), np.arange(len(self)))
+        return self.fingerprint if whole else super().identity(indices)
 
     @property
     def label_names(self) -> list[str]:
@@ -318,7 +328,7 @@ def _settings(source: ImageSource, channels: int, crop: bool, mirror: bool | Non
     labels = source.labels
     return _Settings(
         fingerprint=source.fingerprint + ("" if height == width else "+crop"),
-        order_key=source.order_key,
+        shuffled=source.shuffled,
         num_images=len(source),
         resolution=side,
         channels=channels,
@@ -356,11 +366,14 @@ def _claim(out: Path, settings: _Settings) -> int | None:
     for each in fields(_Settings):
         old, new = getattr(found, each.name), getattr(settings, each.name)
         if old != new:
-            what = (
-                "from other images, or from files that changed since"
-                if each.name == "fingerprint"
-                else f"with {each.name} {_shown(old)}, not {_shown(new)}"
-            )
+            what = f"with {each.name} {_shown(old)}, not {_shown(new)}"
+            if each.name == "fingerprint":
+                what = "from other images, or from files that changed since"
+                if not old.startswith(IDENTITY):
+                    what = (
+                        "by an older version, which identified images by names and times; `progan train` "
+                        "takes it as it is where it is complete"
+                    )
             raise OptionError(f"{out} was prepared {what}; take another directory, or delete it")
     return done
 
@@ -526,7 +539,10 @@ def _read_manifest(directory: Path) -> tuple[_Settings, dict[str, str]]:
 
 def _parsed(path: Path, content: Mapping[str, Any]) -> _Settings:
     try:
-        settings = _Settings(**{**content, "label_names": tuple(content["label_names"])})
+        content = {**content, "label_names": tuple(content["label_names"])}
+        if "order_key" in content:  # of an older version; null where the order was kept
+            content["shuffled"] = content.pop("order_key") is not None
+        settings = _Settings(**content)
         known = _resolutions(settings.resolution)
         if known[-1] != settings.resolution or settings.channels not in (1, 3) or settings.num_images < 1:
             raise ValueError("a number is out of range")

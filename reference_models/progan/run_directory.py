@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 from pgmetrics.errors import OptionError, PgmetricsError, StateError
 from pgmetrics.files import dump_json, finite_or_none, parse_json
+from pgmetrics.sources.base import IDENTITY
 from reference_models.progan import checkpoint as checkpoints
 from reference_models.progan import state as states
 from reference_models.progan.checkpoint import Checkpoint, refusing_unwritable, written_atomically
@@ -94,6 +95,7 @@ def claimed(
     state_images: int | None = None,
     tensorboard: bool = False,
     warn: Callable[[str], None] | None = None,
+    same_images: bool = False,
 ) -> Iterator[RunDirectory]:
     """The directory of a run, for this process alone; nothing is written into it yet.
 
@@ -104,6 +106,8 @@ def claimed(
         state_images: a state is due each time so many images were shown; None for every five minutes.
         tensorboard: write TensorBoard's events, too.
         warn: told what a person should know at once.
+        same_images: take the images for those of a run that an older version began, which did not
+            identify them by their content.
 
     Raises:
         OptionError: the directory cannot be written, is of something else or of a run with other
@@ -122,8 +126,10 @@ def claimed(
     if not os.access(path, os.W_OK | os.X_OK):
         raise OptionError(f"{path} cannot be written: it is somebody else's, or its disk is read only")
     with _locked(path):
-        _refuse_others(path, settings)
+        trusted = _refuse_others(path, settings, same_images)
         run = RunDirectory(path, settings, keep_states, state_images, warn)
+        if trusted:
+            run.warn("the images are taken for those that the run began with, which it did not identify")
         if tensorboard:
             run.open_tensorboard()
         try:
@@ -474,8 +480,13 @@ def bytes_of_run(config: ProGANConfig, snapshot_images: int | None, keep_states:
     return int(total + g)
 
 
-def _refuse_others(path: Path, settings: Settings) -> None:
-    """Raises OptionError unless the directory is empty or of a run with these settings."""
+def _refuse_others(path: Path, settings: Settings, same_images: bool) -> bool:
+    """Raises OptionError unless the directory is empty or of a run with these settings.
+
+    Returns:
+        Whether the images had to be trusted: one of the two identities is of an older version.
+    """
+    trusted = False
     file = path / _SETTINGS
     if not file.exists():
         # Of a process that was killed before it wrote anything whole.
@@ -485,7 +496,7 @@ def _refuse_others(path: Path, settings: Settings) -> None:
                 f"{path} is there already and not empty, and no training run; a run needs a directory of its "
                 "own"
             )
-        return
+        return trusted
     try:
         found = parse_json(file.read_text())
         if found.pop("format_version") != _FORMAT_VERSION:
@@ -501,6 +512,14 @@ def _refuse_others(path: Path, settings: Settings) -> None:
         before = begun.get(name)
         if before == value or (name == "total_images" and isinstance(before, int) and before <= value):
             continue
+        if name == "data_fingerprint" and str(before).startswith(IDENTITY) != value.startswith(IDENTITY):
+            if same_images:
+                trusted = True
+                continue
+            raise OptionError(
+                f"{path} was begun by an older version, which identified images by names and times; if "
+                "--data has the same images, --same-images resumes with them"
+            )
         if name == "data_fingerprint":
             raise OptionError(
                 f"{path} is a run on other images, or they have changed; take those, or another directory"
@@ -509,6 +528,7 @@ def _refuse_others(path: Path, settings: Settings) -> None:
             f"{path} is a run with {name}={_short(before)}, not {_short(value)}; take the same settings or "
             "another directory"
         )
+    return trusted
 
 
 def _flat(settings: dict[str, Any]) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from pgmetrics import seeding
 from pgmetrics.blocks import block_length
 from pgmetrics.errors import OptionError, SourceError
 from pgmetrics.seeding import Stream
-from pgmetrics.sources.base import ImageSource
+from pgmetrics.sources.base import IDENTITY, ImageSource, listed
 from reference_models.progan import checkpoint as checkpoints
 from reference_models.progan.checkpoint import Checkpoint, refusing_unwritable, written_atomically
 
@@ -220,6 +220,8 @@ class ProGANSource(ImageSource):
         OptionError: an option is out of range, or the network has no such class.
     """
 
+    _digests_pixels = False
+
     def __init__(
         self,
         path: Path | str,
@@ -250,9 +252,9 @@ class ProGANSource(ImageSource):
         self._class = None if label is None else class_index(checkpoint, label, f"progan:{path}")
         self._enlargement = checkpoint.config.resolution // checkpoint.resolution if at == "final" else 1
         digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
-        self.fingerprint = f"progan:{digest},seed={seed},n={n},at={at}"
-        self.fingerprint += "" if self._class is None else f",class={self._class}"
-        self.fingerprint += "" if truncation is None else f",truncation={truncation}"
+        self._recipe = f"progan:{digest},seed={seed},at={at}"
+        self._recipe += "" if self._class is None else f",class={self._class}"
+        self._recipe += "" if truncation is None else f",truncation={truncation}"
 
     def __len__(self) -> int:
         return self._n
@@ -266,6 +268,10 @@ class ProGANSource(ImageSource):
     def to(self, device: str) -> None:
         """Run the network there from now on."""
         self._sampler.to(device)
+
+    def identity(self, indices: Sequence[int] | NDArray[np.int64]) -> str:
+        """The checkpoint's digest, how it is sampled and these indices."""
+        return f"{IDENTITY}{self._recipe},images={listed(indices)}"
 
     def _read(self, indices: Sequence[int]) -> NDArray[np.uint8]:
         out = np.empty((len(indices), 3, *self.resolution), np.uint8)

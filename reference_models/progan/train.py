@@ -41,6 +41,7 @@ def train(
     decoded: Callable[[int, int], None] | None = None,
     report: Callable[[Progress], None] | None = None,
     warn: Callable[[str], None] | None = None,
+    same_images: bool = False,
 ) -> Path:
     """Grow a ProGAN on the images of a source, or go on where the run in the directory stopped.
 
@@ -73,6 +74,8 @@ def train(
         decoded: called with (done, total) while the images are decoded.
         report: called after each look at the schedule; its KeyboardInterrupt counts as Ctrl-C.
         warn: called with what a person should know at once, each time one line.
+        same_images: take the images for those of a run that an older version began, which did not
+            identify them by their content.
 
     Returns:
         The last checkpoint.
@@ -89,7 +92,6 @@ def train(
     """
     if snapshot_images is not None and snapshot_images < 1:
         raise OptionError(f"snapshots are taken every so many images, from 1 on, not every {snapshot_images}")
-    settings = Settings(config, source.fingerprint, crop, licence)
     with joined() as ranks:
         division.check(config, ranks=ranks.size, micro_batch=micro_batch)
 
@@ -110,11 +112,12 @@ def train(
             return _follow(run_dir, config, ranks, training_images, trainer_on)
         with run_directory.claimed(
             run_dir,
-            settings,
+            Settings(config, source.fingerprint, crop, licence),
             keep_states=keep_states,
             state_images=state_images,
             tensorboard=tensorboard,
             warn=warn,
+            same_images=same_images,
         ) as run:
             state = run.newest_state()
             ranks.told_by_first(state.images_shown if state is not None else 0)

@@ -5,7 +5,7 @@ import pickle
 import numpy as np
 import pytest
 
-from pgmetrics.sources.base import ImageSource
+from pgmetrics.sources.base import IDENTITY, ImageSource
 
 
 def check_source(source: ImageSource) -> None:
@@ -44,14 +44,19 @@ def check_source(source: ImageSource) -> None:
         with pytest.raises(IndexError, match=str(outside)):
             source.batch([0, outside])
 
-    # A name or fingerprint that nothing can be found by.
     assert source.name
-    assert source.fingerprint
-    assert isinstance(source.fingerprint, str)
-    assert source.order_key is None or isinstance(source.order_key, str)
+    # An identity of a few probes, of the images whatever their order, or of how often they were asked for.
+    identities = [source.identity(part) for part in (range(n), [0, 1], [1, 0], [0, 1, 2], [0, 1, 3])]
+    assert len(set(identities)) == 5
+    assert all(identity.startswith(IDENTITY) and "\n" not in identity for identity in identities)
+    assert source.fingerprint == identities[0] == source.identity(np.arange(n))
+    # One that is taken while the images are read, and another one that is asked for before.
+    source.forget_digests()
+    assert source.identity([1, 0]) == identities[2]
     # Loading hands such sources to other processes.
     if source.in_workers:
+        source.take_digests()
         twin = pickle.loads(pickle.dumps(source))
         assert twin.fingerprint == source.fingerprint
-        assert twin.order_key == source.order_key
+        assert twin.shuffled == source.shuffled
         np.testing.assert_array_equal(twin.batch(some), every[some])

@@ -109,7 +109,7 @@ def test_slices_are_disjoint_and_the_same_for_everybody(tmp_path):
     again = sources.open_source(f"{path}@0:15")
     twin = sources.open_source(write_zip(tmp_path / "set.zip", contents).as_posix() + "@0:15")
     np.testing.assert_array_equal(twin.batch(range(15)), again.batch(range(15)))
-    assert twin.order_key == again.order_key
+    assert twin.fingerprint == again.fingerprint
 
 
 def test_slices_of_a_generator_keep_its_order():

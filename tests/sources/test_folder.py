@@ -16,26 +16,38 @@ from PIL import Image, features
 from pgmetrics import sources
 from pgmetrics.errors import SourceError
 from pgmetrics.sources.base import Mirrored, Subset, sequence
+from pgmetrics.sources.folder import natural
 from pgmetrics.sources.resize import Resized
 from tests.sources.files import encoded, pixels, write, write_zip
 
 IMAGES = pixels(6)
-# Sorted by character: capitals before small letters, digits first, "10" before "9".
+# Sorted naturally, folder by folder, without suffix: "9" before "10", capitals before small letters.
 NAMES = ["B/9.png", "B/10.png", "a/x.PNG", "a/y/z.png", "Z.png", "é.png"]
-SORTED = ["B/10.png", "B/9.png", "Z.png", "a/x.PNG", "a/y/z.png", "é.png"]
+SORTED = ["B/9.png", "B/10.png", "Z.png", "a/x.PNG", "a/y/z.png", "é.png"]
 
 
 def contents():
     return {name: encoded(image) for name, image in zip(NAMES, IMAGES, strict=True)}
 
 
-def test_order_is_by_name_character_by_character(tmp_path):
-    # Catches the order of the file system, of the zip, of Path (which compares parts) and natural sorting.
+def test_order_is_natural(tmp_path):
+    # Catches the order of the file system, of the zip, and of characters.
     source = sources.open_source(write(tmp_path / "set", contents()))
     assert source.names == SORTED
     np.testing.assert_array_equal(
         source.batch(range(6)).transpose(0, 2, 3, 1), IMAGES[[NAMES.index(name) for name in SORTED]]
     )
+
+
+def test_numbers_count_by_value_and_suffixes_not_at_all():
+    listed = [
+        "1.webp", "01.png", "2.png", "2b.png", "10.bmp", "a.png", "a/2.png", "a/10.png", "a1/1.png",
+        "a2/0.png", "a10/0.png", "img1.b2.png", "img1.b10.png", "img" + "9" * 5000 + ".png", "x.jpg",
+        "x.png",
+    ]  # fmt: skip
+    listed[:2] = sorted(listed[:2])  # alike but for zeros and suffix: by their characters
+    for shift in range(len(listed)):
+        assert sorted(listed[shift:] + listed[:shift], key=natural) == listed
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
@@ -44,7 +56,8 @@ def test_a_zip_is_its_unpacked_directory(tmp_path, method):
     with zipfile.ZipFile(path) as archive:
         archive.extractall(tmp_path / "set")
     zipped, unpacked = sources.open_source(path), sources.open_source(tmp_path / "set")
-    assert zipped.order_key == unpacked.order_key
+    assert zipped.fingerprint == unpacked.fingerprint
+    assert zipped.identity([3, 1]) == unpacked.identity([3, 1])
     np.testing.assert_array_equal(sequence(zipped, 3), sequence(unpacked, 3))
     np.testing.assert_array_equal(zipped.batch(range(6)), unpacked.batch(range(6)))
 
@@ -54,7 +67,7 @@ def test_a_wrapping_folder_changes_nothing(tmp_path):
     inside = write_zip(tmp_path / "a.zip", contents())
     wrapped = write_zip(tmp_path / "b.zip", {f"set/{name}": data for name, data in contents().items()})
     a, b = sources.open_source(inside), sources.open_source(wrapped)
-    assert a.order_key == b.order_key
+    assert a.fingerprint == b.fingerprint
     assert a.label_names == b.label_names
 
 
@@ -71,10 +84,50 @@ def test_fingerprint_follows_content_and_decoding(tmp_path):
     }
     assert len(prints) == 4
     assert sources.open_source(first).fingerprint in prints
+
+
+def test_neither_names_nor_times_nor_places_make_another_set(tmp_path):
+    # Catches fingerprints of listings: a copy, a checkout, `touch` and other names are the same images.
     directory = write(tmp_path / "set", contents())
     before = sources.open_source(directory).fingerprint
     os.utime(directory / "Z.png", ns=(1, 1))
-    assert sources.open_source(directory).fingerprint != before
+    assert sources.open_source(directory).fingerprint == before
+    numbered = {f"{i}.png": contents()[name] for i, name in enumerate(SORTED)}
+    assert sources.open_source(write(tmp_path / "copy", numbered)).fingerprint == before
+    swapped = numbered | {"0.png": numbered["1.png"], "1.png": numbered["0.png"]}
+    assert sources.open_source(write(tmp_path / "swapped", swapped)).fingerprint != before
+
+
+def test_equal_names_sizes_and_times_make_no_equal_sets(tmp_path):
+    # As unzipped archives with the stamps of 1980 have them, of uncompressed images.
+    found = set()
+    for name, seed in (("a", 1), ("b", 2)):
+        images = {f"{i}.bmp": encoded(image, ".bmp") for i, image in enumerate(pixels(4, seed=seed))}
+        for path in write(tmp_path / name, images).iterdir():
+            os.utime(path, ns=(10**18, 10**18))
+        found.add(sources.open_source(tmp_path / name).fingerprint)
+    assert len(found) == 2
+
+
+def test_a_slice_is_a_directory_of_its_images(tmp_path):
+    whole = sources.open_source(write(tmp_path / "set", contents()))
+    part = Subset(whole, 1, 5)
+    names = [part.called(i) for i in range(4)]
+    alone = sources.open_source(
+        write(tmp_path / "part", {f"{i}.png": contents()[name] for i, name in enumerate(names)})
+    )
+    assert part.fingerprint == alone.fingerprint
+    np.testing.assert_array_equal(sequence(part, 7), sequence(alone, 7))
+    np.testing.assert_array_equal(part.batch(range(4)), alone.batch(range(4)))
+
+
+def test_a_file_that_changes_under_way_is_noticed(tmp_path):
+    # Catches a key of the images that were there, on the state of those that are there now.
+    source = sources.open_source(write(tmp_path, contents()))
+    source.identity([2])
+    (tmp_path / "Z.png").write_bytes(encoded(IMAGES[0]))
+    with pytest.raises(SourceError, match=r"Z\.png in .* has changed"):
+        source.batch([2])
 
 
 def test_other_files_are_counted_by_kind(tmp_path):

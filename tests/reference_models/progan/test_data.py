@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pgmetrics import sources
 from pgmetrics.errors import SampleError, SourceError
-from pgmetrics.sources.base import ImageSource
+from pgmetrics.sources.base import IDENTITY, ImageSource, listed
 from reference_models.progan.config import ProGANConfig
 from reference_models.progan.data import IndexStream, TrainingImages, fitted, prepare
 from reference_models.progan.levels import PreparedSource
@@ -40,7 +40,7 @@ class Noise(ImageSource):
 
     def __init__(self, count: int = 10, side: int = 16, *, grey: bool = False, width: int = 0) -> None:
         super().__init__()
-        self.name, self.fingerprint = "noise", f"noise {count} {side}"
+        self.name = "noise"
         self._shape = (count, 3, side, width or side)
         self._pixels = np.random.default_rng(5).integers(0, 256, self._shape).astype(np.uint8)
         if grey:
@@ -54,6 +54,9 @@ class Noise(ImageSource):
     @property
     def resolution(self) -> tuple[int, int]:
         return self._pixels.shape[2], self._pixels.shape[3]
+
+    def identity(self, indices: Sequence[int]) -> str:
+        return f"{IDENTITY}noise of {self._shape[2:]},images={listed(indices)}"
 
     def _read(self, indices: Sequence[int]) -> NDArray[np.uint8]:
         self.read += indices

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from pgmetrics import sources
 from pgmetrics.errors import OptionError, SourceError
 from reference_models.progan.data_command import data
 from reference_models.progan.levels import PreparedSource
@@ -96,7 +97,7 @@ def test_any_source_can_be_prepared(files, tmp_path):
     assert result.exit_code == 0, result.output
     manifest = json.loads((tmp_path / "part" / "levels.json").read_text())
     assert manifest["num_images"] == 4
-    assert manifest["fingerprint"].endswith("@1:5+crop")
+    assert manifest["fingerprint"] == sources.open_source(f"{files}@1:5").fingerprint + "+crop"
     result = run("synthetic:leaves,n=5", "--resolution", 8, "--out", tmp_path / "leaves")
     assert len(PreparedSource(tmp_path / "leaves")) == 5
 

@@ -110,7 +110,7 @@ def test_a_prepared_set_is_the_source_it_was_made_from(prepared):
     source, again = Labelled(N), PreparedSource(prepared)
     check_source(again)
     np.testing.assert_array_equal(again.batch(range(N)), source.batch(range(N)))
-    assert (again.fingerprint, again.order_key) == (source.fingerprint, source.order_key)
+    assert (again.fingerprint, again.shuffled) == (source.fingerprint, source.shuffled)
     assert (again.label_names, again.labels.tolist()) == (["cat", "dog", "eel"], Labelled.labels.tolist())
     np.testing.assert_array_equal(again.level([3, 0, 3], 4), dict(levels(source.batch([3, 0, 3])))[4])
 

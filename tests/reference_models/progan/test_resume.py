@@ -500,3 +500,23 @@ def test_a_disk_that_is_too_small_is_refused_before_anything_is_computed(tmp_pat
     # The estimate is one: not below what was written, and of that order.
     written = sum(path.stat().st_size for path in (tmp_path / "run").rglob("*") if path.is_file())
     assert 0.2 * needed < written < needed
+
+
+def test_a_run_of_an_older_version_goes_on_where_its_images_are_vouched_for(tmp_path, straight):
+    # That version identified images by names and times, so that nobody can tell whether these are the same.
+    run = tmp_path / "run"
+    with pytest.raises(Killed):
+        go_on(run, state_images=40, report=after(9))
+    settings = json.loads((run / "run.json").read_text())
+    settings["data_fingerprint"] = "directory:a3dccffc59c5,resolution=None,resize=None,alpha=None,bits=None"
+    (run / "run.json").write_text(json.dumps(settings))
+    with pytest.raises(OptionError, match=r"by an older version.*--same-images resumes with them") as refused:
+        go_on(run)
+    assert "\n" not in str(refused.value)
+    told = []
+    go_on(run, same_images=True, warn=told.append)
+    assert "taken for those that the run began with" in told[0]
+    assert end(run) == end(straight)
+    # From then on they are identified, and others are no longer vouched for.
+    with pytest.raises(OptionError, match="is a run on other images"):
+        train(source(seed=6), run, CONFIG, same_images=True)

@@ -1,0 +1,163 @@
+"""Digests of files, remembered on this machine for as long as the files do not change.
+
+As git's index does, a file whose path, inode, size and times are those of when it was digested is not
+read again. What is remembered lies in one SQLite file in the cache directory. It may be deleted at any
+time; one that cannot be read or written costs time and nothing else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import platform
+import sqlite3
+import struct
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Protocol
+
+from pgmetrics.storage import cache_directory
+
+logger = logging.getLogger("pgmetrics")
+
+_THREADS = 4
+_PIECE = 64  # files that a thread digests at a time
+_SETTLED = 2 * 10**9  # nanoseconds: the coarsest times that file systems keep
+_STAMP = struct.Struct("<QQqq")
+_CHECK = 8  # bytes of a digest's own digest
+
+
+class Stamp(bytes):
+    """Inode, size, time of change and of the inode's change of the file that holds an image."""
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> Stamp:
+        """The stamp of a file."""
+        return cls(_STAMP.pack(status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns))
+
+    def is_settled(self, now: int) -> bool:
+        """Whether any change after `now`, in nanoseconds, would show in the stamp."""
+        _, _, modified, changed = _STAMP.unpack(self)
+        latest: int = max(modified, changed)
+        return latest < now - _SETTLED
+
+
+class Files(Protocol):
+    """What is asked of a directory or an archive of images."""
+
+    def stamps(self, indices: Sequence[int]) -> list[Stamp | None]:
+        """The stamp of the file that holds each image; None where there is no such file."""
+
+    def places(self, indices: Sequence[int]) -> list[str]:
+        """Where each image lies on this machine."""
+
+
+def digests(files: Files, indices: Sequence[int], read: Callable[[int], bytes]) -> dict[int, bytes]:
+    """SHA-256 of the encoded bytes of images, by index; of unchanged files as it is remembered.
+
+    Args:
+        files: that hold the images.
+        indices: of the images.
+        read: gives an image's encoded bytes; called from several threads.
+
+    Raises:
+        SourceError: an image cannot be read, as `read` says it.
+    """
+    # Before anything is read: whatever changes from now on must show in the stamps.
+    now = time.time_ns()
+    stamps = dict(zip(indices, files.stamps(indices), strict=True))
+    keys = {index: _key(place) for index, place in zip(indices, files.places(indices), strict=True)}
+    known = _recall({keys[index]: stamp for index, stamp in stamps.items() if stamp is not None})
+    found = {index: known[key] for index, key in keys.items() if key in known}
+    made = _digested([index for index in indices if index not in found], read)
+    settled = {
+        keys[index]: (stamp, digest)
+        for index, digest in made.items()
+        # As git's "racily clean" files: a change within the same tick of the clock would not show.
+        if (stamp := stamps[index]) is not None and stamp.is_settled(now)
+    }
+    _remember(settled)
+    return found | made
+
+
+def _digested(indices: Sequence[int], read: Callable[[int], bytes]) -> dict[int, bytes]:
+    pieces = [indices[start : start + _PIECE] for start in range(0, len(indices), _PIECE)]
+
+    def digest(piece: Sequence[int]) -> list[bytes]:
+        return [hashlib.sha256(read(index)).digest() for index in piece]
+
+    if len(pieces) < 2:
+        return {index: value for piece in pieces for index, value in zip(piece, digest(piece), strict=True)}
+    with ThreadPoolExecutor(_THREADS, "pgmetrics-digests") as threads:
+        digested = threads.map(digest, pieces)
+        return {
+            index: value
+            for piece, values in zip(pieces, digested, strict=True)
+            for index, value in zip(piece, values, strict=True)
+        }
+
+
+def _recall(stamps: Mapping[bytes, Stamp]) -> dict[bytes, bytes]:
+    """Remembered digests of the files that have these stamps."""
+    found: dict[bytes, bytes] = {}
+
+    def look(store: sqlite3.Connection) -> None:
+        for key, stamp in stamps.items():
+            for old, checked in store.execute("SELECT stamp, digest FROM digests WHERE key = ?", (key,)):
+                digest = checked[:-_CHECK]
+                # A bit that the disk has flipped must not make another set of a set.
+                if old == stamp and checked == _checked(key, stamp, digest):
+                    found[key] = digest
+
+    if stamps and _path().exists():
+        _in_store(look)
+    return found
+
+
+def _remember(digests: Mapping[bytes, tuple[Stamp, bytes]]) -> None:
+    def write(store: sqlite3.Connection) -> None:
+        rows = ((key, stamp, _checked(key, stamp, digest)) for key, (stamp, digest) in digests.items())
+        store.executemany("INSERT OR REPLACE INTO digests VALUES (?, ?, ?)", rows)
+
+    if digests:
+        _in_store(write)
+
+
+def _in_store(work: Callable[[sqlite3.Connection], None]) -> None:
+    """Do something in the store; where it refuses, that is left undone."""
+    path = _path()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists() and not path.is_file():
+            raise OSError("it is no regular file")
+        # Several processes may read and write at once: each takes SQLite's lock for a moment.
+        with closing(sqlite3.connect(path, timeout=5)) as store, store:
+            store.execute(
+                "CREATE TABLE IF NOT EXISTS digests "
+                "(key BLOB PRIMARY KEY, stamp BLOB NOT NULL, digest BLOB NOT NULL) WITHOUT ROWID"
+            )
+            work(store)
+    except (OSError, sqlite3.OperationalError) as error:  # locked, read-only, a full disk
+        logger.debug(f"digests of files are not remembered in {path}: {error}")
+    except sqlite3.Error as error:
+        logger.debug(f"{path}, which remembers digests of files, is damaged and made anew: {error}")
+        with suppress(OSError):
+            path.unlink()
+
+
+def _path() -> Path:
+    # Paths, inodes and times mean nothing on another machine that shares the directory.
+    machine = hashlib.sha256(platform.node().encode()).hexdigest()[:12]
+    return cache_directory() / f"digests-{machine}.sqlite"
+
+
+def _key(place: str) -> bytes:
+    return hashlib.sha256(place.encode("utf-8", "surrogatepass")).digest()[:16]
+
+
+def _checked(key: bytes, stamp: bytes, digest: bytes) -> bytes:
+    return digest + hashlib.sha256(key + stamp + digest).digest()[:_CHECK]
