@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from pgmetrics.errors import PgmetricsError, StateError
-from pgmetrics.files import dump_json, open_regular, parse_json
+from pgmetrics.files import check_regular, dump_json, open_regular, parse_json
 
 FORMAT = 1
 FILE_NAME = "scores.jsonl"
@@ -233,6 +233,8 @@ class Journal:
         self.entries.append(entry)
 
     def _open(self) -> IO[bytes]:
+        if self.path.exists():
+            check_regular(self.path)
         file: IO[bytes] = open(self.path, "ab", buffering=0)
         try:
             _flush_directory(self.path.parent)

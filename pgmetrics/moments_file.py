@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgmetrics.errors import StateError
+from pgmetrics.files import check_regular, open_regular
 
 _NAMES = ("mu", "sigma")
 
@@ -34,7 +35,7 @@ def read_moments(path: str | os.PathLike[str]) -> tuple[NDArray[np.float64], NDA
     """
     try:
         # Opened here: numpy leaves a damaged file open.
-        with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
+        with open_regular(path) as opened, np.load(opened, allow_pickle=False) as file:
             mean, covariance = (np.asarray(file[name]) for name in _NAMES)
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         raise StateError(f"{os.fspath(path)} holds no mu and sigma that can be read ({error})") from error
@@ -70,6 +71,7 @@ def write_moments(
 
 def _members(path: str | os.PathLike[str]) -> set[str]:
     try:
+        check_regular(path)
         with zipfile.ZipFile(path) as archive:
             return {name.removesuffix(".npy") for name in archive.namelist()}
     except (OSError, zipfile.BadZipFile):

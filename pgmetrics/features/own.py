@@ -29,7 +29,7 @@ from pgmetrics import seeding
 from pgmetrics.errors import OptionError, WeightsError
 from pgmetrics.features.base import FeatureExtractor
 from pgmetrics.features.resize import RESIZERS
-from pgmetrics.files import parse_json
+from pgmetrics.files import check_regular, open_regular, parse_json, sha256
 from pgmetrics.functional.finite import not_finite
 from pgmetrics.functional.precision import exact_float32
 from pgmetrics.images import checked_range
@@ -316,6 +316,7 @@ def _open(spec: object) -> tuple[str, _Network]:
 
 def _from_file(text: str) -> _Network:
     try:
+        check_regular(text)
         with zipfile.ZipFile(text) as archive:
             names = archive.namelist()
             # What is found in the rest of a truncated file of files is the last of those.
@@ -573,11 +574,8 @@ def _name(found: object) -> str:
 
 
 def _file_digest(path: str) -> str:
-    with open(path, "rb") as file:
-        digest = hashlib.sha256()
-        while piece := file.read(1 << 20):
-            digest.update(piece)
-    return digest.hexdigest()
+    with open_regular(path) as file:
+        return sha256(file)
 
 
 def _state_digest(module: nn.Module) -> str:

@@ -8,7 +8,6 @@ is refused wherever it was found.
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import logging
 import os
@@ -25,6 +24,7 @@ import torch
 from torch import Tensor
 
 from pgmetrics.errors import OptionError, WeightsError
+from pgmetrics.files import open_regular, sha256
 from pgmetrics.functional.finite import not_finite
 
 logger = logging.getLogger("pgmetrics")
@@ -314,7 +314,7 @@ def _write(target: Path, content: str | Path) -> None:
                 if isinstance(content, str):
                     file.write(content.encode())
                 else:
-                    with content.open("rb") as source:
+                    with open_regular(content) as source:
                         shutil.copyfileobj(source, file, 2**20)
                 file.close()
                 aside.chmod(0o644)
@@ -355,18 +355,15 @@ def _missing(wanted: Published, why: str) -> str:
 
 
 def _sha256(path: Path, network: str) -> str:
-    digest = hashlib.sha256()
-    try:
-        with path.open("rb") as file:
-            while chunk := file.read(2**20):
-                digest.update(chunk)
-    except IsADirectoryError:
+    if path.is_dir():
         raise WeightsError(
             f"{path} is a directory; the weights of {network} are a file. {BUNDLE} names a directory of them"
-        ) from None
+        )
+    try:
+        with open_regular(path) as file:
+            return sha256(file)
     except OSError as error:
         raise WeightsError(f"{path}, the weights of {network}, cannot be read: {error.strerror}") from error
-    return digest.hexdigest()
 
 
 def _difference(state: Mapping[str, Tensor], layout: Mapping[str, Tensor]) -> str:

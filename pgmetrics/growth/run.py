@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pgmetrics import __version__, journal, results
 from pgmetrics.errors import OptionError, PgmetricsError, SourceError
-from pgmetrics.files import dump_json, parse_json
+from pgmetrics.files import check_regular, dump_json, parse_json
 from pgmetrics.growth.crew import Crew
 from pgmetrics.growth.snapshots import (
     AT_FINAL,
@@ -465,6 +465,8 @@ def _claimed(run: Path) -> Iterator[None]:
     place = run / WORK / "lock"
     try:
         place.parent.mkdir(exist_ok=True)
+        if place.exists():
+            check_regular(place)
         file = place.open("w")
     except OSError as error:
         raise PgmetricsError(f"{run} cannot be written: {error.strerror or error}") from error

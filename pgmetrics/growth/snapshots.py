@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgmetrics.errors import OptionError, PgmetricsError, SourceError
-from pgmetrics.files import kind_of
+from pgmetrics.files import kind_of, open_regular
 from pgmetrics.journal import FILE_NAME
 from pgmetrics.sources.base import ImageSource, Wrapped
 from pgmetrics.sources.resolve import (
@@ -258,7 +258,7 @@ def digest(path: Path) -> str:
     for file in files:
         if file != path:
             total.update(f"{file.relative_to(path).as_posix()}\0{file.stat().st_size}\0".encode())
-        with file.open("rb") as content:
+        with open_regular(file) as content:
             while chunk := content.read(_CHUNK):
                 total.update(chunk)
     return total.hexdigest()

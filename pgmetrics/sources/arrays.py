@@ -18,6 +18,7 @@ from PIL import Image
 
 from pgmetrics import seeding
 from pgmetrics.errors import SourceError
+from pgmetrics.files import open_regular
 from pgmetrics.images import grey_to_rgb, to_bytes
 from pgmetrics.sources.base import ImageSource
 from pgmetrics.sources.decode import pil_to_rgb
@@ -98,7 +99,7 @@ class FileArraySource(ImageSource):
         self.name = path
         self._array: NDArray[Any] | None = None
         try:
-            with open(path, "rb") as file:
+            with open_regular(path) as file:
                 is_npy = file.read(len(NPY_MAGIC)) == NPY_MAGIC
             self._member = None if is_npy else _image_member(path)
             with self._stream() as stream:
@@ -139,7 +140,7 @@ class FileArraySource(ImageSource):
 
     def _stream(self) -> IO[bytes]:
         if self._member is None:
-            return open(self.name, "rb")
+            return open_regular(self.name)
         with open_zip(self.name) as archive:
             return archive.open(self._member)  # keeps the file open by itself
 
@@ -155,11 +156,12 @@ class FileArraySource(ImageSource):
                 return np.memmap(unpacked, np.uint8, "r", start, self._shape, order)
         start = self._data_start
         if self._member is not None:
-            with open(self.name, "rb") as file:
+            with open_regular(self.name) as file:
                 file.seek(self._member.header_offset)
                 lengths = struct.unpack_from("<HH", file.read(30), 26)
             start += self._member.header_offset + 30 + sum(lengths)
-        return np.memmap(self.name, np.uint8, "r", start, self._shape, order)
+        with open_regular(self.name) as file:
+            return np.memmap(file, np.uint8, "r", start, self._shape, order)
 
 
 class MapDataset(Protocol):

@@ -27,7 +27,7 @@ from pgmetrics import images as byte_images
 from pgmetrics import loading
 from pgmetrics.blocks import block_length
 from pgmetrics.errors import OptionError, PgmetricsError, SourceError
-from pgmetrics.files import dump_json, parse_json
+from pgmetrics.files import check_regular, dump_json, open_regular, parse_json
 from pgmetrics.sources.base import IDENTITY, ImageSource
 from pgmetrics.sources.resolve import open_source
 from reference_models.progan.checkpoint import refusing_unwritable, written_atomically
@@ -264,7 +264,7 @@ def verify(directory: Path, report: Report | None = None) -> None:
         total, read = sum((directory / name).stat().st_size for name in digests), 0
         for name, expected in digests.items():
             digest = hashlib.sha256()
-            with (directory / name).open("rb") as file:
+            with open_regular(directory / name) as file:
                 while piece := file.read(_READ_AT_ONCE):
                     digest.update(piece)
                     read += len(piece)
@@ -479,7 +479,7 @@ class _LevelFile:
 
 def _sha256_of_begun(path: Path, header: bytes, size: int) -> hashlib._Hash:
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         begun = file.read(len(header))
         digest.update(begun)
         rest = size - len(begun)
@@ -555,6 +555,7 @@ def _parsed(path: Path, content: Mapping[str, Any]) -> _Settings:
 
 def _mapped(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
     try:
+        check_regular(path)
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:
         reason = (

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pgmetrics.errors import OptionError, PgmetricsError, StateError
-from pgmetrics.files import dump_json, finite_or_none, parse_json
+from pgmetrics.files import dump_json, finite_or_none, open_regular, parse_json
 from pgmetrics.sources.base import IDENTITY
 from reference_models.progan import checkpoint as checkpoints
 from reference_models.progan import state as states
@@ -498,7 +498,8 @@ def _refuse_others(path: Path, settings: Settings, same_images: bool) -> bool:
             )
         return trusted
     try:
-        found = parse_json(file.read_text())
+        with open_regular(file) as opened:
+            found = parse_json(opened.read())
         if found.pop("format_version") != _FORMAT_VERSION:
             raise OptionError(f"{file} is of another version of this program; take another directory")
         begun = _flat(found)

@@ -330,7 +330,7 @@ def zipped(path, members):
     ("make", "fact"),
     [
         (lambda path: path, "cannot be opened: No such file"),
-        (lambda path: path.mkdir() or path, "cannot be opened: Is a directory"),
+        (lambda path: path.mkdir() or path, "cannot be opened: it is a directory"),
         (lambda path: path.write_bytes(b"text") and path, "is no TorchScript or torch.export file, or it is"),
         (lambda path: path.write_bytes(pickle.dumps([1])) and path, "is no TorchScript or torch.export file"),
         (lambda path: torch.save(Tiny(), path) or path, "is a pickled torch file, which is not opened"),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from pgmetrics.errors import OptionError, SourceError
+from pgmetrics.files import open_regular
 
 if TYPE_CHECKING:
     from reference_models.progan.checkpoint import Checkpoint
@@ -96,7 +97,7 @@ def _bytes(path: Path) -> bytes:
     from reference_models.progan.importers.unpickling import MAX_BYTES
 
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             data = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise SourceError(error.strerror or str(error)) from error
