@@ -24,6 +24,7 @@ from pgmetrics.metrics.fid import FrechetDistance
 from pgmetrics.metrics.registry import metric as find_metric
 from pgmetrics.planning import Progress
 from pgmetrics.presets import PRESETS
+from pgmetrics.printable import markdown_text, printable
 from pgmetrics.results import Results, read_results
 from pgmetrics.results.files import check_destination, write_whole
 from pgmetrics.results.reals import row_of_reals
@@ -957,6 +958,7 @@ def _shown(value: object) -> str:
 
 def aligned(grid: Sequence[Sequence[str]], sides: str) -> str:
     """Lines of cells under each other; a column's letter says on which side they meet, l or r."""
+    grid = [list(map(printable, line)) for line in grid]
     widths = [max(map(len, column)) for column in zip(*grid, strict=True)]
     return "\n".join(
         "  ".join(
@@ -998,7 +1000,7 @@ def _title(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
 
 def _captions(comparison: Comparison) -> list[str]:
     """What A and B are, how many images there were, and what p is."""
-    lines = [f"A: {comparison.a}", f"B: {comparison.b}"]
+    lines = [f"A: {printable(comparison.a)}", f"B: {printable(comparison.b)}"]
     counts = {row["n_fake"] for row in comparison.rows if row["n_fake"]}
     if counts:
         low, high = min(counts), max(counts)
@@ -1045,4 +1047,4 @@ def _about_variety(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) ->
 
 
 def _markdown(grid: Sequence[Sequence[str]]) -> list[str]:
-    return ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in grid]
+    return ["| " + " | ".join(markdown_text(cell) for cell in line) + " |" for line in grid]

@@ -6,9 +6,17 @@ import numbers
 import reprlib
 from typing import Any
 
+from pgmetrics.printable import printable
+
 
 class PgmetricsError(Exception):
-    """Anything pgmetrics refuses to do; its text is one line a person can act on."""
+    """Anything pgmetrics refuses to do; its text is one line a person can act on.
+
+    What it quotes from files is shown escaped.
+    """
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class SampleError(PgmetricsError, ValueError):

@@ -11,6 +11,8 @@ import os
 import stat
 from typing import Any, NoReturn
 
+from pgmetrics.printable import printable_json
+
 _PIECE = 2**20
 _MOST_DIGITS = 40  # 128 bits; nothing that we write has more
 _MOST_LEVELS = 64  # lists and objects within each other; ours have fewer than ten
@@ -91,7 +93,8 @@ def dump_json(value: object, **layout: Any) -> str:
     Raises:
         ValueError: a number is not finite.
     """
-    return json.dumps(value, allow_nan=False, **layout)
+    # A surrogate, as of a file name that is no UTF-8, could not be encoded.
+    return printable_json(json.dumps(value, allow_nan=False, **layout))
 
 
 def finite_or_none(value: Any) -> Any:

@@ -6,6 +6,7 @@ import re
 
 # Control characters, line separators, the bidirectional controls, and surrogates, which no encoding takes.
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_MARKDOWN = re.compile(r"[\\`*_\[\]<>&|~$]")
 _NAMED = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
 
 
@@ -19,17 +20,15 @@ def printable(text: str) -> str:
     return _UNPRINTABLE.sub(_escaped, text)
 
 
-def printable_lines(text: str) -> str:
-    """The same for text of several lines, such as a table: it keeps its line feeds."""
-    return "\n".join(map(printable, text.split("\n")))
-
-
 def printable_json(text: str) -> str:
-    """JSON that holds the same values, with JSON's own escapes for what `printable` escapes."""
-    # Between values there are only spaces and line feeds, so that whatever is found is in a string.
-    return "\n".join(
-        _UNPRINTABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", line) for line in text.split("\n")
-    )
+    """JSON of the same values, with JSON's own escapes for what `printable` escapes."""
+    # Line feeds stand between values only: in strings, JSON has escaped the control characters already.
+    return _UNPRINTABLE.sub(lambda found: found[0] if found[0] == "\n" else f"\\u{ord(found[0]):04x}", text)
+
+
+def markdown_text(text: str) -> str:
+    """Text that Markdown shows as it is: it ends no cell of a table, and becomes neither HTML nor a link."""
+    return _MARKDOWN.sub(r"\\\g<0>", printable(text))
 
 
 def _escaped(found: re.Match[str]) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from pgmetrics.cli.options import metrics_option, networking, reading, running, say, writing
+from pgmetrics.printable import printable
 
 SKIPPED = 4
 """Exit code: finished, but some checkpoints could not be read."""
@@ -125,7 +126,7 @@ def _bar() -> Iterator[Callable[[str, int, int], None]]:
 
         def report(what: str, done: int, total: int) -> None:
             bar.total = total
-            bar.set_postfix_str(what, refresh=False)
+            bar.set_postfix_str(printable(what), refresh=False)
             bar.update(done - bar.n)
 
         yield report

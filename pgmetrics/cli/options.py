@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import click
 
 from pgmetrics.errors import PgmetricsError
+from pgmetrics.printable import printable
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -248,7 +249,7 @@ def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
             shown = (what, total)
             if bar is not None:
                 bar.close()
-            bar = tqdm(desc=what, total=total, file=sys.stderr, mininterval=interval, leave=False)
+            bar = tqdm(desc=printable(what), total=total, file=sys.stderr, mininterval=interval, leave=False)
         bar.update(done - bar.n)
 
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from pgmetrics.cli.options import progress_bar, say
+from pgmetrics.printable import printable
 
 
 @click.command()
@@ -64,8 +65,8 @@ def report(
             progress=progress,
         )
     for note in missing:
-        click.echo(f"Note: {note}", err=True)
-    say(out)
+        click.echo(f"Note: {printable(note)}", err=True)
+    say(printable(out))
 
 
 @click.command()
@@ -89,4 +90,4 @@ def plot(run: str, out: str, format_: str, series: str | None) -> None:
     from pgmetrics.report.plots import save_plots
 
     for path in save_plots(read_growth(run, series), out, format_):
-        say(str(path))
+        say(printable(str(path)))

@@ -9,6 +9,7 @@ import click
 
 from pgmetrics.cli.options import metrics_option, networking, progress_bar, reading, running, say
 from pgmetrics.cli.score import names, own_network_for
+from pgmetrics.printable import printable
 
 
 @click.command()
@@ -45,4 +46,5 @@ def stats(source: str, metrics: str, out: str, **options: Any) -> None:
         # By name, so that a preset gives its own.
         states, about = collect(source, asked, progress=progress, **options)
     save_statistics(states, out, about)
-    say(f"{out}: {', '.join(f'{name} ({len(state.seen):,} images)' for name, state in states.items())}")
+    counts = ", ".join(f"{name} ({len(state.seen):,} images)" for name, state in states.items())
+    say(f"{printable(out)}: {counts}")

@@ -10,7 +10,7 @@ import base64
 import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from html import escape
+from html import escape as escape_html
 from importlib import resources
 from itertools import groupby
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any
 
 from pgmetrics import __version__, verdicts
 from pgmetrics.errors import OptionError
+from pgmetrics.printable import printable
 from pgmetrics.report import gallery, svg
 from pgmetrics.report.data import (
     CONFIDENCE,
@@ -581,6 +582,11 @@ def _flat(content: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, s
             yield from _flat(value, f"{before}{name}.")
         elif value is not None and value != {}:
             yield f"{before}{name}", ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def escape(text: str) -> str:
+    """Text for the page, safe for HTML and without what would turn the direction of writing."""
+    return escape_html(printable(text))
 
 
 def _resource(name: str) -> str:

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from pgmetrics.printable import markdown_text, printable
 from pgmetrics.results.reals import Items, variety_of
 from pgmetrics.verdicts import Variety, beside_reals
 
@@ -133,6 +134,7 @@ def to_text(rows: Sequence[Row], item: Items = no_item) -> str:
     ]
     grid = [["", *names], ["", *(column.level for column in header)]]
     grid += [[line.label, *line.cells] for line in lines]
+    grid = [list(map(printable, row)) for row in grid]
     if not any(grid[1]):
         del grid[1]
     widths = [max(len(row[i]) for row in grid) for i in range(len(grid[0]))]
@@ -151,7 +153,7 @@ def to_markdown(rows: Sequence[Row], item: Items = no_item) -> str:
         [":--", *("--:" for _ in header)],
         *([line.label, *line.cells] for line in lines),
     ]
-    text = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in grid]
+    text = ["| " + " | ".join(markdown_text(cell) for cell in row) + " |" for row in grid]
     return "\n".join([*text, "", "<br>\n".join(captions(rows, item))]) + "\n"
 
 
@@ -216,7 +218,7 @@ def captions(rows: Sequence[Row], item: Items = no_item) -> list[str]:
         if kinds:
             parts.append("± " + " or ".join(map(spread, kinds)))
         if parts:
-            lines.append(f"{style(metric).title}: {', '.join(parts)}")
+            lines.append(printable(f"{style(metric).title}: {', '.join(parts)}"))
         lines += _varieties(metric, mine, item)
     return lines
 
@@ -294,7 +296,7 @@ def _spans(header: Sequence[Column]) -> list[tuple[str, int, int]]:
 
 def _latex(text: str) -> str:
     # In one pass: what a replacement brings in must not be replaced again.
-    return re.sub("|".join(map(re.escape, _LATEX)), lambda found: _LATEX[found[0]], text)
+    return re.sub("|".join(map(re.escape, _LATEX)), lambda found: _LATEX[found[0]], printable(text))
 
 
 def _latex_cell(text: str) -> str:

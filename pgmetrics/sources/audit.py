@@ -100,7 +100,7 @@ class Audit:
         lines += [f"  warning     {warning}" for warning in self.warnings]
         lines += [f"  problem     {problem}" for problem in self.problems]
         lines += [f"  unreadable  {reason}" for reason in self.unreadable.values()]
-        return "\n".join(lines)
+        return "\n".join(map(printable, lines))
 
 
 def audit(

@@ -9,6 +9,7 @@ import click
 
 from pgmetrics.commands import Commands, log_to_stderr
 from pgmetrics.files import dump_json
+from pgmetrics.printable import printable
 from reference_models.progan.bench_command import bench
 from reference_models.progan.data_command import data
 from reference_models.progan.importers.command import import_command
@@ -164,12 +165,12 @@ def train(
             )
     except KeyboardInterrupt as request:
         # Before training begins there is nothing to save, and Ctrl-C is an ordinary one.
-        stopped = str(request)
+        stopped = printable(str(request))
         if not follows():
             click.echo(f"{stopped}; the same command goes on from there" if stopped else "stopped", err=True)
         raise SystemExit(getattr(request, "exit_code", 130)) from None
     if not follows():
-        click.echo(last)
+        click.echo(printable(str(last)))
 
 
 @main.command()
@@ -185,7 +186,7 @@ def inspect(checkpoint: Path, form: str) -> None:
         return
     config = facts.pop("config")
     for name, value in [*facts.items(), *((f"config.{name}", value) for name, value in config.items())]:
-        click.echo(f"{name:25} {_readable(value)}")
+        click.echo(f"{name:25} {printable(_readable(value))}")
 
 
 @main.command()

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import click
 
+from pgmetrics.printable import printable
+
 
 @click.command()
 @click.argument("source", metavar="SRC")
@@ -72,8 +74,8 @@ def data(
     if complete:
         with _checking_bar() as report:
             levels.verify(out, report)
-        click.echo(f"{out} is complete, and every checksum holds", err=True)
-    click.echo(out)
+        click.echo(f"{printable(str(out))} is complete, and every checksum holds", err=True)
+    click.echo(printable(str(out)))
 
 
 @contextmanager

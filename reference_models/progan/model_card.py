@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pgmetrics.files import dump_json
+from pgmetrics.printable import markdown_text, printable
 from reference_models.progan.checkpoint import Checkpoint, written_atomically
 
 
@@ -28,19 +29,19 @@ def model_card(checkpoint: Checkpoint, file_name: str) -> str:
         "Weights": "exponential average of the generator, "
         f"{config.ema:g} of it kept in each discriminator step",
         "Output": f"{config.channels} channels, -1 to 1; bytes are round(127.5 x + 127.5), saturated",
-        "Trained on": f"images with the fingerprint `{c.data_fingerprint}`",
-        "Licence of the weights": c.licence,
+        "Trained on": f"images with the fingerprint `{_code(c.data_fingerprint)}`",
+        "Licence of the weights": markdown_text(c.licence),
     }
     lines = [f"# ProGAN at {side} × {side}: {file_name}", ""]
     lines += [
         "A progressively grown generator (Karras et al. 2018), as a safetensors file without pickles.",
         "",
     ]
-    lines += ["| | |", "|---|---|", *(f"| {name} | {_cell(text)} |" for name, text in facts.items())]
+    lines += ["| | |", "|---|---|", *(f"| {name} | {text} |" for name, text in facts.items())]
     if c.label_names:
         lines += ["", "## Classes", "", "| class | share of the training images |", "|---|---|"]
         shares = zip(c.label_names, c.label_distribution, strict=True)
-        lines += [f"| {_cell(name)} | {share:.2%} |" for name, share in shares]
+        lines += [f"| {markdown_text(name)} | {share:.2%} |" for name, share in shares]
     lines += ["", "## Use", "", "```console"]
     lines += [f"$ progan sample {file_name} --num 64 --out grid.png"]
     lines += [f"$ pgmetrics swd --real IMAGES --fake {file_name}", "```"]
@@ -58,5 +59,6 @@ def save_model_card(path: Path, checkpoint: Checkpoint) -> None:
         aside.write_text(model_card(checkpoint, path.name), encoding="utf-8")
 
 
-def _cell(text: str) -> str:
-    return " ".join(text.replace("|", "\\|").split())
+def _code(text: str) -> str:
+    """What stands between back-ticks in a table's cell."""
+    return printable(text).replace("`", "'").replace("|", "\\|")

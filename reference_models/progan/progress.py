@@ -13,6 +13,7 @@ from typing import NoReturn
 
 from tqdm import tqdm
 
+from pgmetrics.printable import printable
 from reference_models.progan.config import ProGANConfig
 from reference_models.progan.schedule import Stage, stage
 
@@ -142,7 +143,7 @@ class TrainingBar:
 
     def warn(self, text: str) -> None:
         """A line on stderr above the bar; give this to `train` as `warn`."""
-        tqdm.write(f"warning: {text}", file=sys.stderr)
+        tqdm.write(f"warning: {printable(text)}", file=sys.stderr)
 
     def _work_at(self, images_shown: int) -> float:
         shown = min(images_shown, self._config.total_images)

@@ -8,6 +8,8 @@ from typing import Literal
 
 import click
 
+from pgmetrics.printable import printable
+
 _NOT_DIRECTORIES = (".gif", ".jpeg", ".jpg", ".npy", ".tar", ".webp")
 
 
@@ -87,12 +89,11 @@ def sample(
     if len(sources) > 1:
         samples.save_rows(out, sources, num_images)
         for number, source in enumerate(sources, 1):
-            click.echo(
-                f"row {number}: {source.name}, {source.resolution[0]} x {source.resolution[1]}", err=True
-            )
+            height, width = source.resolution
+            click.echo(f"row {number}: {printable(source.name)}, {height} x {width}", err=True)
     elif suffix == ".png":
         samples.save_grid(out, sources[0].batch(range(num_images)))
     else:
         write = {".zip": samples.save_zip, ".npz": samples.save_npz}.get(suffix, samples.save_folder)
         write(out, sources[0], num_images)
-    click.echo(out)
+    click.echo(printable(str(out)))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 
 from pgmetrics.commands import Commands
+from pgmetrics.printable import printable
 
 if TYPE_CHECKING:
     from reference_models.progan.video import Video
@@ -158,4 +159,4 @@ def _save(out: Path, made: Video, fps: int, scale: int | None) -> None:
 
     with tqdm(made.images, desc="frames", total=made.num_frames, unit="frame", leave=False) as shown:
         save_video(out, replace(made, images=shown), fps, scale or made.comfortable_scale)
-    click.echo(out)
+    click.echo(printable(str(out)))

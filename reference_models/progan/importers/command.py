@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from pgmetrics.printable import printable
+
 
 @click.command("import")
 @click.argument("file", type=click.Path(path_type=Path))
@@ -40,4 +42,4 @@ def import_command(file: Path, out: Path, which: str, licence: str, images_shown
     )
     r = facts.resolution
     click.echo(f"{layout} layout, {which}: {r} x {r}, alpha {facts.alpha:.2f}", err=True)
-    click.echo(out)
+    click.echo(printable(str(out)))
