@@ -32,7 +32,7 @@ def test_the_card_says_what_it_is_and_where_it_comes_from():
         "| Trained on | images with the fingerprint `folder:1f2e` |",
         "| Licence of the weights | CC BY 4.0 |",
         "| cat | 25.00% |",
-        "| a\\|b c | 75.00% |",
+        r"| a\|b\\nc | 75.00% |",
         "$ progan sample c.safetensors --num 64 --out grid.png",
     ):
         assert fact in card
