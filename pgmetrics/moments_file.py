@@ -16,6 +16,13 @@ from pgmetrics.files import check_regular, open_regular
 
 _NAMES = ("mu", "sigma")
 
+# Of an archive that is damaged, encrypted or packed by another method, and of a header that claims more
+# values than there is memory for.
+_UNREADABLE = (
+    OSError, ValueError, EOFError, KeyError, SyntaxError, TypeError, MemoryError, OverflowError,
+    RuntimeError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+
 
 def holds_moments(path: str | os.PathLike[str]) -> bool:
     """Whether this is an npz with arrays called mu and sigma."""
@@ -37,9 +44,11 @@ def read_moments(path: str | os.PathLike[str]) -> tuple[NDArray[np.float64], NDA
         # Opened here: numpy leaves a damaged file open.
         with open_regular(path) as opened, np.load(opened, allow_pickle=False) as file:
             mean, covariance = (np.asarray(file[name]) for name in _NAMES)
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+    except _UNREADABLE as error:
         raise StateError(f"{os.fspath(path)} holds no mu and sigma that can be read ({error})") from error
-    if mean.ndim != 1 or covariance.shape != (mean.size, mean.size) or mean.dtype.kind != "f":
+    fits = mean.ndim == 1 and mean.size > 0 and covariance.shape == (mean.size, mean.size)
+    # A complex covariance would lose its imaginary part on the way to float64.
+    if not fits or (mean.dtype.kind, covariance.dtype.kind) != ("f", "f"):
         raise StateError(
             f"{os.fspath(path)}: mu [D] and sigma [D, D] of floats are expected; they are "
             f"{mean.dtype} {list(mean.shape)} and {covariance.dtype} {list(covariance.shape)}"

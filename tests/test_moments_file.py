@@ -1,5 +1,7 @@
 """npz files of mu and sigma: what is one, what is read, what is refused."""
 
+import zipfile
+
 import numpy as np
 import pytest
 
@@ -35,6 +37,10 @@ def test_files_are_told_apart(tmp_path):
         (np.zeros((2, 2)), np.eye(2)),
         (np.zeros(2, int), np.eye(2)),
         (np.array([object()]), np.eye(1)),
+        (np.zeros(2), np.eye(2) + 1j),
+        (np.zeros(2, complex), np.eye(2)),
+        (np.zeros(2), np.eye(2, dtype=int)),
+        (np.zeros(0), np.eye(0)),
     ],
 )
 def test_other_arrays_are_refused(tmp_path, mu, sigma):
@@ -58,3 +64,15 @@ def test_a_place_that_cannot_be_written_is_told_and_left_alone(tmp_path):
     with pytest.raises(StateError, match="cannot write"):
         write_moments(tmp_path / "m.npz", np.zeros(2), np.eye(2))
     assert [p.name for p in tmp_path.iterdir()] == ["m.npz"]
+
+
+def test_a_header_that_claims_more_than_any_memory_is_refused(tmp_path):
+    # Catches a reader that makes room for what the header says before it has looked at the file.
+    np.savez(tmp_path / "m.npz", mu=np.zeros(2), sigma=np.eye(2))
+    with zipfile.ZipFile(tmp_path / "m.npz") as archive:
+        mu, sigma = (archive.read(f"{name}.npy") for name in ("mu", "sigma"))
+    with zipfile.ZipFile(tmp_path / "m.npz", "w") as archive:
+        archive.writestr("mu.npy", mu)
+        archive.writestr("sigma.npy", sigma.replace(b"(2, 2), }          ", b"(%d, %d), }" % (10**5, 10**8)))
+    with pytest.raises(StateError, match="holds no mu and sigma that can be read"):
+        read_moments(tmp_path / "m.npz")
