@@ -6,11 +6,13 @@ import logging
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import click
 
 from pgmetrics.errors import PgmetricsError
 from pgmetrics.printable import printable
+from pgmetrics.streams import guarded_streams
 
 
 class Commands(click.Group):
@@ -24,6 +26,11 @@ class Commands(click.Group):
         if command is not None:
             _refuse_repeated(command, name, rest, ctx)
         return name, command, rest
+
+    def main(self, *arguments: Any, **options: Any) -> Any:
+        """Run the program; no stream of its own can end it in any other way than with a refusal."""
+        with guarded_streams():
+            return super().main(*arguments, **options)
 
     def invoke(self, ctx: click.Context) -> object:
         """Run the command that is meant."""

@@ -276,7 +276,7 @@ class Comparison:
             OptionError: another suffix.
             PgmetricsError: the file cannot be written; the message says why.
         """
-        write_whole(path, self.to_text(check_destination(path)).encode())
+        write_whole(path, self.to_text(check_destination(path)).encode("utf-8", "backslashreplace"))
 
 
 def compare(

@@ -9,8 +9,11 @@ import json
 import math
 import os
 import stat
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, NoReturn
 
+from pgmetrics.errors import PgmetricsError
 from pgmetrics.printable import printable_json
 
 _PIECE = 2**20
@@ -176,3 +179,33 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
             raise ValueError(f"the key {name!r} is there twice")
         found[name] = value
     return found
+
+
+def check_writable(path: str | os.PathLike[str], inputs: Iterable[object] = ()) -> None:
+    """Refuse a place where a file could not be written, before its content is computed.
+
+    Raises:
+        PgmetricsError: its directory is missing or cannot be written to, something else than a file is
+            there, or it is one of the inputs.
+    """
+    target = Path(os.path.realpath(path))
+    try:
+        kind = kind_of(os.lstat(target).st_mode)
+    except FileNotFoundError:
+        kind = None
+    except OSError as error:  # such as a name that is too long
+        raise unwritable(path, error.strerror or str(error)) from error
+    if kind is not None:
+        raise unwritable(path, f"it is a {kind}")
+    if not target.parent.is_dir():
+        raise unwritable(path, f"there is no directory {target.parent}")
+    if not os.access(target.parent, os.W_OK | os.X_OK):
+        raise unwritable(path, f"no permission to write to {target.parent}")
+    for each in inputs:
+        if isinstance(each, (str, os.PathLike)) and os.path.realpath(each) == os.fspath(target):
+            raise unwritable(path, "it is one of the inputs, which would be lost; name another file")
+
+
+def unwritable(path: str | os.PathLike[str], reason: str) -> PgmetricsError:
+    """The refusal of a file that cannot be written."""
+    return PgmetricsError(f"{os.fspath(path)} cannot be written: {reason}")

@@ -65,7 +65,7 @@ def write_moments(
         StateError: the disk refuses.
     """
     target = Path(path)
-    aside = target.with_name(f".{target.name[:100]}.{secrets.token_hex(4)}.tmp")
+    aside = target.with_name(f".{target.name[:40]}.{secrets.token_hex(4)}.tmp")
     try:
         with open(aside, "xb") as file:
             np.savez(file, mu=mean, sigma=covariance)

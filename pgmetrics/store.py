@@ -242,7 +242,7 @@ def _put_in_place(aside: Path, target: Path) -> None:
 
 def _beside(target: Path) -> Path:
     # Not tempfile: its directories are private to the user, and the renamed one would stay so.
-    return target.with_name(f".{target.name[:100]}.{secrets.token_hex(4)}.tmp")
+    return target.with_name(f".{target.name[:40]}.{secrets.token_hex(4)}.tmp")
 
 
 def _read_manifest(directory: Path) -> dict[str, Any]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from pgmetrics.cli.options import progress_bar, reading, say
+from pgmetrics.cli.delivery import deliver
+from pgmetrics.cli.options import progress_bar, reading
 from pgmetrics.files import dump_json
 
 
@@ -33,5 +34,5 @@ def check(
     decoding = Decoding(resolution=resolution, resize=resize, alpha=alpha, bits=bits)
     with progress_bar() as progress:
         found = audit(source, decoding, lambda done, total: progress("checking", done, total))
-    say(dump_json(found.to_dict(), indent=1) if format_ == "json" else str(found))
+    deliver(dump_json(found.to_dict(), indent=1) if format_ == "json" else str(found))
     ctx.exit(found.exit_code)

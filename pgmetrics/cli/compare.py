@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pgmetrics.cli.options import metrics_option, networking, progress_bar, reading, running, say
+from pgmetrics.cli.delivery import deliver
+from pgmetrics.cli.options import metrics_option, networking, progress_bar, reading, running
 from pgmetrics.cli.score import names, own_network_for
 from pgmetrics.errors import PgmetricsError
 
@@ -101,7 +102,10 @@ def compare(
     from pgmetrics.results.files import check_destination
 
     if out is not None:
-        check_destination(out)
+        if (format := check_destination(out, [a, b, options["real"]])) not in comparison.FORMATS:
+            raise PgmetricsError(
+                f"{out}: comparisons are written as .csv, .json, .md or .txt, not as {format}"
+            )
     asked = None if metrics is None else names(metrics)
     if comparison.is_results(a) and comparison.is_results(b):
         _refuse_what_goes_with_images()
@@ -114,12 +118,10 @@ def compare(
             # Metrics that nobody named stay so: MS-SSIM is then no part of the gate.
             options |= {"metrics": chosen if asked else None, "protocol": protocol, "explain": explain}
             found = comparison.compare(a, b, progress=progress, **options)
-    if out is not None:
-        found.save(out)
-    if explain and format_ != "json":
-        say(found.explanation(format_))
+    parts = [found.explanation(format_)] if explain and format_ != "json" else []
     if found.rows or format_ == "json":
-        say(("\n" if explain and format_ != "json" else "") + found.to_text(format_))
+        parts.append(found.to_text(format_))
+    deliver("\n\n".join(part.rstrip("\n") for part in parts), found.save, out)
     if fail_if_worse:
         _pass_gate(found)
 

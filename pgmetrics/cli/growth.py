@@ -9,7 +9,8 @@ from typing import Any
 
 import click
 
-from pgmetrics.cli.options import metrics_option, networking, reading, running, say, writing
+from pgmetrics.cli.delivery import deliver
+from pgmetrics.cli.options import metrics_option, networking, reading, running, writing
 from pgmetrics.printable import printable
 
 SKIPPED = 4
@@ -84,7 +85,7 @@ def growth(
     if options["preset"] and error is not None:
         raise click.UsageError(f"--preset {options['preset']} fixes --error")
     if out is not None:
-        check_destination(out)
+        check_destination(out, [options["real"]])
     error = None if options["preset"] else error or "images"
     chosen, rest = own_network_for(names(metrics), options)
     try:
@@ -95,10 +96,7 @@ def growth(
     except KeyboardInterrupt:
         click.echo("Interrupted. What was scored is stored; the same command goes on from there.", err=True)
         sys.exit(INTERRUPTED)
-    if out is not None:
-        found.save(out)
-    if found.rows:
-        say(found.to_text(format_))
+    deliver(found.to_text(format_) if found.rows else "", found.save, out)
     if skipped:
         sys.exit(SKIPPED)
 

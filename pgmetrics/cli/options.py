@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -11,7 +10,6 @@ from typing import Any, TypeVar
 
 import click
 
-from pgmetrics.errors import PgmetricsError
 from pgmetrics.printable import printable
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -221,16 +219,10 @@ def say(text: str) -> None:
     """Write a result to standard output, whole or with an error.
 
     Raises:
-        PgmetricsError: it cannot be written, as on a full disk.
+        OutputError: it cannot be written, as on a full disk.
+        ReaderGone: nobody reads it any more.
     """
-    try:
-        click.echo(text, nl=not text.endswith("\n"))
-    except BrokenPipeError:
-        raise  # whoever read it has gone, such as `head`; click ends quietly
-    except OSError as error:
-        # What is still buffered would fail once more when the interpreter ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        raise PgmetricsError(f"standard output cannot be written: {error.strerror}") from error
+    click.echo(text, nl=not text.endswith("\n"))
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from pgmetrics.cli.delivery import keep
 from pgmetrics.cli.options import progress_bar, say
 from pgmetrics.printable import printable
 
@@ -50,10 +51,11 @@ def report(
     """
     if no_real_images and real is not None:
         raise click.UsageError("--real gives real images and --no-real-images shows none; leave out one")
-    from pgmetrics.report.page import write_report
+    from pgmetrics.report.page import make_report
+    from pgmetrics.results.files import write_whole
 
     with progress_bar() as progress:
-        missing = write_report(
+        page, missing = make_report(
             run,
             out,
             real=real,
@@ -64,6 +66,7 @@ def report(
             series=series,
             progress=progress,
         )
+    keep(lambda path: write_whole(path, page), out)
     for note in missing:
         click.echo(f"Note: {printable(note)}", err=True)
     say(printable(out))

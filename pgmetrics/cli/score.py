@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pgmetrics.cli.delivery import deliver
 from pgmetrics.cli.options import (
     Command,
     metrics_option,
@@ -14,7 +15,6 @@ from pgmetrics.cli.options import (
     progress_bar,
     reading,
     running,
-    say,
     writing,
 )
 
@@ -252,7 +252,7 @@ def _score(metrics: Sequence[str | Metric], format_: str, out: str | None, **opt
     from pgmetrics.results import check_destination
 
     if out is not None:
-        check_destination(out)
+        check_destination(out, [options.get(side) for side in ("real", "fake", "held_out")])
     if "cache" in options:
         from pgmetrics.cache import Cache
 
@@ -261,9 +261,7 @@ def _score(metrics: Sequence[str | Metric], format_: str, out: str | None, **opt
         metrics, options = own_network_for(metrics, options)
     with progress_bar() as progress:
         found = evaluate(metrics=metrics, progress=progress, **options)
-    if out is not None:
-        found.save(out)
-    say(found.to_text(format_))
+    deliver(found.to_text(format_), found.save, out)
 
 
 def own_network_for(

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from pgmetrics.cli.delivery import keep
 from pgmetrics.cli.options import metrics_option, networking, progress_bar, reading, running, say
 from pgmetrics.cli.score import names, own_network_for
 from pgmetrics.printable import printable
@@ -45,6 +46,6 @@ def stats(source: str, metrics: str, out: str, **options: Any) -> None:
     with progress_bar() as progress:
         # By name, so that a preset gives its own.
         states, about = collect(source, asked, progress=progress, **options)
-    save_statistics(states, out, about)
+    keep(lambda path: save_statistics(states, path, about), out)
     counts = ", ".join(f"{name} ({len(state.seen):,} images)" for name, state in states.items())
     say(f"{printable(out)}: {counts}")

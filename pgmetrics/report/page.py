@@ -18,6 +18,7 @@ from typing import Any
 
 from pgmetrics import __version__, verdicts
 from pgmetrics.errors import OptionError
+from pgmetrics.files import check_writable
 from pgmetrics.printable import printable
 from pgmetrics.report import gallery, svg
 from pgmetrics.report.data import (
@@ -39,7 +40,7 @@ from pgmetrics.report.data import (
 from pgmetrics.report.gallery import Images, Progress
 from pgmetrics.report.plots import Plot, in_words, need_matplotlib, plots, shared_key
 from pgmetrics.results import tables
-from pgmetrics.results.files import unwritable, write_whole
+from pgmetrics.results.files import write_whole
 
 ALPHA = 0.01
 """Level of the tests between stages."""
@@ -101,8 +102,38 @@ def write_report(
         SourceError: `real` is given and cannot be opened.
         PgmetricsError: there is no store, the file cannot be written, or matplotlib is missing.
     """
+    content, notes = make_report(
+        run,
+        out,
+        real=real,
+        loader=loader,
+        show_reals=show_reals,
+        samples=samples,
+        seed=seed,
+        series=series,
+        progress=progress,
+    )
+    write_whole(out, content)
+    return notes
+
+
+def make_report(
+    run: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    real: object | None = None,
+    loader: str | None = None,
+    show_reals: bool = True,
+    samples: int = 32,
+    seed: int | None = None,
+    series: str | None = None,
+    progress: Progress | None = None,
+) -> tuple[bytes, list[str]]:
+    """The page that `write_report` writes, and what is missing on it; `out` is checked before the work."""
     need_matplotlib()
-    _check_place(out)
+    if Path(os.path.realpath(out)).suffix.lower() not in (".html", ".htm"):
+        raise OptionError(f"{os.fspath(out)}: the page is written to a file.html")
+    check_writable(out)
     growth = read_growth(run, series)
     images = gallery.gather(
         growth,
@@ -113,18 +144,7 @@ def write_report(
         seed=seed,
         progress=progress,
     )
-    write_whole(out, to_html(growth, images, progress).encode())
-    return images.notes
-
-
-def _check_place(out: str | os.PathLike[str]) -> None:
-    target = Path(os.path.realpath(out))
-    if target.suffix.lower() not in (".html", ".htm"):
-        raise OptionError(f"{os.fspath(out)}: the page is written to a file.html")
-    if target.is_dir():
-        raise unwritable(out, "it is a directory")
-    if not target.parent.is_dir():
-        raise unwritable(out, f"there is no directory {target.parent}")
+    return to_html(growth, images, progress).encode("utf-8", "backslashreplace"), images.notes
 
 
 def to_html(growth: Growth, images: Images, progress: Progress | None = None) -> str:

@@ -225,7 +225,7 @@ class Results:
         if format == "parquet":
             content = files.to_parquet(self.to_pandas(), self.provenance, os.fspath(path))
         else:
-            content = self.to_text(format).encode()
+            content = self.to_text(format).encode("utf-8", "backslashreplace")
         files.write_whole(path, content)
 
 

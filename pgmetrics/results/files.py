@@ -5,13 +5,13 @@ from __future__ import annotations
 import io
 import os
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from pgmetrics.errors import OptionError, PgmetricsError, StateError
-from pgmetrics.files import dump_json, open_regular, parse_json
+from pgmetrics.files import check_writable, dump_json, open_regular, parse_json, unwritable
 
 FORMAT_OF_SUFFIX = {
     ".csv": "csv",
@@ -24,35 +24,28 @@ FORMAT_OF_SUFFIX = {
 _PROVENANCE = b"pgmetrics"
 
 
-def check_destination(path: str | os.PathLike[str]) -> str:
+def check_destination(path: str | os.PathLike[str], inputs: Iterable[object] = ()) -> str:
     """Refuse a file that `Results.save` could not write, before an hour is spent on its content.
+
+    Args:
+        path: of the file.
+        inputs: what the content is made from; a file among them would be overwritten by it.
 
     Returns:
         The format its suffix names.
 
     Raises:
         OptionError: a suffix other than .csv, .json, .md, .txt, .tex and .parquet.
-        PgmetricsError: its directory is missing or cannot be written to, or Parquet is asked for
-            and pyarrow is not installed.
+        PgmetricsError: its directory is missing or cannot be written to, it is an input, or Parquet is
+            asked for and pyarrow is not installed.
     """
-    target = Path(os.path.realpath(path))
-    suffix = target.suffix.lower()
+    suffix = Path(os.path.realpath(path)).suffix.lower()
     if suffix not in FORMAT_OF_SUFFIX:
         raise OptionError(f"{os.fspath(path)}: the suffix names the format: {', '.join(FORMAT_OF_SUFFIX)}")
-    if target.is_dir():
-        raise unwritable(path, "it is a directory")
-    if not target.parent.is_dir():
-        raise unwritable(path, f"there is no directory {target.parent}")
-    if not os.access(target.parent, os.W_OK | os.X_OK):
-        raise unwritable(path, f"no permission to write to {target.parent}")
+    check_writable(path, inputs)
     if suffix == ".parquet":
         _parquet(os.fspath(path))
     return FORMAT_OF_SUFFIX[suffix]
-
-
-def unwritable(path: str | os.PathLike[str], reason: str) -> PgmetricsError:
-    """The refusal of a file that cannot be written."""
-    return PgmetricsError(f"{os.fspath(path)} cannot be written: {reason}")
 
 
 def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
@@ -63,7 +56,7 @@ def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
     """
     target = Path(os.path.realpath(path))
     # Not tempfile: its files are private to the user, and the renamed one would stay so.
-    aside = target.with_name(f".{target.name[:100]}.{secrets.token_hex(4)}.tmp")
+    aside = target.with_name(f".{target.name[:40]}.{secrets.token_hex(4)}.tmp")
     try:
         try:
             with open(aside, "xb") as file:
@@ -87,7 +80,7 @@ def to_parquet(frame: Any, provenance: Mapping[str, Any], name: str) -> bytes:
     import pyarrow
 
     table = pyarrow.Table.from_pandas(frame, preserve_index=False)
-    about = dump_json(provenance, ensure_ascii=False).encode()
+    about = dump_json(provenance).encode()
     table = table.replace_schema_metadata({**(table.schema.metadata or {}), _PROVENANCE: about})
     file = io.BytesIO()
     parquet.write_table(table, file)

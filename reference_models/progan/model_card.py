@@ -56,7 +56,7 @@ def save_model_card(path: Path, checkpoint: Checkpoint) -> None:
         PgmetricsError: it cannot be written.
     """
     with written_atomically(path.with_suffix(".md")) as aside:
-        aside.write_text(model_card(checkpoint, path.name), encoding="utf-8")
+        aside.write_text(model_card(checkpoint, path.name), encoding="utf-8", errors="backslashreplace")
 
 
 def _code(text: str) -> str:

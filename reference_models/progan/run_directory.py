@@ -420,7 +420,7 @@ class RunDirectory:
         return last
 
     def _append(self, path: Path, line: str) -> None:
-        with refusing_unwritable(path), path.open("a", encoding="utf-8") as file:
+        with refusing_unwritable(path), path.open("a", encoding="utf-8", errors="backslashreplace") as file:
             file.write(line + "\n")
 
     def _write_json(

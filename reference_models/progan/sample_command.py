@@ -69,6 +69,7 @@ def sample(
     row for each, of the same latents; stderr says which is which.
     """
     from pgmetrics.devices import pick_device
+    from pgmetrics.files import check_writable
     from reference_models.progan import sample as samples
 
     suffix = out.suffix.lower()
@@ -79,6 +80,8 @@ def sample(
     rows = list(product(checkpoints, labels or (None,)))
     if len(rows) > 1 and suffix != ".png":
         raise click.UsageError("several checkpoints or labels make one grid; let --out end in .png")
+    if suffix in (".png", ".zip", ".npz"):
+        check_writable(out, checkpoints)
     num_images = num_images or (8 if len(rows) > 1 else 64)
     sources = [
         samples.ProGANSource(path, seed, num_images, at, label=label, truncation=truncation)

@@ -155,8 +155,10 @@ def _expanded(path: Path) -> list[Path]:
 def _save(out: Path, made: Video, fps: int, scale: int | None) -> None:
     from tqdm import tqdm
 
+    from pgmetrics.files import check_writable
     from reference_models.progan.video import save_video
 
+    check_writable(out)
     with tqdm(made.images, desc="frames", total=made.num_frames, unit="frame", leave=False) as shown:
         save_video(out, replace(made, images=shown), fps, scale or made.comfortable_scale)
     click.echo(printable(str(out)))

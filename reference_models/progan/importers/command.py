@@ -35,8 +35,10 @@ def import_command(file: Path, out: Path, which: str, licence: str, images_shown
     FILE is a pickle of the original implementation, or a PyTorch file of ptrblck's or GAN-zoo's
     layout, recognised by its content. Nothing in it is run.
     """
+    from pgmetrics.files import check_writable
     from reference_models.progan.importers import import_network
 
+    check_writable(out, [file])
     facts, layout = import_network(
         file, out, which="G" if which == "G" else "Gs", licence=licence, images_shown=images_shown
     )

@@ -1,0 +1,84 @@
+"""What was computed reaches somebody: it is printed, written, or rescued where there is room."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+from pgmetrics.cli.options import say
+from pgmetrics.errors import PgmetricsError
+from pgmetrics.streams import OutputError, ReaderGone
+
+Save = Callable[[str], None]  # writes the results into the file of that name
+
+
+def deliver(text: str, save: Save | None = None, out: str | None = None) -> None:
+    """Print results and write them to --out; what one of the two refuses, the other still gets.
+
+    Args:
+        text: to print; nothing is printed if it is empty.
+        save: writes the results; to a file of text by default.
+        out: the file that was asked for, if one was.
+
+    Raises:
+        PgmetricsError: one of them failed. The message says why, and where the results are now.
+        ReaderGone: whoever read standard output has gone; the file is written.
+    """
+    problem, gone = None, None
+    try:
+        if text:
+            say(text)
+    except OutputError as error:
+        problem = str(error)
+    except ReaderGone as ended:
+        gone = ended
+    if out is not None:
+        assert save is not None
+        keep(save, out)
+        if problem is not None:
+            raise PgmetricsError(f"{problem}; the results are in {out}")
+    elif problem is not None:
+        _rescue(problem, save or _as_text(text), "results.json" if save else "results.txt", text)
+    if gone is not None:
+        raise gone
+
+
+def keep(save: Save, out: str) -> None:
+    """Write results that took long to compute to a file; if it refuses, somewhere else.
+
+    Args:
+        save: writes them.
+        out: the file that was asked for.
+
+    Raises:
+        PgmetricsError: the file cannot be written. The message says why, and where the results are now.
+    """
+    try:
+        save(out)
+    except PgmetricsError as error:
+        _rescue(str(error), save, Path(out).name, "")
+
+
+def _rescue(problem: str, save: Save, name: str, text: str) -> None:
+    """Raises PgmetricsError, once the results are in another file, or at the least on standard error."""
+    for find in (tempfile.gettempdir, os.getcwd):
+        try:
+            place = os.path.join(tempfile.mkdtemp(prefix="pgmetrics-", dir=find()), name)
+            save(place)
+        except (OSError, PgmetricsError):
+            continue
+        raise PgmetricsError(f"{problem}; the results are in {place}")
+    click.echo(text, err=True)
+    raise PgmetricsError(f"{problem}, nor could any file in the temporary or the current directory")
+
+
+def _as_text(text: str) -> Save:
+    def save(path: str) -> None:
+        with open(path, "w", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(text)
+
+    return save
