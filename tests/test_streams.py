@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from pgmetrics.errors import PgmetricsError
+from pgmetrics.files import check_writable
+
 pytestmark = pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full and a POSIX shell")
 
 IMAGES = "synthetic:leaves,resolution=32,n=16"
@@ -134,18 +137,18 @@ def test_what_can_be_known_is_refused_before_the_work(tmp_path, monkeypatch):
     # Nothing is opened: these sources do not exist.
     score = ("swd", "--real", "nowhere", "--fake", "nowhere", "--out")
     os.mkfifo(tmp_path / "pipe.json")
-    (tmp_path / "null.json").symlink_to("/dev/null")
     (tmp_path / "folder.json").mkdir()
     monkeypatch.chdir(tmp_path)
     assert "it is a pipe" in refused(*score, "pipe.json")
-    assert "it is a device" in refused(*score, "null.json")
     assert "it is a directory" in refused(*score, "folder.json")
     assert "too long" in refused(*score, "x" * 300 + ".json")
     assert "there is no directory" in refused(*score, "missing/a.json")
     assert "the suffix names the format" in refused(*score, "a.xlsx")
     assert "not as parquet" in refused("compare", "nowhere", "nowhere", "--out", "a.parquet")
     report = ("report", "nowhere", "--out")
-    assert "it is a device" in refused(*report, "/dev/null") or "file.html" in refused(*report, "/dev/null")
+    assert "written to a file.html" in refused(*report, "/dev/null")
+    with pytest.raises(PgmetricsError, match="null cannot be written: it is a device"):
+        check_writable("/dev/null")
     assert "there is no directory" in refused(*report, "missing/a.html")
 
 
