@@ -19,7 +19,10 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from pgmetrics.errors import OptionError
+from pgmetrics.errors import OptionError, check_number
+
+LARGEST_SEED = 2**128 - 1
+"""As many bits as NumPy itself draws for a seed; results hold whole numbers of up to 40 digits."""
 
 Generator = np.random.Generator  # for annotations elsewhere: nobody else names numpy.random
 
@@ -56,7 +59,7 @@ def generator(seed: int, stream: Stream, *key: int) -> np.random.Generator:
     Costs about 30 microseconds; where many rows of uniform numbers are wanted, `words` is faster.
 
     Args:
-        seed: non-negative.
+        seed: from 0 to LARGEST_SEED.
         stream: what the numbers are for.
         key: non-negative integers below 2**32, such as an image's index or a level's pixels.
             Their number is part of the key: (1,) and (1, 0) are different.
@@ -150,8 +153,7 @@ def global_generators_kept() -> Iterator[None]:
 
 
 def _sequence(seed: int, stream: Stream, key: tuple[int, ...]) -> np.random.SeedSequence:
-    if seed < 0:
-        raise OptionError(f"a seed is a whole number from 0 upwards, not {seed}")
+    check_number("a seed", seed, 0, LARGEST_SEED, whole=True)
     # Larger integers would be split into several words, and two keys could fall together.
     if any(not 0 <= part < 2**32 for part in key):
         raise OptionError(f"a random key is made of integers from 0 to 2**32 - 1, not {key}")

@@ -18,12 +18,20 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
 
 
+_MOST_BYTES = 1e18
+
+
 def parse_bytes(ctx: click.Context, param: click.Parameter, value: str) -> int:
     """The bytes in an amount such as 512MB, 2GiB or 1.5G; decimal and binary units are told apart."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmg]i?)?b?", value.strip().lower())
     if match is None:
         raise click.BadParameter(f"{value!r} is no amount of memory; write 512MB or 2GiB", ctx, param)
-    return int(float(match[1]) * _UNITS[match[2] or ""])
+    amount = float(match[1]) * _UNITS[match[2] or ""]
+    if not amount <= _MOST_BYTES:
+        raise click.BadParameter(
+            f"{value[:40]} is more than any memory; at most 1e18 bytes are taken", ctx, param
+        )
+    return int(amount)
 
 
 def _joined(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> str | None:

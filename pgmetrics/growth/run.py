@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pgmetrics import __version__, journal, results
-from pgmetrics.errors import OptionError, PgmetricsError, SourceError
+from pgmetrics.errors import OptionError, PgmetricsError, SourceError, check_number
 from pgmetrics.files import check_regular, dump_json, parse_json
 from pgmetrics.growth.crew import Crew
 from pgmetrics.growth.snapshots import (
@@ -112,6 +112,7 @@ def score_run(
         raise OptionError(
             f"a protocol is {' or '.join(PROTOCOLS)}, not {', '.join(unknown) or 'none at all'}"
         )
+    check_number("poll_seconds", poll_seconds, 0, 86_400)
     if jobs < 1:
         raise OptionError(f"at least one item is scored at a time, not {jobs}")
     place = Path(run)

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from pgmetrics.commands import Commands, log_to_stderr
+from pgmetrics.errors import check_number
 from pgmetrics.files import dump_json
 from pgmetrics.printable import printable
 from reference_models.progan.bench_command import bench
@@ -130,6 +131,7 @@ def train(
     if kimg is not None and total_images is not None:
         raise click.UsageError("--kimg and --total-images say the same; give one of them")
     if kimg is not None:
+        check_number("--kimg", kimg, 0, 10**9, open_low=True)
         total_images = max(round(kimg * 1000), 1)
     config = configs.preset(preset).with_options(options)
     source = open_training_source(data, config.resolution, resize=resize)

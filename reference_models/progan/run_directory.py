@@ -26,7 +26,7 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pgmetrics.errors import OptionError, PgmetricsError, StateError
+from pgmetrics.errors import OptionError, PgmetricsError, StateError, check_number
 from pgmetrics.files import dump_json, finite_or_none, open_regular, parse_json
 from pgmetrics.sources.base import IDENTITY
 from reference_models.progan import checkpoint as checkpoints
@@ -114,10 +114,9 @@ def claimed(
             settings, or another process trains in it; an option is out of range, or TensorBoard is
             not installed.
     """
-    if keep_states < 1 or (state_images is not None and state_images < 1):
-        raise OptionError(
-            f"at least 1 state is kept, taken every 1 image or more; not {keep_states}, every {state_images}"
-        )
+    check_number("keep_states", keep_states, 1, 10**6, whole=True)
+    if state_images is not None:
+        check_number("state_images", state_images, 1, 10**12, whole=True)
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from pgmetrics.errors import OptionError, PgmetricsError
+from pgmetrics.errors import PgmetricsError, check_number
 from pgmetrics.sources.base import ImageSource
 from reference_models.progan import division, run_directory
 from reference_models.progan.checkpoint import Checkpoint
@@ -90,8 +90,8 @@ def train(
             are kept.
         Interrupted: the run was asked to stop; a KeyboardInterrupt.
     """
-    if snapshot_images is not None and snapshot_images < 1:
-        raise OptionError(f"snapshots are taken every so many images, from 1 on, not every {snapshot_images}")
+    if snapshot_images is not None:
+        check_number("snapshot_images", snapshot_images, 1, 10**12, whole=True)
     with joined() as ranks:
         division.check(config, ranks=ranks.size, micro_batch=micro_batch)
 

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgmetrics import seeding
-from pgmetrics.errors import OptionError, PgmetricsError
+from pgmetrics.errors import OptionError, PgmetricsError, check_number
 from pgmetrics.seeding import Stream
 from reference_models.progan import sample as samples
 from reference_models.progan.checkpoint import written_atomically
@@ -119,6 +119,7 @@ def interpolation(
     Raises:
         OptionError: the network has no such class, or the latents would stand still.
     """
+    check_number("sigma", sigma, 0, 10**6)
     if sigma > num_frames / 4:
         raise OptionError(
             f"latents smoothed over {sigma:g} frames hardly move within {num_frames}; smooth over a quarter "

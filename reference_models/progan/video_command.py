@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 
 from pgmetrics.commands import Commands
+from pgmetrics.errors import check_number
 from pgmetrics.printable import printable
 
 if TYPE_CHECKING:
@@ -78,6 +79,8 @@ def interpolate(
     from reference_models.progan.sample import Sampler
     from reference_models.progan.video import interpolation
 
+    # click takes NaN for a number in any range.
+    check_number("--seconds", seconds, 0, 3600, open_low=True)
     if smoothing is None:
         smoothing = min(1.0, seconds / 10)
     sampler = Sampler(checkpoint)
@@ -131,6 +134,7 @@ def grow(
     from reference_models.progan.sample import ProGANSource
     from reference_models.progan.video import growth
 
+    check_number("--seconds", seconds, 0, 60, open_low=True)
     sources = [
         ProGANSource(path, seed, num_images, label=label, truncation=truncation)
         for given in checkpoints

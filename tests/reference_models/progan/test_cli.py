@@ -15,11 +15,12 @@ from click.testing import CliRunner
 from PIL import Image
 
 from reference_models.progan import config as configs
-from reference_models.progan.checkpoint import checkpoints
+from reference_models.progan.checkpoint import Checkpoint, checkpoints, save
 from reference_models.progan.checkpoint import inspect as inspect_checkpoint
 from reference_models.progan.cli import main
 from reference_models.progan.config import PRESETS, ProGANConfig
 from reference_models.progan.costs import presets_table
+from reference_models.progan.networks import Generator
 from reference_models.progan.progress import Progress, TrainingBar
 from reference_models.progan.schedule import stage
 
@@ -307,3 +308,31 @@ def test_files_that_are_left_out_of_training_are_told(here, tmp_path, caplog):
     arguments = ("--preset", "test-8", "--out", tmp_path / "run", "--total-images", 8, "--workers", 0)
     assert progan("train", "--data", images, *arguments, "--device", "cpu").exit_code == 0
     assert caplog.messages == [f"{images}: 1 file left out: 1 .txt"]
+
+
+@pytest.mark.parametrize("number", ["nan", "inf", "-inf", "1e300"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["train", "--data", "images", "--out", "new", "--preset", "tiny-32", "--kimg"],
+        ["video", "interpolate", "CHECKPOINT", "--out", "new.gif", "--seconds"],
+        ["video", "interpolate", "CHECKPOINT", "--out", "new.gif", "--smoothing"],
+        ["video", "grow", "CHECKPOINT", "--out", "new.gif", "--seconds"],
+        ["sample", "CHECKPOINT", "--out", "new.png", "--truncation"],
+    ],
+    ids=lambda command: " ".join((*command[:2], command[-1])),
+)
+def test_numbers_of_options_are_finite(tmp_path, command, number):
+    # click takes nan for a number in any range, and inf for one in a range without an end.
+    checkpoint = tmp_path / "untrained.safetensors"
+    save(
+        checkpoint,
+        Checkpoint(config=CONFIG, images_shown=0, resolution=8, alpha=1.0, data_fingerprint="", licence=""),
+        Generator(CONFIG),
+    )
+    done = CliRunner().invoke(
+        main, [str(checkpoint) if part == "CHECKPOINT" else part for part in command] + [number]
+    )
+    assert done.exit_code in (1, 2)
+    assert isinstance(done.exception, SystemExit), done.exception
+    assert done.output.splitlines()[-1].startswith("Error: ")

@@ -334,9 +334,9 @@ def test_only_the_last_states_are_kept_and_none_of_a_lost_future(tmp_path):
         go_on(run, state_images=8, report=after(2))
     # Or the damaged one would be kept for the newest, in place of one that can be read.
     assert kept() == [120, 128]
-    with pytest.raises(OptionError, match="at least 1 state is kept"):
+    with pytest.raises(OptionError, match="keep_states is a whole number at least 1"):
         go_on(run, keep_states=0)
-    with pytest.raises(OptionError, match="every 0"):
+    with pytest.raises(OptionError, match=r"state_images is a whole number at least 1 .*, not 0"):
         go_on(run, state_images=0)
 
 
