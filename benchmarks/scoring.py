@@ -298,6 +298,11 @@ class Picked(Wrapped):
         return len(self._places)
 
     @property
+    def by_characters(self) -> NDArray[np.int64]:
+        """The order given."""
+        return np.arange(len(self))
+
+    @property
     def labels(self) -> NDArray[np.int64] | None:
         """The class of each image."""
         labels = super().labels

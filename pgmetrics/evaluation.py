@@ -473,7 +473,7 @@ class _Setting:
         )
 
     def _order(self, source: ImageSource) -> NDArray[np.int64]:
-        return np.arange(len(source)) if self.in_listing_order else sequence(source, self.options.seed)
+        return source.by_characters if self.in_listing_order else sequence(source, self.options.seed)
 
     def feed(self, planner: Planner, side: Side, progress: Progress | None, name: str | None = None) -> None:
         """Read the images of a side and hand them to the planner's states."""

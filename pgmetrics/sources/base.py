@@ -133,6 +133,11 @@ class ImageSource(ABC):
         return f"image {index}"
 
     @property
+    def by_characters(self) -> NDArray[np.int64]:
+        """Indices in the order of the images' names, character by character, as other tools take files."""
+        return np.arange(len(self))
+
+    @property
     def label_names(self) -> list[str]:
         """Names of the classes; empty where there are none."""
         return []
@@ -239,6 +244,11 @@ class Wrapped(ImageSource):
         return self._source.called(index)
 
     @property
+    def by_characters(self) -> NDArray[np.int64]:
+        """Those of the source behind."""
+        return self._source.by_characters
+
+    @property
     def label_names(self) -> list[str]:
         """Names of the classes."""
         return self._source.label_names
@@ -294,6 +304,11 @@ class Subset(Wrapped):
     def called(self, index: int) -> str:
         """What people call an image."""
         return super().called(int(self._indices[index]))
+
+    @property
+    def by_characters(self) -> NDArray[np.int64]:
+        """The slice's own order, which no other tool has."""
+        return np.arange(len(self))
 
     @property
     def labels(self) -> NDArray[np.int64] | None:

@@ -303,6 +303,11 @@ class FolderSource(ImageSource):
         """An image's file, relative to the directory or zip."""
         return printable(self.names[index])
 
+    @property
+    def by_characters(self) -> NDArray[np.int64]:
+        """Indices in the order of the files' names, character by character."""
+        return np.array(sorted(range(len(self)), key=self.names.__getitem__), np.int64)
+
     def _called(self, index: int) -> str:
         return f"{self.called(index)} in {self.name}"
 
