@@ -10,6 +10,12 @@ fakes are drawn from the distribution of the reals, in "kid near" from one close
 "new directions" every repetition has directions of its own, and the printed error is over images and
 directions.
 
+The cases of `TAILS` look at rare p-values, those that decide a verdict at 0.01. "given": A and B are two
+sets of one distribution against given moments, compared as rows of results by errors of five to ten groups.
+"symmetric": A and B are unlike, share the reals and are equally far from their distribution by symmetry.
+"blurred": A is of the distribution of the reals and B is A with less variance, which is farther from it:
+every p-value counts whose difference says that B is better.
+
 Another --seed is another simulation: what was chosen by the outcome of one is confirmed by another.
 Repetitions that the file already holds are not done again. docs/uncertainty.md has the table.
 """
@@ -17,10 +23,11 @@ Repetitions that the file already holds are not done again. docs/uncertainty.md 
 from __future__ import annotations
 
 import argparse
+import functools
 import multiprocessing
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from math import sqrt
 from pathlib import Path
 from statistics import NormalDist
@@ -28,13 +35,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from pgmetrics import seeding, uncertainty
 from pgmetrics.blocks import Block, FeatureBlock
 from pgmetrics.files import dump_json, parse_json
 from pgmetrics.metrics.base import Estimate, Metric, Side, State
-from pgmetrics.metrics.fid import FrechetDistance
+from pgmetrics.metrics.fid import FrechetDistance, MomentsState
 from pgmetrics.metrics.inception_score import InceptionScore
 from pgmetrics.metrics.kid import KernelInceptionDistance
 from pgmetrics.metrics.ms_ssim import MultiScaleSSIM
@@ -71,6 +79,9 @@ class Case:
     new_seeds: bool = False
 
 
+TAILS = ("given", "symmetric", "blurred")
+"""What the names of cases begin with that are about rare p-values."""
+
 _SWD: dict[str, Any] = {"patches_per_image": 16, "directions": 16, "repeats": 2}
 
 
@@ -89,6 +100,13 @@ def cases() -> list[Case]:
             Case(f"kid {word}", KernelInceptionDistance(network="own"), 400, word, False),
             Case(f"prdc {word}", PRDC(network="own"), 400, word, False),
         ]
+    own = FrechetDistance(), FrechetDistance(keep_rows=True), KernelInceptionDistance(network="own")
+    made += [Case(f"given fd {n}", own[0], n, "symmetric", False) for n in (257, 320, 640, 2500)]
+    made += [Case("symmetric fd", own[1], 400, "symmetric", False)]
+    made += [Case("symmetric kid", own[2], 256, "symmetric", False)]
+    made += [Case("symmetric prdc", PRDC(network="own"), 256, "symmetric", False)]
+    made += [Case(f"blurred fd {n}", own[1], n, "blurred", False) for n in (40, 64, 128, 400)]
+    made += [Case("blurred kid", own[2], 256, "blurred", False)]
     return made
 
 
@@ -122,12 +140,65 @@ _BLOTCHES = {"alike": (1.0, 0.15), "unlike": (0.6, 0.2), "worse": (0.4, 0.25)}
 _FEATURES = {"alike": (1.0, 0.0), "near": (1.06, 0.03), "unlike": (1.25, 0.2), "worse": (1.5, 0.3)}
 
 
+def halves(rng: seeding.Generator, n: int, change: int | None = None) -> torch.Tensor:
+    """Two independent halves of one distribution, of which one may be scaled and shifted: float32 [n, 32]."""
+    made = torch.cat([features(rng, n, 1.0, 0.0)[:, : WIDTH // 2] for _ in range(2)], dim=1)
+    if change is not None:
+        part = made[:, change * WIDTH // 2 : (change + 1) * WIDTH // 2]
+        part.copy_(1.1 * part + 0.03)
+    return made
+
+
+def tail_sets(case: Case, rngs: Sequence[seeding.Generator]) -> list[torch.Tensor]:
+    """The sets R, A and B of a case of `TAILS`."""
+    n, kind = case.num_images, case.name.partition(" ")[0]
+    if kind == "given":
+        return [halves(rng, n, 0) for rng in rngs[:3]]
+    real = halves(rngs[_R], n)
+    if kind == "blurred":
+        a = halves(rngs[_A], n)
+        return [real, a, 0.98 * a]
+    return [real, halves(rngs[_A], n, 0), halves(rngs[_B], n, 1)]
+
+
+def tail_repetition(case: Case, rngs: Sequence[seeding.Generator]) -> list[Row]:
+    """The rows of one repetition of a case of `TAILS`: the difference of B and A and its p-value."""
+    real, a, b = tail_sets(case, rngs)
+    fakes = [filled(case, "fake", one, 0) for one in (a, b)]
+    if case.name.startswith("given"):
+        mean, covariance = _population()
+        key = replace(fakes[0].key, side="real")
+        given = MomentsState.from_moments(mean, covariance, key)
+        rows = [asdict(case.metric.compute(real=given, fake=one)[0][0]) | {"seed": 0} for one in fakes]
+        found = [uncertainty.independent_difference(*rows)]
+    else:
+        found = uncertainty.paired_differences(
+            case.metric, filled(case, "real", real, 0), *fakes, permutations=1
+        )
+    return [
+        ["B - A", one.metric, one.level, one.difference, one.stderr, one.p_difference, one.df]
+        for one in found
+        if one.stderr is not None
+    ]
+
+
+@functools.cache
+def _population() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and covariance of what the reals of `TAILS` are drawn from, as nearly as 200,000 of them tell."""
+    rows = halves(seeding.generator(0, Stream.RESAMPLING, 99), 200_000).double().numpy()
+    return rows.mean(0), np.cov(rows.T)
+
+
 def drawn(case: Case, which: int, rng: seeding.Generator) -> torch.Tensor:
     """One of the sets R, A, B and C."""
     like = "alike" if which == _R else "worse" if which == _C else case.like
     if case.pixels:
         return blotches(rng, case.num_images, *_BLOTCHES[like])
     return features(rng, case.num_images, *_FEATURES[like])
+
+
+Row = list[Any]
+"""What is looked at, metric, level, value, standard error, p-value; of `TAILS` also degrees of freedom."""
 
 
 def filled(case: Case, side: Side, images: torch.Tensor, seed: int) -> State:
@@ -140,10 +211,6 @@ def filled(case: Case, side: Side, images: torch.Tensor, seed: int) -> State:
     return state
 
 
-Row = list[Any]
-"""What is looked at, metric, level, value, standard error, p-value."""
-
-
 def repetition(case: Case, number: int, seed: int = 0) -> list[Row]:
     """The rows of one repetition.
 
@@ -154,8 +221,10 @@ def repetition(case: Case, number: int, seed: int = 0) -> list[Row]:
     """
     name = seeding.text_key(case.name)
     rngs = [seeding.generator(seed, Stream.RESAMPLING, *name, number, which) for which in range(5)]
-    sets = [drawn(case, which, rng) for which, rng in enumerate(rngs[:4])]
+    if case.name.startswith(TAILS):
+        return tail_repetition(case, rngs)
     own = int(rngs[4].integers(2**31))
+    sets = [drawn(case, which, rng) for which, rng in enumerate(rngs[:4])]
     metric_seed = own if case.new_seeds else 0
     real = filled(case, "real", sets[_R], metric_seed) if case.metric.two_sided else None
     a, b, c = (filled(case, "fake", images, metric_seed) for images in sets[_A:])
@@ -264,7 +333,77 @@ def summarise(lines: Iterable[dict[str, Any]]) -> list[Summary]:
     for line in lines:
         for row in line["rows"]:
             found[(line["case"], *row[:3])].append(row[3:])
-    return [_summary(key, rows) for key, rows in found.items()]
+    return [_summary(key, rows) for key, rows in found.items() if not key[0].startswith(TAILS)]
+
+
+@dataclass(frozen=True)
+class Tail:
+    """How often a p-value is as small as it says, in one case of `TAILS`.
+
+    Attributes:
+        shares: of the repetitions with p at most 0.05, 0.01 and 0.001 ("blurred": where B is called better).
+        normal: the same, were the difference over its standard error normal.
+    """
+
+    case: str
+    metric: str
+    repetitions: int
+    mean: float
+    deviation: float
+    stderr: float
+    df: float
+    shares: tuple[float, ...]
+    normal: tuple[float, ...]
+
+
+LEVELS = 0.05, 0.01, 0.001
+
+
+def tails(lines: Iterable[dict[str, Any]]) -> list[Tail]:
+    """A summary of each case of `TAILS`, in their order."""
+    found: dict[tuple[Any, ...], list[Row]] = defaultdict(list)
+    order = {case.name: index for index, case in enumerate(cases())}
+    for line in sorted(lines, key=lambda line: (order.get(line["case"], len(order)), line["repetition"])):
+        if line["case"].startswith(TAILS):
+            for row in line["rows"]:
+                found[(line["case"], row[1])].append(row[3:])
+    return [_tail(key, np.array(rows, float)) for key, rows in found.items()]
+
+
+def _tail(key: tuple[str, str], rows: NDArray[np.float64]) -> Tail:
+    differences, errors, p_values, df = rows.T
+    wrong = np.ones(len(rows), bool)
+    if key[0].startswith("blurred"):
+        wrong = differences < 0
+    reached = np.abs(differences) / np.maximum(errors, np.finfo(float).tiny)
+    return Tail(
+        *key,
+        repetitions=len(rows),
+        mean=float(differences.mean()),
+        deviation=float(differences.std(ddof=1)) if len(rows) > 1 else 0.0,
+        stderr=sqrt(float((errors**2).mean())),
+        df=float(df.mean()),
+        shares=tuple(float((wrong & (p_values <= level)).mean()) for level in LEVELS),
+        normal=tuple(
+            float((wrong & (reached >= NormalDist().inv_cdf(1 - level / 2))).mean()) for level in LEVELS
+        ),
+    )
+
+
+def table_of_tails(found: Iterable[Tail]) -> str:
+    """In Markdown."""
+    lines = [
+        "| case | number | n | mean of B - A | deviation | mean stderr | df | p ≤ 0.05 | ≤ 0.01 | ≤ 0.001 "
+        "| normal: ≤ 0.05 | ≤ 0.01 | ≤ 0.001 |",
+        "| :-- | :-- | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: |",
+    ]
+    for one in found:
+        shares = " | ".join(f"{share:.2%}" for share in (*one.shares, *one.normal))
+        lines.append(
+            f"| {one.case} | {one.metric} | {one.repetitions:,} | {one.mean:.3g} | {one.deviation:.3g} "
+            f"| {one.stderr:.3g} | {one.df:.0f} | {shares} |"
+        )
+    return "\n".join(lines)
 
 
 def _summary(key: tuple[Any, ...], rows: list[Row]) -> Summary:
@@ -316,7 +455,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     given.out.parent.mkdir(parents=True, exist_ok=True)
     simulate(given.out, given.repetitions, given.case, given.processes, given.seed)
-    print(table(summarise(read(given.out, given.seed))))
+    lines = list(read(given.out, given.seed))
+    print(table(summarise(lines)))
+    print()
+    print(table_of_tails(tails(lines)))
 
 
 if __name__ == "__main__":

@@ -64,6 +64,7 @@ class Influence:
             then at those of odd places alone; None where there are none.
         batches: where no influence is known, the number's values for B disjoint parts of the images, for
             each of P ways to part them: float64 [P, B]; None otherwise.
+        bias: how far the finite number of images moves the value, as far as it is estimated; else 0.
     """
 
     metric: str
@@ -72,6 +73,7 @@ class Influence:
     fake: NDArray[np.float64] | None
     halves: tuple[Influence, Influence] | None = None
     batches: NDArray[np.float64] | None = None
+    bias: float = 0.0
 
     def variance(self, least_share: float = 0.0) -> float:
         """The variance of the number over sets of so many images.

@@ -50,6 +50,33 @@ def test_with_new_directions_only_what_is_claimed_under_any_is_looked_at():
     assert all(row[3:5] != other[3:5] for row, other in zip(rows, held, strict=False))
 
 
+@pytest.mark.parametrize("name", ["given fd 257", "symmetric kid", "blurred fd 40"])
+def test_rare_p_values_are_those_of_the_difference(name):
+    (row,) = coverage.repetition(case(name), 0)
+    assert coverage.repetition(case(name), 0) == [row] != coverage.repetition(case(name), 1)
+    json.dumps(row, allow_nan=False)
+    what, _, level, _, stderr, p_value, df = row
+    assert (what, level) == ("B - A", None)
+    assert stderr > 0
+    assert 0 <= p_value <= 1
+    assert df == pytest.approx(6, abs=2) if name.startswith("given") else df > 20
+
+
+def test_tails_count_only_what_is_called_better_where_b_is_worse():
+    rows = [["B - A", "fd", None, sign * 3.0, 1.0, 0.005, 60.0] for sign in (-1, 1, 1)]
+    lines = [
+        {"case": name, "repetition": i, "rows": [row]}
+        for name in ("symmetric fd", "blurred fd 64")
+        for i, row in enumerate(rows)
+    ]
+    both, better = coverage.tails(lines)
+    assert (both.shares, both.normal) == ((1, 1, 0), (1, 1, 0))
+    assert better.shares == pytest.approx((1 / 3, 1 / 3, 0))
+    assert (both.df, both.stderr, both.mean, both.repetitions) == (60, 1, 1, 3)
+    assert coverage.summarise(lines) == []
+    assert "| symmetric fd | fd | 3 | 1 | 3.46 | 1 | 60 | 100.00%" in coverage.table_of_tails([both])
+
+
 def test_rows_are_in_the_order_of_the_cases():
     lines = [
         {"case": name, "repetition": 0, "rows": [["value", "m", None, 1.0, 1.0, None]]}
