@@ -70,6 +70,9 @@ _HARMLESS_PARAMETERS = ("num_images", "num_pairs", "error", "keep_rows")
 _READING = ("mirror", "preset", "resolution", "resize", "alpha", "bits")
 _ABSENT = "-"
 _WITH_OTHER_ERRORS = frozenset({"swd", "is", "precision", "recall", "density", "coverage"})
+_UNTESTED = frozenset({"fid-infinity"})
+
+_NO_ERROR = "the sets differ, and so few images give no error to tell which is better; give more images"
 
 logger = logging.getLogger("pgmetrics")
 
@@ -581,7 +584,8 @@ def _compare_results(
             reasons[key[0]] = why_undecided(*rows)
     notes += [f"{metric} is undecided: {reason}" for metric, reason in reasons.items()]
     judged = _judged(differences, protocols, judging.significance, reals)
-    gate = _gate(judged, reasons, named=metrics is not None)
+    no_reals = "the reals' own value is not known, or not the same; score both with the same --real SOURCE"
+    gate = _gate(judged, reasons, no_reals, named=metrics is not None)
     return _told(Comparison(a.name, b.name, judged, settings, judging, _once(notes), gate=gate))
 
 
@@ -631,11 +635,23 @@ def why_undecided(a: Mapping[str, Any], b: Mapping[str, Any]) -> str:
     kinds = list(dict.fromkeys(row["stderr_kind"] if row["stderr"] is not None else None for row in (a, b)))
     if all(map(is_over_images, kinds)) and a["seed"] != b["seed"]:
         return (
-            f"its error holds for the directions of one seed, and the seeds are {a['seed']} and {b['seed']}"
+            f"its error holds for the directions of one seed, and the seeds are {a['seed']} and {b['seed']}; "
+            "score with one --seed, or with pgmetrics evaluate ... --error both"
         )
+    if a["metric"] in _UNTESTED:
+        return f"there is no test of it; leave {a['metric']} out of the metrics"
     what = " and ".join(f"one over {kind}" if kind else "none" for kind in kinds)
-    way_out = " score with --error images, or" if a["metric"] in _WITH_OTHER_ERRORS else ""
+    others = a["metric"] in _WITH_OTHER_ERRORS
+    way_out = " score with pgmetrics evaluate ... --error images, or" if others else ""
     return f"it takes errors over images, and the results hold {what};{way_out} compare the images themselves"
+
+
+def _no_test_of_images(metric: str) -> str:
+    """Why a metric of images is undecided, and the fix."""
+    fix = f"leave {metric} out of the metrics"
+    if metric not in _UNTESTED:
+        fix += ", or compare results of pgmetrics evaluate, which hold its error"
+    return f"there is no test of it image by image; {fix}"
 
 
 def _unlike_sizes(a: object, b: object, options: Mapping[str, Any]) -> Setting | None:
@@ -677,7 +693,7 @@ def _compare_images(
         own = {} if one.metric.two_sided or one.real is None else _scores_of_set(one.metric, one.real)
         reals += [own.get((each.metric, each.level)) for each in found]
         reasons |= {
-            each.metric: "there is no test of it"
+            each.metric: _no_test_of_images(each.metric)
             for each in found
             if each.p_value is None and verdicts.is_score(each.metric)
         }
@@ -687,7 +703,8 @@ def _compare_images(
     notes += _too_few(differences, judging)
     provenance = {**observed.provenance, "permutations": judging.permutations}
     rows = _judged(differences, protocols, judging.significance, reals)
-    gate = _gate(rows, reasons, _powerless(differences, judging), named=metrics is not None)
+    no_reals = "the reals' own value is not known; --real SOURCE gives it"
+    gate = _gate(rows, reasons, no_reals, _powerless(differences, judging), named=metrics is not None)
     return _told(
         Comparison(name(fakes[0]), name(fakes[1]), rows, (), judging, _once(notes), provenance, gate)
     )
@@ -817,6 +834,7 @@ def _beside_reals(
 def _gate(
     rows: Sequence[Mapping[str, Any]],
     reasons: Mapping[str, str],
+    no_reals: str,
     powerless: Mapping[str, str] | None = None,
     *,
     named: bool,
@@ -826,6 +844,7 @@ def _gate(
     Args:
         rows: with their verdicts.
         reasons: why metrics have rows that are undecided, and the fix.
+        no_reals: the same of numbers whose goal is the reals' own value, where that is not known.
         powerless: the same of metrics that no test could have decided.
         named: whether the user named the metrics.
     """
@@ -837,9 +856,8 @@ def _gate(
         if "worse" in effects:
             worse.append(metric)
         elif effects == {"undecided"}:
-            undecided[metric] = reasons.get(
-                metric, "the reals' own value is not known; --real SOURCE gives it"
-            )
+            of_reals = verdicts.direction(metric).aim is Aim.REALS
+            undecided[metric] = reasons.get(metric, no_reals if of_reals else _NO_ERROR)
         elif powerless and metric in powerless:
             undecided[metric] = powerless[metric]
     others = tuple(metric for metric in metrics if metric not in asked and verdicts.is_score(metric))
@@ -848,6 +866,9 @@ def _gate(
 
 def _effect(row: Mapping[str, Any]) -> verdicts.Effect:
     """What a row means for a gate that asks its metric."""
+    if row["verdict"] == "different" and row["p_difference"] is None:
+        # The test of images found a difference, and without an error nothing tells which set is better.
+        return "undecided"
     reals = None if row["reals"] is None else Score(row["reals"], row["reals_stderr"])
     return verdicts.effect(row["metric"], row["verdict"], reals, row["nearer"])
 

@@ -150,7 +150,26 @@ def test_what_has_no_test_is_undecided_and_says_so():
     )
     assert verdicts(found) == {("fid-infinity", None): "undecided"}
     assert not found.decided
-    assert found.notes == ("fid-infinity is undecided: there is no test of it",)
+    (reason,) = found.gate.undecided.values()
+    assert reason == "there is no test of it image by image; leave fid-infinity out of the metrics"
+    assert found.notes == (f"fid-infinity is undecided: {reason}",)
+
+
+def test_sets_that_differ_without_an_error_are_not_passed_by_a_gate():
+    # A generator that lost its variety. Below 4 (k + 1) images no error tells that it is worse.
+    fakes = blotches(20, 1), blotches(20, 2, shift=200)
+    found = compare(
+        *fakes,
+        real=blotches(20, 3),
+        metrics=["prdc"],
+        networks={"inception": ToyNetwork()},
+        significance=0.05,
+    )
+    unsure = {row["metric"] for row in found.rows if row["verdict"] == "different"}
+    assert unsure
+    assert unsure <= set(found.gate.undecided)
+    assert "give more images" in found.gate.undecided[unsure.pop()]
+    assert not found.decided
 
 
 def test_too_few_images_to_tell_anything_are_pointed_out():
@@ -278,7 +297,7 @@ def test_errors_over_directions_decide_nothing():
     a, b = (results(row("swd", value, stderr_kind="directions")) for value in (1.0, 2.0))
     found = compare(a, b)
     assert verdicts(found) == {("swd", None): "undecided"}
-    assert "one over directions; score with --error images" in " ".join(found.notes)
+    assert "one over directions; score with pgmetrics evaluate ... --error images" in " ".join(found.notes)
 
 
 def settings_of(**changes):
