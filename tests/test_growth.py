@@ -855,3 +855,19 @@ def _is_scoring(pid):
         return b"pgmetrics.growth.crew" in Path(f"/proc/{pid}/cmdline").read_bytes() and os.getpid() != pid
     except OSError:
         return False
+
+
+def test_a_copy_of_the_reals_is_the_same_series_and_other_reals_are_not(run, tmp_path):
+    # Wrong: a checkout or `touch` of the reals begins a new series, and everything is scored again.
+    images = REAL.batch(range(2 * N + 1)).transpose(0, 2, 3, 1)
+    for name, first in (("set", 0), ("other", 1)):
+        chosen = images[first : first + 2 * N]
+        write(tmp_path / name, {f"{index}.png": encoded(image) for index, image in enumerate(chosen)})
+    score(run, tmp_path / "set")
+    before = store(run)
+    shutil.copytree(tmp_path / "set", tmp_path / "copy", copy_function=shutil.copyfile)
+    score(run, tmp_path / "copy")
+    assert store(run) == before
+    score(run, tmp_path / "other")
+    assert store(run).startswith(before)
+    assert len({entry.series for entry in journal.read(run)}) == 2
