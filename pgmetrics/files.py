@@ -8,8 +8,12 @@ import io
 import json
 import math
 import os
+import re
+import secrets
+import shutil
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -209,3 +213,78 @@ def check_writable(path: str | os.PathLike[str], inputs: Iterable[object] = ()) 
 def unwritable(path: str | os.PathLike[str], reason: str) -> PgmetricsError:
     """The refusal of a file that cannot be written."""
     return PgmetricsError(f"{os.fspath(path)} cannot be written: {reason}")
+
+
+@contextmanager
+def set_aside(target: Path, *, directory: bool = False, suffix: str = ".tmp") -> Iterator[Path]:
+    """A new file or directory beside the target, to be filled and renamed; removed where it was not.
+
+    It is locked meanwhile, and a kernel takes a lock back however its process ends. So what is found there of
+    earlier writers of the target, and is not locked, was left by a process that was killed, and is removed.
+
+    Args:
+        target: what it will become; its directory exists.
+        directory: make a directory.
+        suffix: of its name.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    # Not tempfile: its files are private to the user, and the renamed one would stay so.
+    stem = f".{target.name[:40]}."
+    if os.name == "posix":
+        for name in os.listdir(target.parent):
+            if re.fullmatch(rf"{re.escape(stem)}[0-9a-f]+{re.escape(suffix)}", name):
+                _remove_unlocked(target.parent / name)
+    aside, lock = _made_and_locked(target, stem, suffix, directory)
+    try:
+        yield aside
+    finally:
+        _remove(aside)
+        if lock is not None:
+            os.close(lock)
+
+
+def _made_and_locked(target: Path, stem: str, suffix: str, directory: bool) -> tuple[Path, int | None]:
+    while True:
+        aside = target.with_name(f"{stem}{secrets.token_hex(4)}{suffix}")
+        if directory:
+            aside.mkdir()
+        else:
+            open(aside, "xb").close()
+        if os.name != "posix":
+            return aside, None
+        import fcntl
+
+        try:
+            lock = os.open(aside, os.O_RDONLY)
+        except FileNotFoundError:
+            continue  # somebody took it for a leftover before it was locked
+        try:
+            with suppress(OSError):  # a file system without locks, where nothing is ever removed either
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            if os.path.lexists(aside):
+                return aside, lock
+        except BaseException:
+            os.close(lock)
+            raise
+        os.close(lock)
+
+
+def _remove_unlocked(leftover: Path) -> None:
+    import fcntl
+
+    with suppress(OSError):
+        lock = os.open(leftover, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _remove(leftover)
+        finally:
+            os.close(lock)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import zipfile
 import zlib
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgmetrics.errors import StateError
-from pgmetrics.files import check_regular, open_regular
+from pgmetrics.files import check_regular, open_regular, set_aside
 
 _NAMES = ("mu", "sigma")
 
@@ -65,17 +64,15 @@ def write_moments(
         StateError: the disk refuses.
     """
     target = Path(path)
-    aside = target.with_name(f".{target.name[:40]}.{secrets.token_hex(4)}.tmp")
     try:
-        with open(aside, "xb") as file:
-            np.savez(file, mu=mean, sigma=covariance)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(aside, target)
+        with set_aside(target) as aside:
+            with open(aside, "wb") as file:
+                np.savez(file, mu=mean, sigma=covariance)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(aside, target)
     except OSError as error:
         raise StateError(f"cannot write {target}: {error.strerror or error}") from error
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 def _members(path: str | os.PathLike[str]) -> set[str]:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from pgmetrics.blocks import IndexSet
 from pgmetrics.errors import StateError
-from pgmetrics.files import dump_json, open_regular, parse_json, sha256
+from pgmetrics.files import dump_json, open_regular, parse_json, set_aside, sha256
 from pgmetrics.metrics.base import State, StateKey
 from pgmetrics.threads import share_out
 
@@ -54,9 +54,7 @@ def save_states(
     manifest: dict[str, Any] = {"format": FORMAT, "about": dict(about or {}), "states": {}}
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        aside = _beside(target)
-        aside.mkdir()
-        try:
+        with set_aside(target, directory=True) as aside:
             for name, state in states.items():
                 manifest["states"][name] = {
                     "key": state.key.to_dict(),
@@ -67,9 +65,6 @@ def save_states(
             (aside / _MANIFEST).write_bytes(text)
             (aside / _SEAL).write_bytes(_seal(text))
             _put_in_place(aside, target)
-        except BaseException:
-            shutil.rmtree(aside, ignore_errors=True)
-            raise
     except OSError as error:
         raise StateError(f"cannot write the statistics {target}: {error.strerror or error}") from error
 

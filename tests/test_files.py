@@ -4,11 +4,14 @@ import io
 import json
 import math
 import os
+import subprocess
+import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from pgmetrics.files import dump_json, finite_or_none, open_regular, parse_json, sha256
+from pgmetrics.files import dump_json, finite_or_none, open_regular, parse_json, set_aside, sha256
 
 ROOT = Path(__file__).parents[1]
 
@@ -106,3 +109,50 @@ def test_sha256_is_that_of_all_that_is_left_whatever_the_length_of_a_piece():
     file = io.BytesIO(content)
     file.seek(7)
     assert sha256(file) == hashlib.sha256(content[7:]).hexdigest()
+
+
+class TestSetAside:
+    def test_it_becomes_the_target_or_is_gone(self, tmp_path):
+        with set_aside(tmp_path / "a.json") as aside:
+            aside.write_bytes(b"new")
+            os.replace(aside, tmp_path / "a.json")
+        for directory in (False, True):
+            with suppress(ZeroDivisionError), set_aside(tmp_path / "a.json", directory=directory) as aside:
+                (aside / "b" if directory else aside).write_bytes(b"half")
+                raise ZeroDivisionError
+        assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+        assert (tmp_path / "a.json").read_bytes() == b"new"
+
+    @pytest.mark.skipif(os.name != "posix", reason="locks")
+    @pytest.mark.parametrize("directory", [False, True])
+    def test_what_a_killed_process_left_is_removed_and_what_a_live_one_writes_is_not(
+        self, tmp_path, directory
+    ):
+        target = tmp_path / "a.json"
+        code = (
+            "import os, sys; from pathlib import Path; from pgmetrics.files import set_aside\n"
+            f"with set_aside(Path(sys.argv[1]), directory={directory}) as aside:\n"
+            "    (aside / 'b' if aside.is_dir() else aside).write_text('half')\n"
+            "    print(flush=True)\n"
+            "    sys.stdin.read()"
+        )
+        with subprocess.Popen(
+            [sys.executable, "-c", code, str(target)], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        ) as process:
+            process.stdout.readline()
+            others = [
+                tmp_path / ".a.json.other.tmp",
+                tmp_path / ".b.json.0123abcd.tmp",
+                tmp_path / "a.json.1.tmp",
+            ]
+            for other in others:
+                other.touch()
+            (aside,) = set(tmp_path.iterdir()) - set(others)
+            with set_aside(target):
+                assert aside.exists()
+            process.kill()
+            process.wait()
+            assert aside.exists()
+            with set_aside(target):
+                assert not aside.exists()
+            assert set(tmp_path.iterdir()) == set(others)

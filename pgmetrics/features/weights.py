@@ -13,7 +13,6 @@ import logging
 import os
 import re
 import shutil
-import tempfile
 import warnings
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ import torch
 from torch import Tensor
 
 from pgmetrics.errors import OptionError, WeightsError
-from pgmetrics.files import open_regular, sha256
+from pgmetrics.files import open_regular, set_aside, sha256
 from pgmetrics.functional.finite import not_finite
 
 logger = logging.getLogger("pgmetrics")
@@ -306,22 +305,14 @@ def _put(wanted: Published, place: Path) -> Path:
 def _write(target: Path, content: str | Path) -> None:
     """Write a text, or another file's bytes, aside and rename."""
     try:
-        with tempfile.NamedTemporaryFile(
-            "wb", dir=target.parent, prefix=f".{target.name}-", delete=False
-        ) as file:
-            aside = Path(file.name)
-            try:
+        with set_aside(target) as aside:
+            with aside.open("wb") as file:
                 if isinstance(content, str):
                     file.write(content.encode())
                 else:
                     with open_regular(content) as source:
                         shutil.copyfileobj(source, file, 2**20)
-                file.close()
-                aside.chmod(0o644)
-                aside.replace(target)
-            except BaseException:
-                aside.unlink(missing_ok=True)
-                raise
+            aside.replace(target)
     except OSError as error:
         raise WeightsError(f"cannot write {target}: {error.strerror}") from error
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import io
 import os
-import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from pgmetrics.errors import OptionError, PgmetricsError, StateError
-from pgmetrics.files import check_writable, dump_json, open_regular, parse_json, unwritable
+from pgmetrics.files import check_writable, dump_json, open_regular, parse_json, set_aside, unwritable
 
 FORMAT_OF_SUFFIX = {
     ".csv": "csv",
@@ -55,17 +54,13 @@ def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
         PgmetricsError: it cannot be written; the message says why.
     """
     target = Path(os.path.realpath(path))
-    # Not tempfile: its files are private to the user, and the renamed one would stay so.
-    aside = target.with_name(f".{target.name[:40]}.{secrets.token_hex(4)}.tmp")
     try:
-        try:
-            with open(aside, "xb") as file:
+        with set_aside(target) as aside:
+            with open(aside, "wb") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())  # a full disk must be noticed before the old file is replaced
             os.replace(aside, target)
-        finally:
-            aside.unlink(missing_ok=True)
     except OSError as error:
         raise unwritable(path, error.strerror or str(error)) from error
 

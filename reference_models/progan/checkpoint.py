@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pgmetrics.errors import OptionError, PgmetricsError, SourceError
-from pgmetrics.files import dump_json, parse_json
+from pgmetrics.files import dump_json, parse_json, set_aside
 from reference_models.progan.config import ProGANConfig
 from reference_models.progan.seal import Header, read_header, sealed, tensors_are_intact
 
@@ -152,15 +152,11 @@ def written_atomically(path: Path) -> Iterator[Path]:
     Raises:
         PgmetricsError: it cannot be written, as on a full disk; nothing half-written is left.
     """
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with refusing_unwritable(path):
-        try:
-            yield aside
-            with aside.open("rb") as file:
-                os.fsync(file.fileno())
-            os.replace(aside, path)
-        finally:
-            aside.unlink(missing_ok=True)
+    with refusing_unwritable(path), set_aside(path, suffix=".part") as aside:
+        yield aside
+        with aside.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(aside, path)
 
 
 @contextmanager

@@ -346,7 +346,8 @@ def _claim(out: Path, settings: _Settings) -> int | None:
     """
     with refusing_unwritable(out):
         out.mkdir(parents=True, exist_ok=True)
-        holds_something = any(out.iterdir())
+        # A process that was killed before its first mark leaves nothing but what that was made of.
+        holds_something = any(not each.name.startswith(f".{_UNFINISHED}.") for each in out.iterdir())
     done: int | None
     if (out / MANIFEST).is_file():
         found, done = _read_manifest(out)[0], None

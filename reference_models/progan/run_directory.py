@@ -10,8 +10,8 @@ stats.jsonl, log.txt    numbers for programs, and what happened for people
 finished.json           there once the run is over
 provisional.json        which of these files an interrupt left that an undisturbed run would not have
 
-A file is written as `.NAME.PID.part` and renamed. What a killed process left of that is removed by the next
-one that trains here; the directory's lock says that there is none beside it.
+A file is written as `.NAME.NUMBER.part` and renamed. What a killed process left of that is removed by the
+next one that trains here; the directory's lock says that there is none beside it.
 """
 
 from __future__ import annotations
