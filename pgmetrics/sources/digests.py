@@ -114,7 +114,7 @@ def _recall(stamps: Mapping[bytes, Stamp]) -> dict[bytes, bytes]:
                     found[key] = digest
 
     if stamps and _path().exists():
-        _in_store(look)
+        _in_store("BEGIN", look)
     return found
 
 
@@ -124,11 +124,14 @@ def _remember(digests: Mapping[bytes, tuple[Stamp, bytes]]) -> None:
         store.executemany("INSERT OR REPLACE INTO digests VALUES (?, ?, ?)", rows)
 
     if digests:
-        _in_store(write)
+        _in_store("BEGIN IMMEDIATE", write)
 
 
-def _in_store(work: Callable[[sqlite3.Connection], None]) -> None:
-    """Do something in the store; where it refuses, that is left undone."""
+def _in_store(begin: str, work: Callable[[sqlite3.Connection], None]) -> None:
+    """Do something in one transaction of the store; where it refuses, that is left undone.
+
+    Outside of a transaction, each of 50,000 look-ups would lock the file by itself.
+    """
     path = _path()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -136,6 +139,7 @@ def _in_store(work: Callable[[sqlite3.Connection], None]) -> None:
             raise OSError("it is no regular file")
         # Several processes may read and write at once: each takes SQLite's lock for a moment.
         with closing(sqlite3.connect(path, timeout=5)) as store, store:
+            store.execute(begin)
             store.execute(
                 "CREATE TABLE IF NOT EXISTS digests "
                 "(key BLOB PRIMARY KEY, stamp BLOB NOT NULL, digest BLOB NOT NULL) WITHOUT ROWID"
