@@ -22,11 +22,16 @@ LABELS = [
 
 
 def write_checkpoint(
-    run: Path, images_shown: int, resolution: int = 32, alpha: float = 1.0, config: ProGANConfig = CONFIG
+    run: Path,
+    images_shown: int,
+    resolution: int = 32,
+    alpha: float = 1.0,
+    config: ProGANConfig = CONFIG,
+    weights: int | None = None,
 ) -> Path:
-    """A checkpoint of weights that depend on `images_shown` alone, as the trainer names its files."""
+    """A checkpoint named as the trainer does; `weights`, else `images_shown`, seeds its weights."""
     generator = Generator(config)
-    initialize(generator, "generator", images_shown)
+    initialize(generator, "generator", images_shown if weights is None else weights)
     # Initial weights make grey images; brighter ones differ in more than rounding.
     with torch.no_grad():
         for name, parameter in generator.named_parameters():
