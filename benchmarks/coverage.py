@@ -38,17 +38,18 @@ import torch
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from pgmetrics import seeding, uncertainty
-from pgmetrics.blocks import Block, FeatureBlock
-from pgmetrics.files import dump_json, parse_json
 from pgmetrics.metrics.base import Estimate, Metric, Side, State
-from pgmetrics.metrics.fid import FrechetDistance, MomentsState
+from pgmetrics.metrics.frechet import FrechetDistance, MomentsState
 from pgmetrics.metrics.inception_score import InceptionScore
 from pgmetrics.metrics.kid import KernelInceptionDistance
 from pgmetrics.metrics.ms_ssim import MultiScaleSSIM
 from pgmetrics.metrics.prdc import PRDC
 from pgmetrics.metrics.swd import SlicedWasserstein
-from pgmetrics.seeding import Stream
+from pgmetrics.runtime import seeding
+from pgmetrics.runtime.blocks import Block, FeatureBlock
+from pgmetrics.runtime.files import dump_json, parse_json
+from pgmetrics.runtime.seeding import Stream
+from pgmetrics.uncertainty import intervals, randomization
 
 SIDE = 32
 WIDTH = 32
@@ -170,9 +171,9 @@ def tail_repetition(case: Case, rngs: Sequence[seeding.Generator]) -> list[Row]:
         key = replace(fakes[0].key, side="real")
         given = MomentsState.from_moments(mean, covariance, key)
         rows = [asdict(case.metric.compute(real=given, fake=one)[0][0]) | {"seed": 0} for one in fakes]
-        found = [uncertainty.independent_difference(*rows)]
+        found = [intervals.independent_difference(*rows)]
     else:
-        found = uncertainty.paired_differences(
+        found = randomization.paired_differences(
             case.metric, filled(case, "real", real, 0), *fakes, permutations=1
         )
     return [
@@ -233,10 +234,10 @@ def repetition(case: Case, number: int, seed: int = 0) -> list[Row]:
         {(one.metric, one.level): one for one in case.metric.influences(real=real, fake=fake)}
         for fake in (a, b, c)
     ]
-    p_values = uncertainty.swap_test(case.metric, real, a, b, seed=own, permutations=199)
+    p_values = randomization.swap_test(case.metric, real, a, b, seed=own, permutations=199)
     rows: list[Row] = [["printed", *place, e.value, e.stderr, None] for place, e in numbers[0].items()]
     for place, mine in numbers[0].items():
-        error = uncertainty.stderr(parts[0][place]) if place in parts[0] else None
+        error = intervals.stderr(parts[0][place]) if place in parts[0] else None
         if not case.new_seeds:
             rows.append(["value", *place, mine.value, error, None])
         for what, other in (("B - A", _B), ("C - A", _C)):
@@ -244,7 +245,7 @@ def repetition(case: Case, number: int, seed: int = 0) -> list[Row]:
                 continue
             difference = numbers[other - _A][place].value - mine.value
             if place in parts[0]:
-                error = uncertainty.stderr_of_difference(parts[0][place], parts[other - _A][place])
+                error = intervals.stderr_of_difference(parts[0][place], parts[other - _A][place])
             rows.append([what, *place, difference, error, p_values.get(place) if other == _B else None])
     return rows
 

@@ -25,11 +25,11 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.timing import machine, take_turns
-from pgmetrics.blocks import FeatureBlock
-from pgmetrics.functional.gaussian import GaussianMoments, frechet_distance
+from pgmetrics.functional.frechet import GaussianMoments, frechet_distance
 from pgmetrics.metrics.base import State
-from pgmetrics.metrics.fid import FrechetInceptionDistance
-from pgmetrics.seeding import Stream, generator
+from pgmetrics.metrics.frechet import FrechetInceptionDistance
+from pgmetrics.runtime.blocks import FeatureBlock
+from pgmetrics.runtime.seeding import Stream, generator
 
 Array = NDArray[np.float64]
 Run = Callable[[], float]

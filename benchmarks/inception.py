@@ -33,11 +33,11 @@ import pgmetrics
 from benchmarks.random_weights import write_inception
 from benchmarks.timing import machine, take_turns
 from pgmetrics.features.inception import SIDE, Inception, torch_fidelity_bilinear
-from pgmetrics.features.resize import RESIZERS
-from pgmetrics.functional.gaussian import GaussianMoments, frechet_distance
-from pgmetrics.loading import blocks
+from pgmetrics.features.preprocess import RESIZERS
+from pgmetrics.functional.frechet import GaussianMoments, frechet_distance
+from pgmetrics.runtime.threads import share_out
+from pgmetrics.sources.loading import blocks
 from pgmetrics.sources.resolve import open_source
-from pgmetrics.threads import share_out
 
 WEIGHTS = click.option(
     "--weights", type=click.Path(path_type=Path, exists=True), help="[default: random, made on the fly]"

@@ -17,19 +17,20 @@ import numpy as np
 import torch
 
 from benchmarks.timing import machine, take_turns
-from pgmetrics.blocks import Block, FeatureBlock, plan
 from pgmetrics.metrics.base import Metric, Side, State
-from pgmetrics.metrics.fid import FrechetDistance
+from pgmetrics.metrics.frechet import FrechetDistance
 from pgmetrics.metrics.kid import KernelInceptionDistance
 from pgmetrics.metrics.swd import SlicedWasserstein
-from pgmetrics.seeding import Stream, generator
-from pgmetrics.store import load_state, save_state
-from reference_models.progan import checkpoint, state
-from reference_models.progan.checkpoint import Checkpoint
-from reference_models.progan.config import preset
-from reference_models.progan.layers import initialize
-from reference_models.progan.networks import Generator
-from reference_models.progan.state import TrainingState
+from pgmetrics.prepared.state_files import load_state, save_state
+from pgmetrics.runtime.blocks import Block, FeatureBlock, plan
+from pgmetrics.runtime.seeding import Stream, generator
+from reference_models.progan.model import checkpoint
+from reference_models.progan.model.checkpoint import Checkpoint
+from reference_models.progan.model.layers import initialize
+from reference_models.progan.model.networks import Generator
+from reference_models.progan.model.presets import preset
+from reference_models.progan.training import resume_state
+from reference_models.progan.training.resume_state import TrainingState
 
 METRICS: tuple[tuple[Metric, int], ...] = (
     (SlicedWasserstein(), 4096),
@@ -108,10 +109,10 @@ def _network_rows(directory: Path, turns: int) -> list[str]:
     files: dict[str, tuple[Path, Callable[[Path], object]]] = {
         "checkpoint at 1024 x 1024, header": (directory / "checkpoint", checkpoint.inspect),
         "checkpoint at 1024 x 1024": (directory / "checkpoint", checkpoint.load),
-        "training state, seven such networks": (directory / "state", state.load),
+        "training state, seven such networks": (directory / "state", resume_state.load),
     }
     checkpoint.save(directory / "checkpoint", facts, network)
-    state.save(directory / "state", TrainingState(images_shown=0, skipped=0, tensors=tensors))
+    resume_state.save(directory / "state", TrainingState(images_shown=0, skipped=0, tensors=tensors))
     rows = []
     for name, (path, read) in files.items():
         size, seconds = (

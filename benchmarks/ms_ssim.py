@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from benchmarks import plain_recipe
 from benchmarks.timing import machine, take_turns
 from pgmetrics.functional.ssim import ms_ssim_scores
-from pgmetrics.seeding import Stream, generator
+from pgmetrics.runtime.seeding import Stream, generator
 
 Run = Callable[[], object]
 PEER_SIDE = 256

@@ -20,12 +20,12 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.timing import PeakMemory, machine, take_turns
-from pgmetrics.blocks import FeatureBlock
-from pgmetrics.devices import pick_device
+from pgmetrics.metrics.feature_rows import FeatureMetric
 from pgmetrics.metrics.kid import KernelInceptionDistance
 from pgmetrics.metrics.prdc import PRDC
-from pgmetrics.metrics.rows import FeatureMetric
-from pgmetrics.seeding import Stream, generator
+from pgmetrics.runtime.blocks import FeatureBlock
+from pgmetrics.runtime.devices import pick_device
+from pgmetrics.runtime.seeding import Stream, generator
 
 WIDTH = 2048
 BLOCK = 256

@@ -41,9 +41,9 @@ from benchmarks.scoring import (
     write,
 )
 from pgmetrics import PgmetricsError, SampleError
-from pgmetrics.devices import pick_device
 from pgmetrics.features import FeatureExtractor
 from pgmetrics.metrics.base import Metric
+from pgmetrics.runtime.devices import pick_device
 from pgmetrics.sources.base import ImageSource, sequence
 from pgmetrics.sources.resolve import open_source
 

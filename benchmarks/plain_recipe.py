@@ -19,7 +19,7 @@ import scipy.ndimage
 import scipy.signal
 from numpy.typing import NDArray
 
-from pgmetrics import seeding
+from pgmetrics.runtime import seeding
 
 PATCHES_PER_IMAGE = 128
 PATCH = 7

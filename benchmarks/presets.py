@@ -35,9 +35,9 @@ from torch import Tensor, nn
 import pgmetrics
 from benchmarks import random_weights
 from benchmarks.timing import machine
+from pgmetrics.evaluation.presets import PRESETS
 from pgmetrics.metrics import kid as kid_module
-from pgmetrics.presets import PRESETS
-from pgmetrics.seeding import Stream, generator
+from pgmetrics.runtime.seeding import Stream, generator
 from pgmetrics.sources.base import ImageSource, sequence
 from pgmetrics.sources.resolve import open_source
 

@@ -21,14 +21,16 @@ import click
 import torch
 
 from benchmarks.timing import machine, take_turns
-from reference_models.progan import losses
-from reference_models.progan.config import ProGANConfig, preset
-from reference_models.progan.data import IndexStream, TrainingImages
-from reference_models.progan.levels import PreparedSource, open_training_source, prepare
-from reference_models.progan.losses import DiscriminatorLoss
-from reference_models.progan.schedule import Stage
-from reference_models.progan.speed import noise_images, stage_at
-from reference_models.progan.trainer import Trainer
+from reference_models.progan.data.prepare import prepare
+from reference_models.progan.data.prepared import PreparedSource, open_training_source
+from reference_models.progan.data.training_images import IndexStream, TrainingImages
+from reference_models.progan.model import losses
+from reference_models.progan.model.config import ProGANConfig
+from reference_models.progan.model.losses import DiscriminatorLoss
+from reference_models.progan.model.presets import preset
+from reference_models.progan.model.schedule import Stage
+from reference_models.progan.training.speed import noise_images, stage_at
+from reference_models.progan.training.trainer import Trainer
 
 
 class PlainTrainer(Trainer):
@@ -51,7 +53,7 @@ class PlainTrainer(Trainer):
     def run(self, now: Stage) -> object:  # type: ignore[override]
         """The steps between two looks at the schedule."""
         with (
-            mock.patch("reference_models.progan.networks.in_fast_order", lambda images: images),
+            mock.patch("reference_models.progan.model.networks.in_fast_order", lambda images: images),
             mock.patch.object(losses, "gradient_norm", _gradient_norm),
         ):
             return super().run(now)

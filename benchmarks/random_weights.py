@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pgmetrics.seeding import Stream, generator, text_key
+from pgmetrics.runtime.seeding import Stream, generator, text_key
 
 
 def write_inception(path: Path, seed: int = 0) -> Path:

@@ -31,16 +31,18 @@ from pgmetrics import (
     OptionError,
     SlicedWasserstein,
 )
-from pgmetrics.blocks import block_length
-from pgmetrics.devices import pick_device
 from pgmetrics.features import FeatureExtractor, open_network
-from pgmetrics.files import dump_json, parse_json
-from pgmetrics.loading import blocks
-from pgmetrics.metrics.base import Influence, Metric, Side, State, Tap
-from pgmetrics.metrics.rows import FeatureRowsState
-from pgmetrics.sources.base import ImageSource, Wrapped
-from pgmetrics.storage import Storage
-from pgmetrics.uncertainty import stderr
+from pgmetrics.metrics.base import Metric, Side, State, Tap
+from pgmetrics.metrics.feature_rows import FeatureRowsState
+from pgmetrics.metrics.influence import Influence
+from pgmetrics.runtime.blocks import block_length
+from pgmetrics.runtime.devices import pick_device
+from pgmetrics.runtime.files import dump_json, parse_json
+from pgmetrics.runtime.spill import Storage
+from pgmetrics.sources.base import ImageSource
+from pgmetrics.sources.loading import blocks
+from pgmetrics.sources.wrappers import Wrapped
+from pgmetrics.uncertainty.intervals import stderr
 
 PIXEL_METRICS: tuple[Metric, ...] = (SlicedWasserstein(), MultiScaleSSIM())
 FEATURE_METRICS: tuple[Metric, ...] = (

@@ -42,15 +42,17 @@ from benchmarks.scoring import (
     save_figure,
     write,
 )
-from pgmetrics import PgmetricsError, SampleError, seeding
-from pgmetrics.devices import pick_device
+from pgmetrics import PgmetricsError, SampleError
 from pgmetrics.features import FeatureExtractor
 from pgmetrics.metrics.base import Metric
-from pgmetrics.seeding import Stream
-from pgmetrics.sources.base import ImageSource, Wrapped, listed, sequence
+from pgmetrics.runtime import seeding
+from pgmetrics.runtime.devices import pick_device
+from pgmetrics.runtime.seeding import Stream
+from pgmetrics.sources.base import ImageSource, listed, sequence
 from pgmetrics.sources.resolve import open_source
-from pgmetrics.uncertainty import holm
-from pgmetrics.verdicts import Aim, direction
+from pgmetrics.sources.wrappers import Wrapped
+from pgmetrics.uncertainty.randomization import holm
+from pgmetrics.uncertainty.verdicts import Aim, direction
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -27,10 +27,10 @@ from PIL import Image
 
 from benchmarks.timing import machine
 from pgmetrics import sources
-from pgmetrics.loading import blocks
-from pgmetrics.seeding import Stream, generator
+from pgmetrics.runtime.seeding import Stream, generator
 from pgmetrics.sources.base import ImageSource
 from pgmetrics.sources.folder import Directory, FolderSource
+from pgmetrics.sources.loading import blocks
 
 _SETTLED = 2.5  # seconds after which a file that was just written can be remembered
 _LARGE = 5_000_000  # bytes of a large file

@@ -23,12 +23,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pgmetrics.errors import PgmetricsError
+from reference_models.progan.model import presets
 
 if TYPE_CHECKING:
     import numpy as np
 
     from pgmetrics.results import Results
-    from reference_models.progan.config import ProGANConfig
+    from reference_models.progan.model.config import ProGANConfig
 
 UNTRAINED = "untrained"
 
@@ -73,12 +74,10 @@ def main(
     **options: Any,
 ) -> None:
     """Train, score every checkpoint, write table, samples and page to --out."""
-    from reference_models.progan import config as configs
-
     try:
         if out.exists() and any(out.iterdir()):
             raise PgmetricsError(f"{out} is not empty; remove it or name another --out")
-        config = replace(configs.preset(preset), seed=seed)
+        config = replace(presets.preset(preset), seed=seed)
         if total_images is not None:
             config = replace(config, total_images=total_images)
         source = data or f"synthetic:leaves,resolution={config.resolution},n={max(8192, 2 * num_images)}"
@@ -111,8 +110,8 @@ def _quiet() -> Iterator[None]:
 
 def _train(source: str, run: Path, config: ProGANConfig, snapshot_images: int | None) -> None:
     from pgmetrics.sources.resolve import open_source
-    from reference_models.progan.progress import TrainingBar, decoding_bar
-    from reference_models.progan.train import train
+    from reference_models.progan.training.progress import TrainingBar, decoding_bar
+    from reference_models.progan.training.train import train
 
     images = open_source(source, resolution=config.resolution)
     with decoding_bar() as decoded, TrainingBar(config) as report:
@@ -143,7 +142,7 @@ def score(source: str, run: Path, metrics: Sequence[str], **options: Any) -> Res
 
 def stages(run: Path) -> list[tuple[str, Path]]:
     """The untrained network and the end of every stage, with a label each."""
-    from reference_models.progan.checkpoint import inspect, stage_checkpoints
+    from reference_models.progan.model.checkpoint import inspect, stage_checkpoints
 
     ends = [(path, inspect(path).resolution) for path in stage_checkpoints(run)]
     return [(UNTRAINED, run / "untrained.safetensors"), *((f"{side}x{side}", path) for path, side in ends)]
@@ -181,9 +180,9 @@ def _report(source: str, out: Path, show_reals: bool) -> str:
     """Page and plots; says where, or why there are none."""
     if importlib.util.find_spec("matplotlib") is None:
         return "none; it needs pip install 'pgmetrics[report]'"
-    from pgmetrics.report.data import read_growth
     from pgmetrics.report.page import write_report
     from pgmetrics.report.plots import save_plots
+    from pgmetrics.report.run_curves import read_growth
 
     write_report(out / "run", out / "report.html", real=source if show_reals else None, show_reals=show_reals)
     save_plots(read_growth(out / "run"), out / "plots", "png")
@@ -196,10 +195,10 @@ def draw(
     """One PNG: real images, then samples of every stage from the same latents, enlarged alike."""
     from PIL import Image, ImageDraw
 
-    from pgmetrics.images import nearest_upscale
+    from pgmetrics.runtime.images import nearest_upscale
     from pgmetrics.sources.base import ImageSource, sequence
     from pgmetrics.sources.resolve import open_source
-    from reference_models.progan.sample import image_grid
+    from reference_models.progan.sampling.export import image_grid
 
     def first(images: ImageSource) -> np.ndarray:
         count = min(columns * rows, len(images))

@@ -27,13 +27,13 @@ from numpy.typing import NDArray
 from benchmarks import plain_recipe
 from benchmarks.timing import PeakMemory, machine, take_turns
 from pgmetrics import SlicedWasserstein, evaluate
-from pgmetrics.blocks import Block, block_length, plan
-from pgmetrics.devices import pick_device
 from pgmetrics.functional.pyramid import level_sizes
-from pgmetrics.loading import blocks
-from pgmetrics.seeding import Stream, generator
+from pgmetrics.runtime.blocks import Block, block_length, plan
+from pgmetrics.runtime.devices import pick_device
+from pgmetrics.runtime.seeding import Stream, generator
+from pgmetrics.runtime.spill import DEFAULT_MAX_MEMORY
+from pgmetrics.sources.loading import blocks
 from pgmetrics.sources.resolve import open_source
-from pgmetrics.storage import DEFAULT_MAX_MEMORY
 
 SIDE = click.option("--side", type=click.IntRange(min=16), default=128, show_default=True)
 NUM = click.option(
@@ -126,7 +126,7 @@ def speed(side: int, num_images: int, device: str, turns: int, with_plain: bool,
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Also write the table here.")
 def phases(side: int, num_images: int, device: str, out: Path | None) -> None:
     """Images per second of each phase of ours, the second of two runs."""
-    from pgmetrics.functional import patches, pyramid, sliced
+    from pgmetrics.functional import patches, pyramid, sliced_wasserstein
     from pgmetrics.metrics import swd
 
     seconds: dict[str, float] = defaultdict(float)
@@ -146,7 +146,7 @@ def phases(side: int, num_images: int, device: str, out: Path | None) -> None:
     swd.gather_patches = timed("patches", patches.gather_patches)  # type: ignore[assignment]
     swd.channel_moments = timed("statistics", patches.channel_moments)  # type: ignore[assignment]
     swd.patch_corners = timed("random corners", swd.patch_corners)  # type: ignore[assignment]
-    swd.sliced_wasserstein = timed("distance", sliced.sliced_wasserstein)  # type: ignore[assignment]
+    swd.sliced_wasserstein = timed("distance", sliced_wasserstein.sliced_wasserstein)  # type: ignore[assignment]
     device = str(pick_device(device))
     real, fake = (as_decoded(procedural(side, num_images, seed)) for seed in (0, 1))
     for _ in range(2):

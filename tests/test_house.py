@@ -15,9 +15,9 @@ import pytest
 import torch
 
 import pgmetrics
-from reference_models.progan.checkpoint import Checkpoint, save
-from reference_models.progan.config import ProGANConfig
-from reference_models.progan.networks import Generator
+from reference_models.progan.model.checkpoint import Checkpoint, save
+from reference_models.progan.model.config import ProGANConfig
+from reference_models.progan.model.networks import Generator
 
 ROOT = Path(__file__).parents[1]
 # Each costs a tenth of a second to several seconds; `--help` has 0.4 s for everything.

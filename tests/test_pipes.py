@@ -8,10 +8,10 @@ import pytest
 from click.testing import CliRunner
 
 from pgmetrics.cli import main as pgmetrics
-from pgmetrics.store import holds_states
+from pgmetrics.prepared.state_files import holds_states
 from reference_models.progan.cli import main as progan
-from tests.growing_run import write_run
-from tests.sources.files import encoded, pixels, write
+from tests.helpers.growing_run import write_run
+from tests.helpers.image_files import encoded, pixels, write
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes have no names here")
 

@@ -7,7 +7,7 @@ import importlib
 import click
 
 from pgmetrics import __version__
-from pgmetrics.commands import Commands, log_to_stderr
+from pgmetrics.cli.commands import Commands, log_to_stderr
 
 # Loaded when they are called: --help must not wait for torch, nor one command for another.
 _COMMANDS = {

@@ -6,7 +6,7 @@ import click
 
 from pgmetrics.cli.delivery import deliver
 from pgmetrics.cli.options import progress_bar, reading
-from pgmetrics.files import dump_json
+from pgmetrics.runtime.files import dump_json
 
 
 @click.command()

@@ -7,13 +7,21 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pgmetrics.cli.delivery import deliver
-from pgmetrics.cli.options import metrics_option, networking, progress_bar, reading, running
-from pgmetrics.cli.score import names, own_network_for
+from pgmetrics.cli.options import (
+    metrics_option,
+    names,
+    networking,
+    own_network_for,
+    progress_bar,
+    reading,
+    running,
+)
+from pgmetrics.comparison import result, scores
 from pgmetrics.errors import PgmetricsError
 
 if TYPE_CHECKING:
-    from pgmetrics.cache import Cache
-    from pgmetrics.comparison import Comparison
+    from pgmetrics.comparison.result import Comparison
+    from pgmetrics.prepared.cache import Cache
 
 WORSE = 3
 """The exit code of --fail-if-worse where B is worse."""
@@ -98,16 +106,16 @@ def compare(
     """
     if explain and format_ == "csv":
         raise click.UsageError("--explain makes a second table: --format table, markdown or json holds both")
-    from pgmetrics import comparison
+    from pgmetrics.comparison import compare as comparison
     from pgmetrics.results.files import check_destination
 
     if out is not None:
-        if (format := check_destination(out, [a, b, options["real"]])) not in comparison.FORMATS:
+        if (format := check_destination(out, [a, b, options["real"]])) not in result.FORMATS:
             raise PgmetricsError(
                 f"{out}: comparisons are written as .csv, .json, .md or .txt, not as {format}"
             )
     asked = None if metrics is None else names(metrics)
-    if comparison.is_results(a) and comparison.is_results(b):
+    if scores.is_results(a) and scores.is_results(b):
         _refuse_what_goes_with_images()
         judging = {key: options[key] for key in ("significance", "confidence")}
         found = comparison.compare(a, b, metrics=asked, protocol=protocol, explain=explain, **judging)
@@ -127,7 +135,7 @@ def compare(
 
 
 def _cache(place: str | None) -> Cache | None:
-    from pgmetrics.cache import Cache
+    from pgmetrics.prepared.cache import Cache
 
     return None if place == "off" else Cache.default() if place is None else Cache(place)
 

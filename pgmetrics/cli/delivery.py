@@ -11,7 +11,7 @@ import click
 
 from pgmetrics.cli.options import say
 from pgmetrics.errors import PgmetricsError
-from pgmetrics.streams import OutputError, ReaderGone
+from pgmetrics.runtime.streams import OutputError, ReaderGone
 
 Save = Callable[[str], None]  # writes the results into the file of that name
 

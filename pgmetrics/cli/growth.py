@@ -11,7 +11,7 @@ import click
 
 from pgmetrics.cli.delivery import deliver
 from pgmetrics.cli.options import metrics_option, networking, reading, running, writing
-from pgmetrics.printable import printable
+from pgmetrics.errors import printable
 
 SKIPPED = 4
 """Exit code: finished, but some checkpoints could not be read."""
@@ -78,7 +78,7 @@ def growth(
     command goes on. Other settings are another series there. A checkpoint that cannot be read is
     named and skipped (exit code 4).
     """
-    from pgmetrics.cli.score import names, own_network_for
+    from pgmetrics.cli.options import names, own_network_for
     from pgmetrics.growth import score_run
     from pgmetrics.results import check_destination
 

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pgmetrics.features import own_network
+from pgmetrics.metrics.feature_rows import FeatureMetric
+from pgmetrics.metrics.registry import metric
+
+if TYPE_CHECKING:
+    from pgmetrics.metrics.base import Metric
+
 import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import TypeVar
 
-import click
-
-from pgmetrics.printable import printable
+from pgmetrics.errors import printable
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -257,3 +268,31 @@ def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
     finally:
         if bar is not None:
             bar.close()
+
+
+def names(text: str) -> list[str | Metric]:
+    """What stands between the commas."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def own_network_for(
+    metrics: Sequence[str | Metric], options: dict[str, Any]
+) -> tuple[Sequence[str | Metric], dict[str, Any]]:
+    """The metrics, reading the network of --features if one was given, and the options without it."""
+    rest = dict(options)
+    spec, resize, value_range = (rest.pop(f"features{part}") for part in ("", "_resize", "_range"))
+    if spec is None:
+        if resize is not None or value_range is not None:
+            raise click.UsageError("--features-resize and --features-range go with --features")
+        return metrics, rest
+    if rest["preset"]:
+        raise click.UsageError(f"--preset {rest['preset']} has a network of its own; leave out --features")
+
+    found = [metric(one) for one in metrics]
+    if not any(isinstance(one, FeatureMetric) for one in found):
+        raise click.UsageError("--features is given, and no metric reads features")
+    networks = {"own": own_network(spec, resize=resize, value_range=value_range)}
+    return [replace(one, network="own") if isinstance(one, FeatureMetric) else one for one in found], {
+        **rest,
+        "networks": networks,
+    }

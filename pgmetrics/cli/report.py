@@ -6,7 +6,7 @@ import click
 
 from pgmetrics.cli.delivery import keep
 from pgmetrics.cli.options import progress_bar, say
-from pgmetrics.printable import printable
+from pgmetrics.errors import printable
 
 
 @click.command()
@@ -89,8 +89,8 @@ def plot(run: str, out: str, format_: str, series: str | None) -> None:
 
     Prints the files that were written.
     """
-    from pgmetrics.report.data import read_growth
     from pgmetrics.report.plots import save_plots
+    from pgmetrics.report.run_curves import read_growth
 
     for path in save_plots(read_growth(run, series), out, format_):
         say(printable(str(path)))

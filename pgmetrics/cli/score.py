@@ -11,7 +11,9 @@ from pgmetrics.cli.delivery import deliver
 from pgmetrics.cli.options import (
     Command,
     metrics_option,
+    names,
     networking,
+    own_network_for,
     progress_bar,
     reading,
     running,
@@ -224,11 +226,6 @@ def evaluate(metrics: str, error: str | None, **options: Any) -> None:
     _score(names(metrics), error=error, **options)
 
 
-def names(text: str) -> list[str | Metric]:
-    """What stands between the commas."""
-    return [name.strip() for name in text.split(",") if name.strip()]
-
-
 def _need_a_side(options: dict[str, Any]) -> None:
     if not options["fake"] and not options["real"]:
         raise click.UsageError("give --fake, --real or both")
@@ -248,13 +245,13 @@ def _adjusted(name: str, options: dict[str, Any], **parameters: Any) -> str | Me
 
 
 def _score(metrics: Sequence[str | Metric], format_: str, out: str | None, **options: Any) -> None:
-    from pgmetrics.evaluation import evaluate
+    from pgmetrics.evaluation.api import evaluate
     from pgmetrics.results import check_destination
 
     if out is not None:
         check_destination(out, [options.get(side) for side in ("real", "fake", "held_out")])
     if "cache" in options:
-        from pgmetrics.cache import Cache
+        from pgmetrics.prepared.cache import Cache
 
         place = options["cache"]
         options["cache"] = None if place == "off" else Cache.default() if place is None else Cache(place)
@@ -262,31 +259,3 @@ def _score(metrics: Sequence[str | Metric], format_: str, out: str | None, **opt
     with progress_bar() as progress:
         found = evaluate(metrics=metrics, progress=progress, **options)
     deliver(found.to_text(format_), found.save, out)
-
-
-def own_network_for(
-    metrics: Sequence[str | Metric], options: dict[str, Any]
-) -> tuple[Sequence[str | Metric], dict[str, Any]]:
-    """The metrics, reading the network of --features if one was given, and the options without it."""
-    rest = dict(options)
-    spec, resize, value_range = (rest.pop(f"features{part}") for part in ("", "_resize", "_range"))
-    if spec is None:
-        if resize is not None or value_range is not None:
-            raise click.UsageError("--features-resize and --features-range go with --features")
-        return metrics, rest
-    if rest["preset"]:
-        raise click.UsageError(f"--preset {rest['preset']} has a network of its own; leave out --features")
-    from dataclasses import replace
-
-    from pgmetrics.features import own_network
-    from pgmetrics.metrics.registry import metric
-    from pgmetrics.metrics.rows import FeatureMetric
-
-    found = [metric(one) for one in metrics]
-    if not any(isinstance(one, FeatureMetric) for one in found):
-        raise click.UsageError("--features is given, and no metric reads features")
-    networks = {"own": own_network(spec, resize=resize, value_range=value_range)}
-    return [replace(one, network="own") if isinstance(one, FeatureMetric) else one for one in found], {
-        **rest,
-        "networks": networks,
-    }

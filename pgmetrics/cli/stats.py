@@ -8,9 +8,17 @@ from typing import Any
 import click
 
 from pgmetrics.cli.delivery import keep
-from pgmetrics.cli.options import metrics_option, networking, progress_bar, reading, running, say
-from pgmetrics.cli.score import names, own_network_for
-from pgmetrics.printable import printable
+from pgmetrics.cli.options import (
+    metrics_option,
+    names,
+    networking,
+    own_network_for,
+    progress_bar,
+    reading,
+    running,
+    say,
+)
+from pgmetrics.errors import printable
 
 
 @click.command()
@@ -37,9 +45,9 @@ def stats(source: str, metrics: str, out: str, **options: Any) -> None:
         raise click.UsageError(f"--out {out}: statistics are written as .pgstats or .npz")
     if options.pop("cache") is not None:
         raise click.UsageError("--cache has no use here: the statistics are written to --out")
-    from pgmetrics.evaluation import collect
+    from pgmetrics.evaluation.api import collect
     from pgmetrics.metrics.registry import metric
-    from pgmetrics.statistics import check_statistics_destination, save_statistics
+    from pgmetrics.prepared.statistics import check_statistics_destination, save_statistics
 
     asked, options = own_network_for(names(metrics), options)
     check_statistics_destination(out, [metric(one) for one in asked])

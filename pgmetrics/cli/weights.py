@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from pgmetrics.cli.options import say
-from pgmetrics.files import dump_json
+from pgmetrics.runtime.files import dump_json
 
 
 @click.command()

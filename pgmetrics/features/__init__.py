@@ -10,9 +10,9 @@ from pgmetrics.errors import OptionError
 
 if TYPE_CHECKING:
     from pgmetrics.features.base import FeatureExtractor as FeatureExtractor
-    from pgmetrics.features.own import own_network as own_network
+    from pgmetrics.features.custom import own_network as own_network
 
-_HOME = {"FeatureExtractor": "base", "own_network": "own"}
+_HOME = {"FeatureExtractor": "base", "own_network": "custom"}
 
 __all__ = ["NETWORKS", "FeatureExtractor", "open_network", "own_network"]
 

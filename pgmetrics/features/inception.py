@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from pgmetrics.errors import OptionError, WeightsError
 from pgmetrics.features import weights as weights_files
 from pgmetrics.features.base import FeatureExtractor
-from pgmetrics.features.resize import RESIZERS, VALUE_MAPS
+from pgmetrics.features.preprocess import RESIZERS, VALUE_MAPS
 from pgmetrics.functional.finite import not_finite
-from pgmetrics.functional.precision import exact_float32
-from pgmetrics.threads import share_out
+from pgmetrics.functional.float_precision import exact_float32
+from pgmetrics.runtime.threads import share_out
 
 SIDE = 299
 """Pixels a side that the network sees."""

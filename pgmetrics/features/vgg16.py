@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from pgmetrics.features import weights as weights_files
 from pgmetrics.features.base import FeatureExtractor
 from pgmetrics.features.inception import Evaluating, torch_fidelity_bilinear
-from pgmetrics.functional.precision import exact_float32
+from pgmetrics.functional.float_precision import exact_float32
 
 SIDE = 224
 """Pixels a side that the network sees."""

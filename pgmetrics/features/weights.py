@@ -23,8 +23,8 @@ import torch
 from torch import Tensor
 
 from pgmetrics.errors import OptionError, WeightsError
-from pgmetrics.files import open_regular, set_aside, sha256
 from pgmetrics.functional.finite import not_finite
+from pgmetrics.runtime.files import open_regular, set_aside, sha256
 
 logger = logging.getLogger("pgmetrics")
 

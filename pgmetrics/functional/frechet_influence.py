@@ -7,8 +7,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pgmetrics.functional.gaussian import GaussianMoments
-from pgmetrics.functional.precision import double
+from pgmetrics.functional.float_precision import double
+from pgmetrics.functional.frechet import GaussianMoments
 
 _ROWS = 4096
 

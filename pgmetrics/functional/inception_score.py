@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pgmetrics.functional.precision import double
+from pgmetrics.functional.float_precision import double
 
 _ROWS = 4096
 """Rows worked on at once: 33 MB of float64 for 1008 classes."""

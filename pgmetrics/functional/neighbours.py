@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pgmetrics.errors import SampleError
-from pgmetrics.functional.centred import (
+from pgmetrics.functional.tiles import (
     EPSILON,
     CentredRows,
     Slab,

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pgmetrics.errors import SampleError
-from pgmetrics.functional.precision import exact_float32
+from pgmetrics.functional.float_precision import exact_float32
 
 SMALLEST_LEVEL = 16
 """Pixels of the coarsest level's smaller side; below it SWD is undefined."""

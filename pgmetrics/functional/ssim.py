@@ -28,8 +28,8 @@ import torch
 from torch import Tensor
 
 from pgmetrics.errors import SampleError
-from pgmetrics.functional.precision import exact_float32
-from pgmetrics.threads import share_out
+from pgmetrics.functional.float_precision import exact_float32
+from pgmetrics.runtime.threads import share_out
 
 SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 """Exponents of the scales, finest first; their sum is 1.0001, as published."""

@@ -20,8 +20,8 @@ from dataclasses import replace
 from typing import IO, Any
 
 from pgmetrics.errors import OptionError, PgmetricsError
-from pgmetrics.files import dump_json
-from pgmetrics.growth.work import Scored, Scorer, Task
+from pgmetrics.growth.scoring import Scored, Scorer, Task
+from pgmetrics.runtime.files import dump_json
 
 
 class Crew:

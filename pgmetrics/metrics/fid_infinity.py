@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pgmetrics import seeding
 from pgmetrics.errors import OptionError
-from pgmetrics.functional.gaussian import GaussianMoments, frechet_distance
+from pgmetrics.functional.frechet import GaussianMoments, frechet_distance
 from pgmetrics.metrics.base import Estimate, State
-from pgmetrics.metrics.rows import FeatureMetric
-from pgmetrics.seeding import Stream
+from pgmetrics.metrics.feature_rows import FeatureMetric
+from pgmetrics.runtime import seeding
+from pgmetrics.runtime.seeding import Stream
 
 _ROWS = 4096
 """Rows worked on at once: 67 MB of float64 for Inception's pool3."""

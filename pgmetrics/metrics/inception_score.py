@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pgmetrics import seeding
 from pgmetrics.errors import OptionError, StateError
 from pgmetrics.functional.inception_score import (
     chunk_cut,
@@ -18,9 +17,11 @@ from pgmetrics.functional.inception_score import (
     inception_score,
     inception_score_influence,
 )
-from pgmetrics.metrics.base import Estimate, Influence, State
-from pgmetrics.metrics.rows import FeatureMetric, FeatureRowsState
-from pgmetrics.seeding import Stream
+from pgmetrics.metrics.base import Estimate, State
+from pgmetrics.metrics.feature_rows import FeatureMetric, FeatureRowsState
+from pgmetrics.metrics.influence import Influence
+from pgmetrics.runtime import seeding
+from pgmetrics.runtime.seeding import Stream
 
 TORCH_FIDELITY_SEED = 2020
 """Of the permutation that torch-fidelity shuffles with by default."""

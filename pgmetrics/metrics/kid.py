@@ -10,17 +10,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pgmetrics import seeding
 from pgmetrics.errors import OptionError
-from pgmetrics.functional.kernel import (
-    PolynomialKernel,
-    squared_mmd,
-    squared_mmd_influence,
-    subset_squared_mmds,
-)
-from pgmetrics.metrics.base import Estimate, Influence, State
-from pgmetrics.metrics.rows import FeatureMetric
-from pgmetrics.seeding import Stream
+from pgmetrics.functional.mmd import PolynomialKernel, squared_mmd, squared_mmd_influence, subset_squared_mmds
+from pgmetrics.metrics.base import Estimate, State
+from pgmetrics.metrics.feature_rows import FeatureMetric
+from pgmetrics.metrics.influence import Influence
+from pgmetrics.runtime import seeding
+from pgmetrics.runtime.seeding import Stream
 
 TORCH_FIDELITY_SEED = 2020
 """Of the subsets that torch-fidelity draws by default."""

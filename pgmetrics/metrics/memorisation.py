@@ -11,13 +11,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pgmetrics import seeding
 from pgmetrics.errors import OptionError, SampleError, StateError
-from pgmetrics.functional.memorisation import Cells, rank_z_score
+from pgmetrics.functional.copy_test import Cells, rank_z_score
 from pgmetrics.functional.neighbours import nearest, squared_radii
 from pgmetrics.metrics.base import Estimate, Side, State
-from pgmetrics.metrics.rows import FeatureMetric, FeatureRowsState
-from pgmetrics.seeding import Stream
+from pgmetrics.metrics.feature_rows import FeatureMetric, FeatureRowsState
+from pgmetrics.runtime import seeding
+from pgmetrics.runtime.seeding import Stream
 
 GIVEN_REALS = "fakes given the reals"
 NULL = "generators that copy nothing (sd)"

@@ -10,20 +10,12 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from pgmetrics.blocks import Block, IndexSet
 from pgmetrics.errors import OptionError, SampleError, StateError
 from pgmetrics.functional.ssim import check_size, ms_ssim_scores
-from pgmetrics.metrics.base import (
-    Estimate,
-    Influence,
-    Metric,
-    Side,
-    State,
-    StateKey,
-    stored_array,
-    stored_blocks,
-)
-from pgmetrics.storage import Storage
+from pgmetrics.metrics.base import Estimate, Metric, Side, State, StateKey, stored_array, stored_blocks
+from pgmetrics.metrics.influence import Influence
+from pgmetrics.runtime.blocks import Block, IndexSet
+from pgmetrics.runtime.spill import Storage
 
 DEGENERATE = 0.1
 """Share of pairs clipped to exactly 0 from which on the mean says little."""

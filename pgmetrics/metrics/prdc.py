@@ -10,12 +10,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pgmetrics import seeding
 from pgmetrics.errors import OptionError
 from pgmetrics.functional.neighbours import neighbourhoods, shares
-from pgmetrics.metrics.base import Estimate, Influence, State
-from pgmetrics.metrics.rows import FeatureMetric
-from pgmetrics.seeding import Stream
+from pgmetrics.metrics.base import Estimate, State
+from pgmetrics.metrics.feature_rows import FeatureMetric
+from pgmetrics.metrics.influence import Influence
+from pgmetrics.runtime import seeding
+from pgmetrics.runtime.seeding import Stream
 
 NAMES = ("precision", "recall", "density", "coverage")
 

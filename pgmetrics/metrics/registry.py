@@ -7,8 +7,8 @@ from dataclasses import fields, replace
 
 from pgmetrics.errors import OptionError
 from pgmetrics.metrics.base import Metric
-from pgmetrics.metrics.fid import FrechetDistance, FrechetInceptionDistance
 from pgmetrics.metrics.fid_infinity import FIDInfinity
+from pgmetrics.metrics.frechet import FrechetDistance, FrechetInceptionDistance
 from pgmetrics.metrics.inception_score import InceptionScore
 from pgmetrics.metrics.kid import KernelInceptionDistance
 from pgmetrics.metrics.memorisation import Memorisation

@@ -13,8 +13,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pgmetrics import seeding
-from pgmetrics.blocks import Block, IndexSet, block_length
 from pgmetrics.errors import OptionError, SampleError, StateError
 from pgmetrics.functional.patches import (
     PATCH,
@@ -24,11 +22,10 @@ from pgmetrics.functional.patches import (
     gather_patches,
 )
 from pgmetrics.functional.pyramid import laplacian_pyramid, level_sizes
-from pgmetrics.functional.sliced import Workspace, sliced_wasserstein
-from pgmetrics.functional.sliced_influence import DescribedImages, sliced_influence
+from pgmetrics.functional.sliced_wasserstein import Workspace, sliced_wasserstein
+from pgmetrics.functional.sliced_wasserstein_influence import DescribedImages, sliced_influence
 from pgmetrics.metrics.base import (
     Estimate,
-    Influence,
     Metric,
     Side,
     State,
@@ -38,9 +35,12 @@ from pgmetrics.metrics.base import (
     stored_array,
     stored_blocks,
 )
-from pgmetrics.seeding import Stream
-from pgmetrics.storage import Storage
-from pgmetrics.threads import share_out
+from pgmetrics.metrics.influence import Influence
+from pgmetrics.runtime import seeding
+from pgmetrics.runtime.blocks import Block, IndexSet, block_length
+from pgmetrics.runtime.seeding import Stream
+from pgmetrics.runtime.spill import Storage
+from pgmetrics.runtime.threads import share_out
 
 CHANNELS = 3
 COMPONENTS = PATCH * PATCH * CHANNELS

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from pgmetrics import images as byte_images
-from pgmetrics import loading
-from pgmetrics.blocks import block_length
 from pgmetrics.errors import PgmetricsError, SampleError
-from pgmetrics.growth import snapshots
-from pgmetrics.report.data import Growth, Snapshot
+from pgmetrics.growth import checkpoints
+from pgmetrics.report.run_curves import Growth, Snapshot
+from pgmetrics.runtime import images as byte_images
+from pgmetrics.runtime.blocks import block_length
+from pgmetrics.sources import loading
 from pgmetrics.sources.base import ImageSource, sequence
 from pgmetrics.sources.resolve import open_source
 from pgmetrics.sources.stage import AtStage
@@ -156,16 +156,16 @@ def open_samples(growth: Growth, snapshot: Snapshot, seed: int, loader: str | No
         PgmetricsError: the file is missing, lies outside of the run's directory, or is no longer the
             one that was scored.
     """
-    path = snapshots.located(growth.folder, snapshot.file)
+    path = checkpoints.located(growth.folder, snapshot.file)
     if not path.exists():
         raise PgmetricsError(f"{snapshot.file} is no longer there")
     try:
-        found = snapshots.digest(path)
+        found = checkpoints.digest(path)
     except OSError as error:
         raise PgmetricsError(f"{snapshot.file} cannot be read: {error.strerror or error}") from error
     if found != snapshot.digest:
         raise PgmetricsError(f"{snapshot.file} is no longer the file that was scored")
-    scored = snapshots.Snapshot(
+    scored = checkpoints.Snapshot(
         path,
         snapshot.label,
         snapshot.images_shown,
@@ -174,7 +174,7 @@ def open_samples(growth: Growth, snapshot: Snapshot, seed: int, loader: str | No
         growth.final_resolution,
         snapshot.digest,
     )
-    return snapshots.open_snapshot(scored, snapshots.AT_STAGE, seed, loader, growth.final_resolution)
+    return checkpoints.open_snapshot(scored, checkpoints.AT_STAGE, seed, loader, growth.final_resolution)
 
 
 def _panels(

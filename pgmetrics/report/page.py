@@ -16,12 +16,13 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from pgmetrics import __version__, verdicts
-from pgmetrics.errors import OptionError
-from pgmetrics.files import check_writable
-from pgmetrics.printable import printable
+from pgmetrics import __version__
+from pgmetrics.errors import OptionError, printable
+from pgmetrics.metrics import outputs
 from pgmetrics.report import gallery, svg
-from pgmetrics.report.data import (
+from pgmetrics.report.gallery import Images, Progress
+from pgmetrics.report.plots import Plot, in_words, need_matplotlib, plots, shared_key
+from pgmetrics.report.run_curves import (
     CONFIDENCE,
     Change,
     Curve,
@@ -37,10 +38,10 @@ from pgmetrics.report.data import (
     variety_beside_reals,
     whole,
 )
-from pgmetrics.report.gallery import Images, Progress
-from pgmetrics.report.plots import Plot, in_words, need_matplotlib, plots, shared_key
 from pgmetrics.results import tables
 from pgmetrics.results.files import write_whole
+from pgmetrics.runtime.files import check_writable
+from pgmetrics.uncertainty import verdicts
 
 ALPHA = 0.01
 """Level of the tests between stages."""
@@ -225,10 +226,10 @@ def headline(growth: Growth) -> str:
     curve = curves[metric]
     last, real, untrained = curve.last, curve.last_real, curve.untrained
     assert last.snapshot is not None
-    title = tables.style(metric).title
-    text = f"After {last.snapshot.images_shown:,} images, {title} is {tables.number(metric, last.value)}"
+    title = outputs.style(metric).title
+    text = f"After {last.snapshot.images_shown:,} images, {title} is {outputs.number(metric, last.value)}"
     if real is not None:
-        score = tables.number(metric, real.value)
+        score = outputs.number(metric, real.value)
         if is_floor(metric) and real.value > 0:
             text += (
                 f": {last.value / real.value:.1f} times the {score} that real images score among themselves"
@@ -242,24 +243,24 @@ def headline(growth: Growth) -> str:
         if way > 0:
             text += f", and {way:.0%} of the way there from the untrained network"
         else:
-            text += f", and no nearer than the untrained network's {tables.number(metric, untrained.value)}"
+            text += f", and no nearer than the untrained network's {outputs.number(metric, untrained.value)}"
     return text + "."
 
 
 def _tile(curve: Curve) -> str:
     last, real, metric = curve.last, curve.last_real, curve.metric
-    title = tables.style(metric).title + (", mean" if metric == "swd" else "")
+    title = outputs.style(metric).title + (", mean" if metric == "swd" else "")
     against = []
     if real is not None:
         name = "floor" if is_floor(metric) else "real images"
-        against.append(f"{name} <b>{tables.number(metric, real.value)}</b>")
+        against.append(f"{name} <b>{outputs.number(metric, real.value)}</b>")
     if word := _beside_reals(curve, last):
         against.append(word)
     if curve.untrained is not None:
-        against.append(f"untrained {tables.number(metric, curve.untrained.value)}")
+        against.append(f"untrained {outputs.number(metric, curve.untrained.value)}")
     return (
         f'<div class="tile"><dt>{escape(title)}</dt><dd><span class="big">'
-        f'{tables.number(metric, last.value)}</span> <span class="err">{_reach(last)}</span></dd>'
+        f'{outputs.number(metric, last.value)}</span> <span class="err">{_reach(last)}</span></dd>'
         f'<dd class="against">{"<br>".join(against)}</dd></div>'
     )
 
@@ -269,7 +270,7 @@ def _reach(point: Point) -> str:
     if point.high is None:
         return ""
     kind = " (sd)" if is_deviation(point.row) else ""
-    return f"± {tables.number(point.row['metric'], point.high - point.value)}{kind}"
+    return f"± {outputs.number(point.row['metric'], point.high - point.value)}{kind}"
 
 
 # Stages.
@@ -325,11 +326,11 @@ def _card(
     rows = []
     for curve in curves:
         point = curve.at(stage.last)
-        title = escape(tables.style(curve.metric).title)
+        title = escape(outputs.style(curve.metric).title)
         if point is None:
             rows.append(f'<dt>{title}</dt><dd class="muted">undefined here</dd>')
             continue
-        value = tables.number(curve.metric, point.value)
+        value = outputs.number(curve.metric, point.value)
         beside = f" {word}" if (word := _beside_reals(curve, point)) else ""
         rows.append(
             f'<dt>{title}</dt><dd><b>{value}</b> <span class="muted">{_reach(point)}{beside}</span></dd>'
@@ -361,7 +362,7 @@ def _change(change: Change, before: int) -> str:
 
 def _signed(metric: str, value: float) -> str:
     sign = "−" if value < 0 else "+"
-    return sign + tables.number(metric, abs(value))
+    return sign + outputs.number(metric, abs(value))
 
 
 # Plots.
@@ -465,7 +466,7 @@ def _numbers(growth: Growth) -> str:
     rows = growth.results.rows
     csv = base64.b64encode(growth.results.to_csv().encode()).decode()
     name = "".join(c if c.isalnum() or c in "-_." else "-" for c in growth.name).strip("-") or "run"
-    metrics = tables.metrics_in_order([row["metric"] for row in rows])
+    metrics = outputs.metrics_in_order([row["metric"] for row in rows])
     options = "".join(f'<option value="{escape(one)}">{escape(one)}</option>' for one in metrics)
     shown = {one.label: one.images_shown for one in growth.snapshots}
     if growth.untrained is not None:

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pgmetrics.errors import OptionError, PgmetricsError
-from pgmetrics.report.data import Curve, Growth, Point, is_deviation, is_floor, whole
+from pgmetrics.metrics import outputs
+from pgmetrics.report.run_curves import Curve, Growth, Point, is_deviation, is_floor, whole
 from pgmetrics.results import tables
 from pgmetrics.results.files import write_whole
-from pgmetrics.verdicts import in_words as direction_in_words
+from pgmetrics.uncertainty.verdicts import in_words as direction_in_words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -174,7 +175,7 @@ def plots(growth: Growth) -> list[Plot]:
     for protocol in growth.protocols:
         curves = growth.curves(protocol)
         for curve in whole(curves):
-            title = tables.style(curve.metric).title
+            title = outputs.style(curve.metric).title
             levels = tuple(c for c in curves if c.metric == curve.metric and c.level is not None)
             mean = ", mean over levels" if levels else ""
             found.append(Plot(f"{curve.metric}-{protocol}", title + mean, protocol, (curve,), growth))
@@ -418,12 +419,12 @@ def _labels(plot: Plot, curve: Curve, look: Look, colour: str) -> list[_Label]:
     """What stands right of the axes: the last number, and the reals'."""
     scale = _scale_of(curve)
     name = "" if curve.level is None else f"{curve.level}: "
-    last = tables.number(curve.metric, curve.last.value)
+    last = outputs.number(curve.metric, curve.last.value)
     labels = [_Label(curve.last.value * scale, name + last, colour, True)]
     real = curve.last_real
     if real is not None and not plot.by_level:
         kind = "floor" if is_floor(curve.metric) else "real"
-        text = f"{kind} {tables.number(curve.metric, real.value)}"
+        text = f"{kind} {outputs.number(curve.metric, real.value)}"
         labels.append(_Label(real.value * scale, text, look.real, False))
     return labels
 
@@ -493,7 +494,7 @@ def _round_numbers(low: float, high: float) -> list[float]:
 
 
 def _scale_of(curve: Curve) -> float:
-    return tables.style(curve.metric).scale
+    return outputs.style(curve.metric).scale
 
 
 def _shown(point: Point) -> int:

@@ -18,12 +18,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pgmetrics import journal
 from pgmetrics.errors import OptionError, PgmetricsError, StateError
-from pgmetrics.files import dump_json, open_regular, parse_json
-from pgmetrics.results import files, tables
+from pgmetrics.results import files, run_scores, tables
 from pgmetrics.results.files import check_destination as check_destination
 from pgmetrics.results.provenance import check as check_provenance
+from pgmetrics.runtime.files import dump_json, open_regular, parse_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -242,12 +241,12 @@ def read_results(path: str | os.PathLike[str], series: str | None = None) -> Res
         StateError: the file holds something else, or no such series.
         PgmetricsError: the file cannot be read.
     """
-    place = journal.store_path(path)
+    place = run_scores.store_path(path)
     suffix = place.suffix.lower()
     if series is not None and suffix != ".jsonl":
-        raise OptionError(f"{place}: a series is part of a store, {journal.FILE_NAME}; leave it out")
+        raise OptionError(f"{place}: a series is part of a store, {run_scores.FILE_NAME}; leave it out")
     if suffix == ".jsonl":
-        stored, about = journal.load(path, series)
+        stored, about = run_scores.load(path, series)
         try:
             check_provenance(about)
         except StateError as error:

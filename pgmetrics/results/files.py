@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import Any
 
 from pgmetrics.errors import OptionError, PgmetricsError, StateError
-from pgmetrics.files import check_writable, dump_json, open_regular, parse_json, set_aside, unwritable
+from pgmetrics.runtime.files import check_writable, dump_json, open_regular, parse_json, set_aside, unwritable
 
 FORMAT_OF_SUFFIX = {
     ".csv": "csv",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from pgmetrics.verdicts import Aim, Score, Variety, direction, variety
+from pgmetrics.uncertainty.verdicts import Aim, Score, Variety, direction, variety
 
 Row = Mapping[str, Any]
 Items = Callable[[str], "Mapping[str, Any] | None"]

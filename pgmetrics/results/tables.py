@@ -9,44 +9,16 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pgmetrics.printable import markdown_text, printable
+from pgmetrics.errors import markdown_text, printable
+from pgmetrics.metrics.outputs import OF_ONE_SET, metrics_in_order, number, style
 from pgmetrics.results.reals import Items, variety_of
-from pgmetrics.verdicts import Variety, beside_reals
+from pgmetrics.uncertainty.verdicts import Variety, beside_reals
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Row = Mapping[str, Any]
 Key = tuple[str, str | None, int | None]
-
-
-class Style(NamedTuple):
-    """How a metric is printed: its title, which names the unit, and the factor that goes with it."""
-
-    title: str
-    scale: float
-    format: str
-
-
-_STYLES = {
-    "swd": Style("SWD ×10³", 1000.0, ".2f"),
-    "ms-ssim": Style("MS-SSIM", 1.0, ".4f"),
-    "fid": Style("FID", 1.0, ".2f"),
-    "fid-bias": Style("FID bias", 1.0, ".2f"),
-    "fid-infinity": Style("FID∞", 1.0, ".2f"),
-    "fd": Style("FD", 1.0, ".4g"),
-    "fd-bias": Style("FD bias", 1.0, ".4g"),
-    "is": Style("IS", 1.0, ".2f"),
-    "kid": Style("KID ×10³", 1000.0, ".3f"),
-    "precision": Style("Precision", 1.0, ".4f"),
-    "recall": Style("Recall", 1.0, ".4f"),
-    "density": Style("Density", 1.0, ".4f"),
-    "coverage": Style("Coverage", 1.0, ".4f"),
-    "authpct": Style("AuthPct", 1.0, ".4f"),
-    "ct": Style("C_T", 1.0, ".2f"),
-}
-OF_ONE_SET = ("ms-ssim", "is")
-"""Scores of one set: a row about the reals is then no floor of a distance."""
 
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -84,23 +56,6 @@ class Line(NamedTuple):
 def no_item(run: str) -> None:
     """What a table without a store's provenance says of a run."""
     return None
-
-
-def style(metric: str) -> Style:
-    """How a metric is printed; raw if it has no style of its own."""
-    return _STYLES.get(metric, Style(metric.upper(), 1.0, ".4g"))
-
-
-def metrics_in_order(metrics: Sequence[str]) -> list[str]:
-    """Each once, the paper's first."""
-    known = list(_STYLES)
-    return sorted(dict.fromkeys(metrics), key=lambda name: known.index(name) if name in known else len(known))
-
-
-def number(metric: str, value: float) -> str:
-    """A value of a metric as printed, without its unit."""
-    look = style(metric)
-    return format(value * look.scale, look.format)
 
 
 def cell(row: Row) -> str:

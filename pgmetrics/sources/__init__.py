@@ -13,20 +13,20 @@ if TYPE_CHECKING:
     from pgmetrics.sources.arrays import ArraySource as array
     from pgmetrics.sources.arrays import DatasetSource as dataset
     from pgmetrics.sources.base import ImageSource as ImageSource
-    from pgmetrics.sources.base import Mirrored as Mirrored
-    from pgmetrics.sources.base import Subset as Subset
     from pgmetrics.sources.base import sequence as sequence
     from pgmetrics.sources.dead_leaves import DeadLeaves as synthetic
     from pgmetrics.sources.generated import FunctionSource as function
     from pgmetrics.sources.generated import GeneratorSource as generator
     from pgmetrics.sources.resize import Resized as Resized
     from pgmetrics.sources.resolve import open_source as open_source
+    from pgmetrics.sources.wrappers import Mirrored as Mirrored
+    from pgmetrics.sources.wrappers import Subset as Subset
 
 _HOME = {
     "ImageSource": ("base", "ImageSource"),
-    "Mirrored": ("base", "Mirrored"),
+    "Mirrored": ("wrappers", "Mirrored"),
     "Resized": ("resize", "Resized"),
-    "Subset": ("base", "Subset"),
+    "Subset": ("wrappers", "Subset"),
     "array": ("arrays", "ArraySource"),
     "dataset": ("arrays", "DatasetSource"),
     "function": ("generated", "FunctionSource"),

@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pgmetrics import seeding
 from pgmetrics.errors import SourceError
-from pgmetrics.files import open_regular
-from pgmetrics.images import grey_to_rgb, to_bytes
+from pgmetrics.runtime import seeding
+from pgmetrics.runtime.files import open_regular
+from pgmetrics.runtime.images import grey_to_rgb, to_bytes
 from pgmetrics.sources.base import ImageSource
 from pgmetrics.sources.decode import pil_to_rgb
 from pgmetrics.sources.folder import open_zip

@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from pgmetrics.errors import SourceError
-from pgmetrics.printable import printable
+from pgmetrics.errors import SourceError, printable
 from pgmetrics.sources.base import ImageSource
 from pgmetrics.sources.decode import Decoding, decode, facts_of, open_image, quiet_pillow
 from pgmetrics.sources.folder import FolderSource

@@ -18,9 +18,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pgmetrics import seeding
 from pgmetrics.errors import SourceError
-from pgmetrics.seeding import Stream
+from pgmetrics.runtime import seeding
+from pgmetrics.runtime.seeding import Stream
 from pgmetrics.sources.base import IDENTITY, ImageSource, listed
 
 VERSION = 1  # part of the identity: raise it whenever a pixel changes

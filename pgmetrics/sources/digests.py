@@ -20,7 +20,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Protocol
 
-from pgmetrics.storage import cache_directory
+from pgmetrics.runtime.spill import cache_directory
 
 logger = logging.getLogger("pgmetrics")
 

@@ -20,9 +20,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pgmetrics.errors import SourceError
-from pgmetrics.files import check_regular, kind_of, open_regular, parse_json
-from pgmetrics.printable import printable
+from pgmetrics.errors import SourceError, printable
+from pgmetrics.runtime.files import check_regular, kind_of, open_regular, parse_json
 from pgmetrics.sources import digests
 from pgmetrics.sources.base import IDENTITY, ImageSource
 from pgmetrics.sources.decode import SUFFIXES, Decoding, decode, quiet_pillow

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pgmetrics import seeding
 from pgmetrics.errors import SourceError
-from pgmetrics.images import check_bytes, grey_to_rgb, to_bytes
-from pgmetrics.seeding import Stream
+from pgmetrics.runtime import seeding
+from pgmetrics.runtime.images import check_bytes, grey_to_rgb, to_bytes
+from pgmetrics.runtime.seeding import Stream
 from pgmetrics.sources.arrays import is_tensor, to_numpy
 from pgmetrics.sources.base import IDENTITY, ImageSource, listed
 from pgmetrics.sources.ranges import DeclaredRange, same_images

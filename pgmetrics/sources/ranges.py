@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pgmetrics.errors import SourceError
-from pgmetrics.images import checked_range, extremes
-from pgmetrics.printable import printable
+from pgmetrics.errors import SourceError, printable
+from pgmetrics.runtime.images import checked_range, extremes
 
 _ROUNDING = 0.5 / 255
 """Of the range's width, half a grey level: such a value becomes the same byte as the end of the range."""

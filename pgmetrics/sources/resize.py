@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pgmetrics.errors import OptionError
-from pgmetrics.sources.base import ImageSource, Wrapped
+from pgmetrics.sources.base import ImageSource
+from pgmetrics.sources.wrappers import Wrapped
 
 _FILTERS = {
     "box": Image.Resampling.BOX,

@@ -6,60 +6,37 @@ import difflib
 import importlib
 import importlib.metadata
 import inspect
-import operator
 import os
 import re
 import sys
 import time
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, cast
 
 import numpy as np
 
-from pgmetrics import seeding
-from pgmetrics.errors import OptionError, PgmetricsError, SourceError
-from pgmetrics.files import open_regular
-from pgmetrics.printable import printable
+from pgmetrics.errors import OptionError, PgmetricsError, SourceError, printable
+from pgmetrics.runtime import seeding
+from pgmetrics.runtime.files import open_regular
 from pgmetrics.sources import arrays
 from pgmetrics.sources.arrays import ArraySource, DatasetSource, FileArraySource
-from pgmetrics.sources.base import ImageSource, Subset
+from pgmetrics.sources.base import ImageSource
 from pgmetrics.sources.dead_leaves import DeadLeaves
 from pgmetrics.sources.decode import SUFFIXES, Decoding
 from pgmetrics.sources.folder import Archive, Directory, FolderSource, open_zip
 from pgmetrics.sources.generated import FunctionSource
+from pgmetrics.sources.plugins import installed_plugins, load_plugin
 from pgmetrics.sources.ranges import same_images
 from pgmetrics.sources.resize import Resized, check_policy
-
-ENTRY_POINTS = "pgmetrics.sources"
-LARGEST_SIDE = 2**16
-"""Pixels of a side of any image that training makes; a number beyond it is damage."""
+from pgmetrics.sources.wrappers import Subset
 
 _SLICE = re.compile(r"(?P<base>.+)@(?P<start>\d*):(?P<stop>\d*)", re.DOTALL)
 _SCHEME = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9_.+-]+):(?P<rest>.*)", re.DOTALL)
 _OPTION = re.compile(r"(?P<rest>.*),(?P<key>[A-Za-z_]\w*)=(?P<value>[^,]*)", re.DOTALL)
 _LONG_TO_MAKE = 10.0  # seconds
 _PYTHON_NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
-
-
-class Plugin(Protocol):
-    """What an entry point of the group `pgmetrics.sources` names, its own name being the scheme."""
-
-    def recognises(self, path: Path) -> bool:
-        """Whether a file is one of its own, judged by what is in it."""
-
-    def open_source(self, path: str, options: dict[str, str]) -> ImageSource:
-        """The images of `SCHEME:PATH,key=value`."""
-
-    def describe(self, path: Path) -> Mapping[str, Any]:
-        """Where a checkpoint stands: `images_shown`, `resolution`, `alpha`, `final_resolution`.
-
-        May be left out. A plug-in that has it lets training runs be scored, and its `open_source` takes
-        `at` (`stage` or `final`: the checkpoint's own resolution, or enlarged to the final one) and `seed`.
-        It raises a SourceError where the file is damaged.
-        """
 
 
 def open_source(
@@ -120,82 +97,12 @@ def _open_text(text: str, decoding: Decoding, resolution: int | None) -> ImageSo
         scheme, (rest, options) = match["scheme"], _split_options(match["rest"])
         if scheme == "synthetic":
             return _synthetic(text, rest, options, resolution)
-        if scheme in (plugins := _plugins()):
-            return _load(plugins[scheme]).open_source(rest, options)
+        if scheme in (plugins := installed_plugins()):
+            return load_plugin(plugins[scheme]).open_source(rest, options)
         if _PYTHON_NAME.fullmatch(scheme) and _PYTHON_NAME.fullmatch(rest):
             return _python(text, scheme, rest, options)
         raise SourceError(_unknown_scheme(text, scheme))
     raise SourceError(_missing(text))
-
-
-class Checkpoint(NamedTuple):
-    """A file that a plug-in can sample, and where it stands.
-
-    Attributes:
-        plugin: whose it is.
-        images_shown: of the training, when it was written.
-        resolution: of its images, in pixels.
-        alpha: how far that resolution is faded in, 1 outside of fades.
-        final_resolution: that it will have grown to.
-    """
-
-    plugin: Plugin
-    images_shown: int
-    resolution: int
-    alpha: float
-    final_resolution: int
-
-
-def checkpoint(path: Path) -> Checkpoint | None:
-    """What a plug-in says about a file; None if it is no checkpoint of any that describes its own.
-
-    Raises:
-        SourceError: it is one, and damaged.
-    """
-    for plugin in map(_load, _plugins().values()):
-        if not hasattr(plugin, "describe"):
-            continue
-        with refusing_damaged(path.name):
-            if plugin.recognises(path):
-                return _checkpoint(plugin, plugin.describe(path))
-    return None
-
-
-def _checkpoint(plugin: Plugin, facts: Mapping[str, Any]) -> Checkpoint:
-    names = ("images_shown", "resolution", "final_resolution")
-    shown, resolution, final = (operator.index(facts[name]) for name in names)
-    alpha = float(facts["alpha"])
-    if not (0 <= shown < 2**63 and 1 <= resolution <= final <= LARGEST_SIDE and 0 <= alpha <= 1):
-        raise SourceError(
-            f"it says that it shows {shown:,} images at {resolution} pixels of {final} and alpha {alpha:g}, "
-            "which no training does"
-        )
-    return Checkpoint(plugin, shown, resolution, alpha, final)
-
-
-@contextmanager
-def refusing_damaged(name: str) -> Iterator[None]:
-    """Make a refusal of whatever the code that reads somebody's file raises because of its content.
-
-    Parsers of damaged and hostile files raise nearly anything: a header may be a list, a number
-    infinite, a size beyond any memory. What no content causes, such as a misspelt name in the
-    code, keeps its traceback.
-
-    Args:
-        name: of the file, for the message.
-
-    Raises:
-        SourceError: in place of what was raised, unless that was a refusal already.
-    """
-    try:
-        yield
-    except (PgmetricsError, AssertionError, NameError, ImportError):
-        raise
-    except OSError as error:
-        raise SourceError(f"{name} cannot be read: {error.strerror or error}") from error
-    except Exception as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise SourceError(f"{name} is damaged, or of another kind: {reason[:300]}") from error
 
 
 def made_twice(make: Callable[[], Any], what: str, opened: Callable[[Any], ImageSource]) -> ImageSource:
@@ -295,8 +202,8 @@ def _open_path(path: str, decoding: Decoding) -> ImageSource:
         return _open_zip(path, decoding)
     if path.lower().endswith(SUFFIXES):
         raise SourceError(f"{printable(path)} is a single image; a directory or zip of images is needed")
-    plugins = _plugins()
-    for plugin in map(_load, plugins.values()):
+    plugins = installed_plugins()
+    for plugin in map(load_plugin, plugins.values()):
         if plugin.recognises(Path(path)):
             return plugin.open_source(path, {})
     raise SourceError(
@@ -401,19 +308,8 @@ def _split_options(text: str) -> tuple[str, dict[str, str]]:
     return text, options
 
 
-def _plugins() -> dict[str, importlib.metadata.EntryPoint]:
-    return {point.name: point for point in importlib.metadata.entry_points(group=ENTRY_POINTS)}
-
-
-def _load(point: importlib.metadata.EntryPoint) -> Plugin:
-    try:
-        return cast(Plugin, point.load())
-    except (ImportError, AttributeError) as error:
-        raise SourceError(f"the plug-in {point.name}: ({point.value}) cannot be loaded: {error}") from error
-
-
 def _unknown_scheme(text: str, scheme: str) -> str:
-    known = ", ".join(f"{name}:" for name in sorted({"synthetic", *_plugins()}))
+    known = ", ".join(f"{name}:" for name in sorted({"synthetic", *installed_plugins()}))
     return (
         f"{printable(text)} is neither a file nor a directory, and {scheme} is neither a Python module that "
         f"can be imported nor one of {known}"

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgmetrics.errors import OptionError, SourceError
-from pgmetrics.images import box_downscale, nearest_upscale
-from pgmetrics.sources.base import ImageSource, Wrapped
+from pgmetrics.runtime.images import box_downscale, nearest_upscale
+from pgmetrics.sources.base import ImageSource
+from pgmetrics.sources.wrappers import Wrapped
 
 
 class AtStage(Wrapped):

@@ -13,28 +13,23 @@ from typing import Any
 
 import pytest
 
-from pgmetrics import verdicts
-from pgmetrics.comparison import (
-    Gate,
-    Scores,
-    Setting,
-    aligned,
-    differing_settings,
-    provenance_of,
-    why_undecided,
-)
+from pgmetrics.comparison.compare import why_undecided
+from pgmetrics.comparison.result import Gate, aligned
+from pgmetrics.comparison.scores import Scores, provenance_of
+from pgmetrics.comparison.settings import Setting, differing_settings
 from pgmetrics.errors import OptionError, StateError
-from pgmetrics.evaluation import evaluate
+from pgmetrics.evaluation.api import evaluate
 from pgmetrics.metrics.base import Metric
 from pgmetrics.metrics.inception_score import InceptionScore
+from pgmetrics.metrics.outputs import number, style
 from pgmetrics.metrics.registry import metric as find_metric
 from pgmetrics.metrics.swd import SlicedWasserstein
 from pgmetrics.results import Results, read_results
 from pgmetrics.results.reals import row_of_reals
-from pgmetrics.results.tables import number, style
 from pgmetrics.testing import REGEN
-from pgmetrics.uncertainty import Difference, independent_difference, interval
-from pgmetrics.verdicts import Score
+from pgmetrics.uncertainty import verdicts
+from pgmetrics.uncertainty.intervals import Difference, independent_difference, interval
+from pgmetrics.uncertainty.verdicts import Score
 
 _LONGEST_NAME = 120
 

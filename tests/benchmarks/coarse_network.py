@@ -2,7 +2,7 @@
 
 import torch
 
-from tests.toy_network import ToyNetwork
+from tests.helpers.toy_network import ToyNetwork
 
 
 class CoarseNetwork(ToyNetwork):

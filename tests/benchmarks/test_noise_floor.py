@@ -13,8 +13,9 @@ from PIL import Image
 from benchmarks import noise_floor
 from benchmarks.noise_floor import Floor, draws, exponent, floors, main, run, tables
 from benchmarks.scoring import Remembering, Score
-from pgmetrics import MultiScaleSSIM, SampleError, SlicedWasserstein, seeding
-from pgmetrics.seeding import Stream
+from pgmetrics import MultiScaleSSIM, SampleError, SlicedWasserstein
+from pgmetrics.runtime import seeding
+from pgmetrics.runtime.seeding import Stream
 from pgmetrics.sources.dead_leaves import DeadLeaves
 from tests.benchmarks.coarse_network import CoarseNetwork
 

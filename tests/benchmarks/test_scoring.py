@@ -21,7 +21,7 @@ from benchmarks.scoring import (
     put_into,
 )
 from pgmetrics import FeatureBlock
-from pgmetrics.seeding import Stream, generator
+from pgmetrics.runtime.seeding import Stream, generator
 from pgmetrics.sources.dead_leaves import DeadLeaves
 from pgmetrics.sources.resolve import open_source
 from tests.benchmarks.coarse_network import CoarseNetwork

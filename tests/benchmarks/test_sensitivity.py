@@ -27,8 +27,9 @@ from benchmarks.sensitivity import (
     run,
     threshold,
 )
-from pgmetrics import MultiScaleSSIM, SampleError, SlicedWasserstein, seeding
-from pgmetrics.seeding import Stream
+from pgmetrics import MultiScaleSSIM, SampleError, SlicedWasserstein
+from pgmetrics.runtime import seeding
+from pgmetrics.runtime.seeding import Stream
 from pgmetrics.sources.base import ImageSource
 from pgmetrics.sources.dead_leaves import DeadLeaves
 from pgmetrics.sources.resolve import open_source

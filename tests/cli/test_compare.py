@@ -7,8 +7,8 @@ from click.testing import CliRunner
 
 from pgmetrics.cli import main
 from pgmetrics.results import Results
-from tests.samplers import write_checkpoint
-from tests.test_comparison import results, row, settings_of
+from tests.comparison.test_compare import results, row, settings_of
+from tests.helpers.samplers import write_checkpoint
 
 
 def run(*arguments):

@@ -11,8 +11,8 @@ from click.testing import CliRunner
 from PIL import Image
 
 from pgmetrics.cli import main
-from tests.test_evaluation import Counting
-from tests.toy_network import ToyNetwork as Toy
+from tests.evaluation.test_api import Counting
+from tests.helpers.toy_network import ToyNetwork as Toy
 
 
 @pytest.fixture(autouse=True)
@@ -212,7 +212,7 @@ class TestStats:
         # torch-fidelity's precision and recall are on VGG16; the names' usual metrics are on Inception.
         asked = []
         monkeypatch.setattr(
-            "pgmetrics.evaluation.open_network", lambda name, **_: asked.append(name) or Toy()
+            "pgmetrics.evaluation.api.open_network", lambda name, **_: asked.append(name) or Toy()
         )
         out = tmp_path / "r.pgstats"
         made = invoke("stats", folders[0], "--preset", "torch-fidelity", "--metrics", "prdc", "--out", out)

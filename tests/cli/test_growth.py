@@ -16,8 +16,8 @@ from click.testing import CliRunner
 from PIL import Image
 
 from pgmetrics.cli import main
-from reference_models.progan.checkpoint import checkpoints
-from tests.growing_run import LABELS, write_run
+from reference_models.progan.model.checkpoint import checkpoints
+from tests.helpers.growing_run import LABELS, write_run
 
 ROOT = Path(__file__).parents[2]
 

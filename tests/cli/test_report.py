@@ -55,7 +55,7 @@ def test_report_says_what_has_to_be_given_again(run, tmp_path):
     done = pgmetrics("report", run, "--out", tmp_path / "a.html", "--samples", 4)
     assert done.exit_code == 0, done.output
     assert "Note: No real images: give --real SOURCE to show them (the run was scored with " in done.stderr
-    options = ("--samples", 4, "--loader", "reference_models.progan.sample:ProGANSource")
+    options = ("--samples", 4, "--loader", "reference_models.progan.sampling.source:ProGANSource")
     done = pgmetrics("report", run, "--out", tmp_path / "a.html", *options)
     assert done.exit_code == 0, done.output
     assert "No samples" not in done.stderr

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from pgmetrics.blocks import Block, FeatureBlock, IndexSet
 from pgmetrics.errors import SampleError, StateError
-from pgmetrics.store import load_state, save_state
+from pgmetrics.prepared.state_files import load_state, save_state
+from pgmetrics.runtime.blocks import Block, FeatureBlock, IndexSet
 
 
 def features(seed, n, width):

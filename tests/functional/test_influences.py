@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 import torch
 
+from pgmetrics.functional.frechet import frechet_distance
 from pgmetrics.functional.frechet_influence import frechet_influence
-from pgmetrics.functional.gaussian import frechet_distance
 from pgmetrics.functional.inception_score import inception_score, inception_score_influence
-from pgmetrics.functional.kernel import PolynomialKernel, squared_mmd, squared_mmd_influence
+from pgmetrics.functional.mmd import PolynomialKernel, squared_mmd, squared_mmd_influence
 from pgmetrics.functional.neighbours import neighbourhoods, shares
 from pgmetrics.functional.patches import channel_moments
-from pgmetrics.functional.sliced import sliced_wasserstein
-from pgmetrics.functional.sliced_influence import DescribedImages, sliced_influence
+from pgmetrics.functional.sliced_wasserstein import sliced_wasserstein
+from pgmetrics.functional.sliced_wasserstein_influence import DescribedImages, sliced_influence
 from tests.contracts.feature_contract import features
 
 STEP = 1e-5
@@ -94,7 +94,7 @@ def test_an_image_moves_swd_by_its_influence(monkeypatch, counts, fit):
     directions = unit(6)
     given = [weights(n, fit) for n in counts]
     usual = sliced_influence(a, b, directions)
-    monkeypatch.setattr("pgmetrics.functional.sliced_influence.CELLS", 2**17)
+    monkeypatch.setattr("pgmetrics.functional.sliced_wasserstein_influence.CELLS", 2**17)
     found = sliced_influence(a, b, directions)
     for side in (0, 1):
         expected = derivatives(lambda *w: weighted_distance(a, b, directions, *w), given, side)

@@ -6,8 +6,8 @@ from torch_fidelity.metric_prc import prc_features_to_metric
 
 from pgmetrics.errors import SampleError
 from pgmetrics.functional import neighbours
-from pgmetrics.functional.centred import CentredRows, matrix_product, mean_row, relative_error
 from pgmetrics.functional.neighbours import nearest, neighbourhoods, squared_radii
+from pgmetrics.functional.tiles import CentredRows, matrix_product, mean_row, relative_error
 
 
 def normal(seed, n, d, scale=1.0):
@@ -138,7 +138,7 @@ def test_pieces_and_what_is_kept_change_no_bit(monkeypatch):
     real, fake, k = SETS["wide"]
     radii = squared_radii(pieces(real, 1), k)
     whole = neighbourhoods(pieces(real, 1), pieces(fake, 1), k)
-    monkeypatch.setattr("pgmetrics.functional.centred._KEPT", 0)
+    monkeypatch.setattr("pgmetrics.functional.tiles._KEPT", 0)
     np.testing.assert_array_equal(squared_radii(pieces(real, 50), k), radii)
     found = neighbourhoods(pieces(real, 50), pieces(fake, 7), k)
     np.testing.assert_array_equal(found.real_balls, whole.real_balls)

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from benchmarks import plain_recipe
-from pgmetrics import seeding
 from pgmetrics.errors import SampleError
 from pgmetrics.functional.ssim import ms_ssim_scores, ms_ssim_terms
+from pgmetrics.runtime import seeding
 from tests.parity import formula
 
 

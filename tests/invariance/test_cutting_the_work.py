@@ -8,9 +8,9 @@ from PIL import Image
 
 import pgmetrics
 from pgmetrics import SlicedWasserstein
-from pgmetrics.blocks import Block, FeatureBlock, plan
 from pgmetrics.metrics.registry import METRICS
-from tests.toy_network import ToyNetwork
+from pgmetrics.runtime.blocks import Block, FeatureBlock, plan
+from tests.helpers.toy_network import ToyNetwork
 
 # They keep sums of products, whose last digits depend on the cut; all others keep rows.
 SUMS = ("fid", "fd")

@@ -10,8 +10,8 @@ import pytest
 
 import pgmetrics
 from pgmetrics import KernelInceptionDistance, SlicedWasserstein
-from tests.sources.files import encoded, pixels, write, write_zip
-from tests.toy_network import ToyNetwork
+from tests.helpers.image_files import encoded, pixels, write, write_zip
+from tests.helpers.toy_network import ToyNetwork
 
 METRICS = [
     SlicedWasserstein(patches_per_image=16, directions=8, repeats=1),

@@ -3,13 +3,13 @@
 import pytest
 import torch
 
-from pgmetrics.blocks import Block, FeatureBlock
 from pgmetrics.errors import OptionError, StateError
-from pgmetrics.metrics.fid import FrechetDistance
+from pgmetrics.metrics.frechet import FrechetDistance
 from pgmetrics.metrics.inception_score import InceptionScore
 from pgmetrics.metrics.kid import KernelInceptionDistance
 from pgmetrics.metrics.prdc import PRDC
 from pgmetrics.metrics.swd import SlicedWasserstein
+from pgmetrics.runtime.blocks import Block, FeatureBlock
 from tests.contracts.feature_contract import features
 from tests.contracts.metric_contract import images
 

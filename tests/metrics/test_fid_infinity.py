@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from pgmetrics.blocks import FeatureBlock
 from pgmetrics.errors import OptionError, SampleError
-from pgmetrics.functional.gaussian import GaussianMoments, frechet_distance
+from pgmetrics.functional.frechet import GaussianMoments, frechet_distance
 from pgmetrics.metrics.fid_infinity import FIDInfinity, intercept
+from pgmetrics.runtime.blocks import FeatureBlock
 from tests.contracts.feature_contract import FeatureContract, features
 
 

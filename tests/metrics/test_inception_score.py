@@ -5,10 +5,10 @@ import pytest
 import torch
 from torch_fidelity.metric_isc import isc_features_to_metric
 
-from pgmetrics.blocks import FeatureBlock
 from pgmetrics.errors import OptionError, SampleError, StateError
 from pgmetrics.metrics.base import Tap
 from pgmetrics.metrics.inception_score import InceptionScore
+from pgmetrics.runtime.blocks import FeatureBlock
 from tests.contracts.feature_contract import FeatureContract
 
 

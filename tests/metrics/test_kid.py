@@ -3,9 +3,9 @@ import pytest
 import torch
 from torch_fidelity.metric_kid import kid_features_to_metric
 
-from pgmetrics.blocks import FeatureBlock
 from pgmetrics.errors import OptionError, SampleError
 from pgmetrics.metrics.kid import KernelInceptionDistance
+from pgmetrics.runtime.blocks import FeatureBlock
 from tests.contracts.feature_contract import FeatureContract, features
 
 WIDTH = 64

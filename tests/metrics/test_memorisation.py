@@ -3,10 +3,10 @@ import pytest
 import torch
 from scipy.stats import mannwhitneyu, norm
 
-from pgmetrics.blocks import FeatureBlock
 from pgmetrics.errors import OptionError, SampleError, StateError
-from pgmetrics.functional.memorisation import Cells, rank_z_score
+from pgmetrics.functional.copy_test import Cells, rank_z_score
 from pgmetrics.metrics.memorisation import Memorisation
+from pgmetrics.runtime.blocks import FeatureBlock
 from tests.contracts.feature_contract import FeatureContract
 
 

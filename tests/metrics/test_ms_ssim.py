@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from pgmetrics.blocks import Block
 from pgmetrics.errors import OptionError, SampleError, StateError
 from pgmetrics.functional.ssim import ms_ssim_scores
 from pgmetrics.metrics.ms_ssim import MultiScaleSSIM
+from pgmetrics.runtime.blocks import Block
 from tests.contracts.metric_contract import MetricContract, images
 from tests.parity import formula
 

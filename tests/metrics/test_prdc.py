@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from pgmetrics.blocks import FeatureBlock
 from pgmetrics.errors import OptionError, SampleError
 from pgmetrics.metrics.prdc import PRDC
+from pgmetrics.runtime.blocks import FeatureBlock
 from tests.contracts.feature_contract import FeatureContract
 
 

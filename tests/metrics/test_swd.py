@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from benchmarks import plain_recipe
-from pgmetrics import seeding
-from pgmetrics.blocks import Block
 from pgmetrics.errors import OptionError, SampleError, StateError
 from pgmetrics.metrics.swd import SlicedWasserstein, patch_corners, unit_directions
-from pgmetrics.storage import Storage
+from pgmetrics.runtime import seeding
+from pgmetrics.runtime.blocks import Block
+from pgmetrics.runtime.spill import Storage
 from tests.contracts.metric_contract import CUTS, MetricContract, images
 
 SMALL = SlicedWasserstein(patches_per_image=16, directions=16, repeats=2)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks import plain_recipe
-from pgmetrics import seeding
+from pgmetrics.runtime import seeding
 from tests.parity import formula
 
 

@@ -14,9 +14,9 @@ import torch
 from benchmarks import presets as peers
 from pgmetrics import MultiScaleSSIM, SlicedWasserstein
 from pgmetrics.errors import OptionError
+from pgmetrics.evaluation.presets import PRESETS
 from pgmetrics.metrics.kid import KernelInceptionDistance
 from pgmetrics.metrics.prdc import PRDC
-from pgmetrics.presets import PRESETS
 from pgmetrics.sources import ImageSource, open_source
 
 # What the tools' packages say about themselves while they are imported and run is not ours to fix.

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from pgmetrics import journal
-from reference_models.progan.checkpoint import Checkpoint, save
-from reference_models.progan.config import ProGANConfig
-from reference_models.progan.layers import initialize
-from reference_models.progan.networks import Generator
+from pgmetrics.results import run_scores
+from reference_models.progan.model.checkpoint import Checkpoint, save
+from reference_models.progan.model.config import ProGANConfig
+from reference_models.progan.model.layers import initialize
+from reference_models.progan.model.networks import Generator
 
 CONFIG = ProGANConfig(resolution=32, fmap_base=64, fmap_max=16, latent_size=16)
 # Images shown, resolution, alpha: the ends of fades and of stabilisations, and one within a fade.
@@ -79,8 +79,8 @@ def write_run(folder, settings=SETTINGS, networks=False, series="series-1"):
     """A run's directory with checkpoints and a store."""
     (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
     places = [(0, 32, 1.0, "untrained"), *((*place, "checkpoint") for place in PLACES)]
-    with journal.Journal(folder) as store:
-        store.append(journal.Entry(series, {"kind": "settings"}, settings=settings))
+    with run_scores.Journal(folder) as store:
+        store.append(run_scores.Entry(series, {"kind": "settings"}, settings=settings))
         for resolution in (16, 32):
             label = f"reals-{resolution}x{resolution}"
             item = {"kind": "floor", "label": label, "resolution": resolution, "final_resolution": 32}
@@ -88,7 +88,7 @@ def write_run(folder, settings=SETTINGS, networks=False, series="series-1"):
             if resolution == 32:
                 rows += scores(label, "real", 0.0085, 0.069, 32, "at-final")
                 rows += network_scores(label, "real", 0.0085, "at-final") if networks else []
-            store.append(journal.Entry(series, item, rows, {"device": "cpu", "notes": ["few pairs"]}))
+            store.append(run_scores.Entry(series, item, rows, {"device": "cpu", "notes": ["few pairs"]}))
         for number, place in enumerate(places):
             store.append(entry_of(folder, number, *place, networks, series))
     return folder
@@ -115,7 +115,7 @@ def entry_of(folder, number, shown, resolution, alpha, kind, networks, series):
         "final_resolution": 32,
     }
     about = {"device": "cpu", "versions": {"pgmetrics": "0.1.0", "torch": "2.9"}, "notes": ["few pairs"]}
-    return journal.Entry(series, item, rows, about)
+    return run_scores.Entry(series, item, rows, about)
 
 
 def write_checkpoint(path, number, shown, resolution, alpha):

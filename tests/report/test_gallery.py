@@ -10,7 +10,7 @@ from PIL import Image
 
 from pgmetrics.errors import SampleError, SourceError
 from pgmetrics.report import gallery
-from pgmetrics.report.data import read_growth
+from pgmetrics.report.run_curves import read_growth
 from pgmetrics.sources.base import sequence
 from pgmetrics.sources.resolve import open_source
 from tests.report.conftest import REAL
@@ -167,7 +167,9 @@ def test_code_that_a_store_names_is_not_run(run, tmp_path, monkeypatch, field):
 
 def test_a_loader_that_is_given_again_opens_the_checkpoints(run, tmp_path):
     copy = edited(run, tmp_path / "run", setting(loader="os:system"))
-    images = gallery.gather(read_growth(copy), loader="reference_models.progan.sample:ProGANSource", count=4)
+    images = gallery.gather(
+        read_growth(copy), loader="reference_models.progan.sampling.source:ProGANSource", count=4
+    )
     assert [panel.samples.shape[-1] for panel in images.panels] == [4, 8, 16, 32]
 
 

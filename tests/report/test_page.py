@@ -11,7 +11,7 @@ import pytest
 
 from pgmetrics.errors import OptionError, PgmetricsError
 from pgmetrics.report import gallery, page
-from pgmetrics.report.data import read_growth
+from pgmetrics.report.run_curves import read_growth
 from pgmetrics.results import COLUMNS, tables
 from tests.report.conftest import REAL
 

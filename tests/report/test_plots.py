@@ -11,8 +11,8 @@ from PIL import Image
 
 from pgmetrics.errors import OptionError, PgmetricsError
 from pgmetrics.report import plots, svg
-from pgmetrics.report.data import read_growth
 from pgmetrics.report.plots import Look
+from pgmetrics.report.run_curves import read_growth
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,8 @@ from PIL import Image
 
 from pgmetrics import sources
 from pgmetrics.errors import OptionError, SourceError
-from tests.global_states import global_states
-from tests.sources.files import encoded, pixels, write_zip
+from tests.helpers.global_states import global_states
+from tests.helpers.image_files import encoded, pixels, write_zip
 
 NHWC = pixels(5, 6, 9)
 NCHW = np.ascontiguousarray(NHWC.transpose(0, 3, 1, 2))

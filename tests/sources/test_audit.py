@@ -10,7 +10,7 @@ from pgmetrics import sources
 from pgmetrics.errors import SourceError
 from pgmetrics.sources.audit import audit
 from pgmetrics.sources.decode import Decoding
-from tests.sources.files import encoded, pixels, png_of_16_bits, write, write_zip
+from tests.helpers.image_files import encoded, pixels, png_of_16_bits, write, write_zip
 
 IMAGES = pixels(8)
 

@@ -8,10 +8,10 @@ import torch
 
 from pgmetrics import sources
 from pgmetrics.errors import SourceError
-from pgmetrics.sources.base import Mirrored, Subset
 from pgmetrics.sources.resize import Resized
+from pgmetrics.sources.wrappers import Mirrored, Subset
 from tests.contracts.source_contract import check_source
-from tests.sources.files import encoded, pixels, write, write_zip
+from tests.helpers.image_files import encoded, pixels, write, write_zip
 
 N, HEIGHT, WIDTH = 7, 12, 8
 

@@ -12,7 +12,7 @@ from PIL import Image, features
 from pgmetrics.errors import OptionError, SourceError
 from pgmetrics.sources import decode as decode_module
 from pgmetrics.sources.decode import Decoding, decode, facts_of, open_image, quiet_pillow
-from tests.sources.files import encoded, pixels, png_of_16_bits
+from tests.helpers.image_files import encoded, pixels, png_of_16_bits
 
 RGB = pixels(1, 6, 5)[0]
 

@@ -11,7 +11,7 @@ import pytest
 
 from pgmetrics import sources
 from pgmetrics.sources import digests
-from tests.sources.files import encoded, pixels, write, write_zip
+from tests.helpers.image_files import encoded, pixels, write, write_zip
 
 IMAGES = pixels(5, seed=4)
 CONTENTS = {f"{i}.png": encoded(image) for i, image in enumerate(IMAGES)}

@@ -15,10 +15,11 @@ from PIL import Image, features
 
 from pgmetrics import sources
 from pgmetrics.errors import SourceError
-from pgmetrics.sources.base import Mirrored, Subset, sequence
+from pgmetrics.sources.base import sequence
 from pgmetrics.sources.folder import natural
 from pgmetrics.sources.resize import Resized
-from tests.sources.files import encoded, pixels, write, write_zip
+from pgmetrics.sources.wrappers import Mirrored, Subset
+from tests.helpers.image_files import encoded, pixels, write, write_zip
 
 IMAGES = pixels(6)
 # Sorted naturally, folder by folder, without suffix: "9" before "10", capitals before small letters.

@@ -9,7 +9,7 @@ import torch
 from pgmetrics import sources
 from pgmetrics.errors import SourceError
 from pgmetrics.sources.generated import latents
-from tests.global_states import global_states
+from tests.helpers.global_states import global_states
 
 
 class Network(torch.nn.Module):

@@ -13,7 +13,7 @@ from pgmetrics import sources
 from pgmetrics.metrics.swd import SlicedWasserstein
 from pgmetrics.sources.audit import audit
 from pgmetrics.sources.ranges import ByteRange, same_images
-from tests.sources.files import pixels
+from tests.helpers.image_files import pixels
 
 SWD = SlicedWasserstein(patches_per_image=16, directions=8, repeats=2)
 REAL = pixels(20, 16, 16)

@@ -14,9 +14,10 @@ from pgmetrics import sources
 from pgmetrics.errors import OptionError, PgmetricsError, SourceError
 from pgmetrics.sources import open_source, resolve
 from pgmetrics.sources.arrays import ArraySource
-from pgmetrics.sources.resolve import checkpoint, named
-from tests.global_states import global_states
-from tests.sources.files import encoded, pixels, write, write_zip
+from pgmetrics.sources.plugins import checkpoint
+from pgmetrics.sources.resolve import named
+from tests.helpers.global_states import global_states
+from tests.helpers.image_files import encoded, pixels, write, write_zip
 
 IMAGE = encoded(pixels(1)[0])
 
@@ -237,7 +238,7 @@ def test_resizing_comes_before_slicing(here):
 def test_importing_sources_loads_no_torch():
     # Every decoding process would wait for it.
     code = (
-        "import sys, pgmetrics.loading, pgmetrics.sources as s\n"
+        "import sys, pgmetrics.sources.loading, pgmetrics.sources as s\n"
         "[getattr(s, name) for name in s.__all__]\n"
         "s.open_source('synthetic:leaves').batch([0])\n"
         "print('torch' in sys.modules, 'pandas' in sys.modules)"
@@ -274,7 +275,7 @@ def test_a_plug_in_that_describes_its_checkpoints_says_where_they_stand(tmp_path
             self.load = lambda: plugin
 
     plugins = {"plain": Point(Plain), "known": Point(Describing)}
-    monkeypatch.setattr("pgmetrics.sources.resolve._plugins", lambda: plugins)
+    monkeypatch.setattr("pgmetrics.sources.plugins.installed_plugins", lambda: plugins)
     assert checkpoint(tmp_path / "a.known")[1:] == (7, 8, 0.5, 32)
     assert checkpoint(tmp_path / "a.known").plugin is Describing
     assert checkpoint(tmp_path / "a.plain") is None  # it can be sampled, but not placed in a run

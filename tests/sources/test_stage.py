@@ -8,8 +8,8 @@ from PIL import Image
 from pgmetrics.errors import OptionError, SourceError
 from pgmetrics.sources.arrays import ArraySource
 from pgmetrics.sources.stage import AtStage, Enlarged
-from reference_models.progan.data import prepare
-from reference_models.progan.schedule import Stage
+from reference_models.progan.data.training_images import prepare
+from reference_models.progan.model.schedule import Stage
 from tests.contracts.source_contract import check_source
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from pgmetrics.errors import OptionError, SourceError
-from pgmetrics.files import open_regular
+from pgmetrics.runtime.files import open_regular
 
 if TYPE_CHECKING:
-    from reference_models.progan.checkpoint import Checkpoint
     from reference_models.progan.importers.imported import Imported
+    from reference_models.progan.model.checkpoint import Checkpoint
 
 Layout = Literal["original", "ptrblck", "gan-zoo"]
 
@@ -64,7 +64,7 @@ def import_network(
         OptionError: `out` is the file itself.
         PgmetricsError: the checkpoint cannot be written.
     """
-    from reference_models.progan import checkpoint as checkpoints
+    from reference_models.progan.model import checkpoint as checkpoints
 
     if out.exists() and out.samefile(path):
         raise OptionError(f"{out} is the file to import; its checkpoint needs a name of its own")

@@ -16,9 +16,9 @@ from typing import Literal
 from torch import Tensor
 
 from pgmetrics.errors import SourceError
-from reference_models.progan.config import ProGANConfig
 from reference_models.progan.importers.imported import Imported, feature_map_options, scales
 from reference_models.progan.importers.torch_files import Settings, refuse_others, weight
+from reference_models.progan.model.config import ProGANConfig
 
 # Settings whose other values make a network that ours is not.
 _AS_OURS: Mapping[str, tuple[object, ...]] = {

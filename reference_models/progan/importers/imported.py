@@ -10,9 +10,9 @@ from torch import Tensor
 
 from pgmetrics.errors import SourceError
 from pgmetrics.functional.finite import not_finite
-from reference_models.progan.config import ProGANConfig
-from reference_models.progan.layers import EqualizedConv2d, EqualizedLinear
-from reference_models.progan.networks import Generator
+from reference_models.progan.model.config import ProGANConfig
+from reference_models.progan.model.layers import EqualizedConv2d, EqualizedLinear
+from reference_models.progan.model.networks import Generator
 
 # No network has ever had a tenth of this; beyond it, a number is damage or malice.
 MAX_SIDE = 65_536

@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 
 from pgmetrics.errors import SourceError
-from reference_models.progan.config import ProGANConfig
 from reference_models.progan.importers.imported import MAX_SIDE, Imported, blank
 from reference_models.progan.importers.unpickling import Global, Made, float32_array, loads, shown
+from reference_models.progan.model.config import ProGANConfig
 
 _VERSION = 2
 # Arguments whose other values make a network that ours cannot be.

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from pgmetrics.errors import SourceError
-from reference_models.progan.config import ProGANConfig
 from reference_models.progan.importers.imported import Imported, blank, feature_map_options, scales
 from reference_models.progan.importers.torch_files import refuse_others, weight
+from reference_models.progan.model.config import ProGANConfig
 
 _PARTS = {"conv.weight": 4, "wscale.scale": 1, "wscale.b": 1}
 

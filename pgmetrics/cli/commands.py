@@ -1,0 +1,81 @@
+"""What every command line of the project has in common: how options are taken, and how refusals are shown."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+
+from pgmetrics.errors import PgmetricsError, printable
+from pgmetrics.runtime.streams import guarded_streams
+
+
+class Commands(click.Group):
+    """A group whose commands report our own errors as one line, and refuse an option that is given twice."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that is meant, and look for options that are given twice."""
+        name, command, rest = super().resolve_command(ctx, args)
+        if command is not None:
+            _refuse_repeated(command, name, rest, ctx)
+        return name, command, rest
+
+    def main(self, *arguments: Any, **options: Any) -> Any:
+        """Run the program; no stream of its own can end it in any other way than with a refusal."""
+        with guarded_streams():
+            return super().main(*arguments, **options)
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the command that is meant."""
+        with _one_line():
+            return super().invoke(ctx)
+
+
+def log_to_stderr() -> None:
+    """Show the library's log as lines on standard error, in place of the handler that did so before."""
+    logger = logging.getLogger("pgmetrics")
+    logger.handlers = [_OnStandardError()]
+    logger.setLevel(logging.INFO)
+
+
+def _refuse_repeated(command: click.Command, name: str | None, args: list[str], above: click.Context) -> None:
+    """Click would take the last of them without a word."""
+    ctx = command.context_class(command, info_name=name, parent=above, **command.context_settings)
+    _, _, given = command.make_parser(ctx).parse_args(list(args))
+    for param, count in Counter(given).items():
+        if count > 1 and isinstance(param, click.Option) and not (param.multiple or param.count):
+            if param.is_eager:
+                continue  # --help
+            raise click.UsageError(f"{param.opts[0]} is given {_times(count)}; give it once", ctx)
+
+
+def _times(count: int) -> str:
+    return "twice" if count == 2 else f"{count} times"
+
+
+@contextmanager
+def _one_line() -> Iterator[None]:
+    try:
+        yield
+    except PgmetricsError as error:
+        raise click.ClickException(printable(str(error))) from error
+    except click.ClickException as error:
+        # What was typed may come from a file's name, by a shell's pattern.
+        error.message = printable(error.message)  # type: ignore[misc]
+        raise
+
+
+class _OnStandardError(logging.Handler):
+    """Shows records as lines beside, not inside, a progress bar."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        from tqdm import tqdm
+
+        with tqdm.external_write_mode():
+            click.echo(f"{record.levelname.capitalize()}: {printable(record.getMessage())}", err=True)

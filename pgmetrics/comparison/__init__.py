@@ -1,0 +1,1 @@
+"""Whether one generated set is better than another, or within noise of it."""

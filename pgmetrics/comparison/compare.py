@@ -1,0 +1,464 @@
+"""Is B better than A, or is it noise? Two generated sets, or two results, metric by metric."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Mapping, Sequence
+from math import ceil, hypot, log2
+from typing import TYPE_CHECKING, Any
+
+from pgmetrics.comparison.result import COLUMNS, Comparison, Gate, Judging
+from pgmetrics.comparison.scores import Key, Scores, base_protocol, is_results, name
+from pgmetrics.comparison.settings import Setting, differing_settings, images_of_source
+from pgmetrics.errors import OptionError, StateError
+from pgmetrics.evaluation.api import observe
+from pgmetrics.evaluation.plan import Progress
+from pgmetrics.evaluation.presets import PRESETS
+from pgmetrics.metrics.base import Metric, State
+from pgmetrics.metrics.error_kinds import is_over_images
+from pgmetrics.metrics.frechet import FrechetDistance
+from pgmetrics.metrics.registry import metric as find_metric
+from pgmetrics.sources.resolve import open_source
+from pgmetrics.uncertainty import intervals, randomization, verdicts
+from pgmetrics.uncertainty.intervals import Difference
+from pgmetrics.uncertainty.verdicts import Aim, Score, Verdict
+
+if TYPE_CHECKING:
+    pass
+_WITH_OTHER_ERRORS = frozenset({"swd", "is", "precision", "recall", "density", "coverage"})
+_UNTESTED = frozenset({"fid-infinity"})
+
+_NO_ERROR = "the sets differ, and so few images give no error to tell which is better; give more images"
+
+logger = logging.getLogger("pgmetrics")
+
+
+def compare(
+    a: object,
+    b: object,
+    *,
+    real: object | None = None,
+    metrics: Sequence[str | Metric] | None = None,
+    protocol: str | None = None,
+    significance: float = 0.01,
+    confidence: float = 0.95,
+    permutations: int = 9999,
+    seed: int = 0,
+    explain: bool = False,
+    progress: Progress | None = None,
+    **options: Any,
+) -> Comparison:
+    """Whether B is better than A, worse, or within noise of it, for each metric and level.
+
+    Generated images are compared image by image: with equal latents or inputs at equal places the
+    noise that they share cancels, and independent sets are compared as soundly, if less sharply.
+    The p-value is that of an exact test: were A and B alike, the images of a place could be swapped.
+    Results know their numbers and errors alone, and are compared as independent draws.
+
+    Args:
+        a, b: both sources of generated images, as `evaluate` takes them; or both results, as
+            `Results` or the path of their file, with `#RUN` behind it where it holds several runs.
+        real: the real images, for metrics that compare two sides. Of no use with results.
+        metrics: names, or metrics with parameters of their own; "swd" and "ms-ssim", or all that
+            both results have, if left out. MS-SSIM belongs to the gate, `Comparison.worse`, only if
+            it is named here.
+        protocol: compare only rows of this one, such as "at-final", where results hold several.
+        significance: the probability of a false alarm over all rows together.
+        confidence: of each interval.
+        permutations: random swaps of the test; few images are swapped in every way.
+        seed: of every random number.
+        explain: give settings that differ instead of refusing to compare.
+        progress: called with (what, done, total).
+        options: any other of `evaluation.Options`, with sources.
+
+    Raises:
+        StateError: the results were made under unlike protocols; the message names the first
+            setting that differs.
+        OptionError: A is of one kind and B of another, or an option has no such value.
+        SampleError, SourceError, WeightsError, PgmetricsError: as `evaluate` and `read_results`.
+    """
+    judging = Judging(significance, confidence, permutations, seed)
+    kinds = [is_results(one) for one in (a, b)]
+    if all(kinds):
+        if options or real is not None:
+            given = ", ".join(["real"] * (real is not None) + list(options))
+            raise OptionError(f"results hold their numbers; {given} goes with sources of images")
+        scores = [Scores.read(one) for one in (a, b)]
+        if protocol is not None:
+            scores = [one.under(protocol) for one in scores]
+        return _compare_results(scores[0], scores[1], metrics, judging, explain)
+    if protocol is not None:
+        raise OptionError("a protocol is chosen among results; images are compared as they are")
+    if any(kinds):
+        which = " and ".join(
+            f"{name(one)} holds {'results' if kind else 'images'}"
+            for one, kind in zip((a, b), kinds, strict=True)
+        )
+        raise OptionError(f"{which}: compare two results, or two sources with their reals")
+    if explain and (unlike := _unlike_sizes(a, b, options)):
+        return Comparison(name(a), name(b), (), (unlike,), judging)
+    return _compare_images((a, b), real, metrics, judging, progress, options)
+
+
+def _compare_results(
+    a: Scores,
+    b: Scores,
+    metrics: Sequence[str | Metric] | None,
+    judging: Judging,
+    explain: bool,
+) -> Comparison:
+    """Two results, as independent draws."""
+    common = [metric for metric in a.metrics if metric in b.metrics]
+    notes = [
+        f"{one.name} holds {', '.join(more)}, which the other lacks: left out"
+        for one in (a, b)
+        if metrics is None and (more := [metric for metric in one.metrics if metric not in common])
+    ]
+    if metrics is not None:
+        asked = [one if isinstance(one, str) else one.name for one in metrics]
+        for one in (a, b):
+            if missing := [metric for metric in asked if metric not in one.metrics]:
+                raise OptionError(f"{one.name} holds {', '.join(one.metrics)}, not {', '.join(missing)}")
+        common = asked
+    if not common:
+        raise StateError(
+            f"nothing to compare: {a.name} holds {', '.join(a.metrics)}; "
+            f"{b.name} holds {', '.join(b.metrics)}"
+        )
+    a, b = a.only(common), b.only(common)
+    notes += [
+        f"{one.name} does not say how its numbers were made: JSON has the provenance, and CSV has not"
+        for one in (a, b)
+        if not one.provenance
+    ]
+    settings = tuple(differing_settings(a, b))
+    if any(setting.matters for setting in settings):
+        if not explain:
+            raise StateError(_unlike(a.name, b.name, settings, _alike_under(a, b)))
+        return Comparison(a.name, b.name, (), settings, judging, tuple(notes))
+    differences: list[Difference] = []
+    protocols: list[str | None] = []
+    reals: list[Score | None] = []
+    reasons: dict[str, str] = {}
+    for key in sorted(a.rows.keys() & b.rows.keys(), key=lambda key: _place(key, common)):
+        rows = a.rows[key], b.rows[key]
+        differences.append(intervals.independent_difference(*rows, judging.confidence))
+        protocols.append(key[2])
+        reals.append(_score_of_reals(a, b, key, judging.significance))
+        if differences[-1].p_value is None and verdicts.is_score(key[0]):
+            reasons[key[0]] = why_undecided(*rows)
+    notes += [f"{metric} is undecided: {reason}" for metric, reason in reasons.items()]
+    judged = _judged(differences, protocols, judging.significance, reals)
+    no_reals = "the reals' own value is not known, or not the same; score both with the same --real SOURCE"
+    gate = _gate(judged, reasons, no_reals, named=metrics is not None)
+    return _told(Comparison(a.name, b.name, judged, settings, judging, _once(notes), gate=gate))
+
+
+def _score_of_reals(a: Scores, b: Scores, key: Key, significance: float) -> Score | None:
+    """What the reals of both score themselves; None if it is not known, or they are other reals."""
+    rows = [one.reals[key] for one in (a, b) if key in one.reals]
+    known = [images for one in (a, b) if (images := _real_images(one.provenance, key))]
+    if not rows or len(set(known)) > 1:
+        return None
+    found = [Score.of(row) for row in rows]
+    first, last = found[0], found[-1]
+    if first == last:
+        return first
+    # Other seeds take other pairs and halves of the same reals.
+    error = hypot(first.stderr or 0.0, last.stderr or 0.0)
+    if abs(first.value - last.value) > verdicts.reach(significance) * error:
+        return None
+    errors = [one.stderr for one in found if one.stderr is not None]
+    return Score((first.value + last.value) / 2, max(errors) if len(errors) == len(found) else None)
+
+
+def _real_images(provenance: Mapping[str, Any], key: Key) -> str | None:
+    """Which real images were taken for a row, if the provenance says so."""
+    sources = provenance.get("sources", {})
+    source = sources.get("real") or sources.get(f"real {base_protocol(key[2])}") or {}
+    return images_of_source(source, provenance.get("parameters", {}), [key[0]]) or None
+
+
+def why_undecided(a: Mapping[str, Any], b: Mapping[str, Any]) -> str:
+    """Why two rows of results cannot be told apart from noise, and the way out."""
+    kinds = list(dict.fromkeys(row["stderr_kind"] if row["stderr"] is not None else None for row in (a, b)))
+    if all(map(is_over_images, kinds)) and a["seed"] != b["seed"]:
+        return (
+            f"its error holds for the directions of one seed, and the seeds are {a['seed']} and {b['seed']}; "
+            "score with one --seed, or with pgmetrics evaluate ... --error both"
+        )
+    if a["metric"] in _UNTESTED:
+        return f"there is no test of it; leave {a['metric']} out of the metrics"
+    what = " and ".join(f"one over {kind}" if kind else "none" for kind in kinds)
+    others = a["metric"] in _WITH_OTHER_ERRORS
+    way_out = " score with pgmetrics evaluate ... --error images, or" if others else ""
+    return f"it takes errors over images, and the results hold {what};{way_out} compare the images themselves"
+
+
+def _no_test_of_images(metric: str) -> str:
+    """Why a metric of images is undecided, and the fix."""
+    fix = f"leave {metric} out of the metrics"
+    if metric not in _UNTESTED:
+        fix += ", or compare results of pgmetrics evaluate, which hold its error"
+    return f"there is no test of it image by image; {fix}"
+
+
+def _unlike_sizes(a: object, b: object, options: Mapping[str, Any]) -> Setting | None:
+    """That the images of two sources differ in size."""
+    reading = {key: options.get(key) for key in ("resolution", "resize", "alpha", "bits")}
+    sizes = ["{}x{}".format(*open_source(one, **reading).resolution) for one in (a, b)]
+    return Setting("resolution", sizes[0], sizes[1], True) if sizes[0] != sizes[1] else None
+
+
+def _compare_images(
+    fakes: tuple[object, object],
+    real: object | None,
+    metrics: Sequence[str | Metric] | None,
+    judging: Judging,
+    progress: Progress | None,
+    options: Mapping[str, Any],
+) -> Comparison:
+    """Two generated sets, image by image."""
+    chosen = [_paired(one, options.get("preset")) for one in metrics or ("swd", "ms-ssim")]
+    observed = observe(real, fakes, chosen, names=("A", "B"), seed=judging.seed, progress=progress, **options)
+    differences: list[Difference] = []
+    protocols: list[str | None] = []
+    reals: list[Score | None] = []
+    reasons: dict[str, str] = {}
+    total = len(observed.observations)
+    for index, one in enumerate(observed.observations):
+        if progress is not None:
+            progress(f"comparing {one.metric.name}", index, total)
+        found = randomization.paired_differences(
+            one.metric,
+            one.real if one.metric.two_sided else None,
+            *one.fakes,
+            seed=judging.seed,
+            permutations=judging.permutations,
+            confidence=judging.confidence,
+        )
+        differences += found
+        protocols += [one.protocol] * len(found)
+        own = {} if one.metric.two_sided or one.real is None else _scores_of_set(one.metric, one.real)
+        reals += [own.get((each.metric, each.level)) for each in found]
+        reasons |= {
+            each.metric: _no_test_of_images(each.metric)
+            for each in found
+            if each.p_value is None and verdicts.is_score(each.metric)
+        }
+    if progress is not None:
+        progress("comparing", total, total)
+    notes = [*observed.notes, *(f"{metric} is undecided: {reason}" for metric, reason in reasons.items())]
+    notes += _too_few(differences, judging)
+    provenance = {**observed.provenance, "permutations": judging.permutations}
+    rows = _judged(differences, protocols, judging.significance, reals)
+    no_reals = "the reals' own value is not known; --real SOURCE gives it"
+    gate = _gate(rows, reasons, no_reals, _powerless(differences, judging), named=metrics is not None)
+    return _told(
+        Comparison(name(fakes[0]), name(fakes[1]), rows, (), judging, _once(notes), provenance, gate)
+    )
+
+
+def _scores_of_set(metric: Metric, reals: State) -> dict[tuple[str, int | None], Score]:
+    """What a metric of one set says of the reals, with errors over images."""
+    errors = {
+        (one.metric, one.level): intervals.stderr(one) for one in metric.influences(real=reals, fake=None)
+    }
+    estimates, _ = metric.compute(real=reals, fake=None)
+    return {
+        (one.metric, one.level): Score(one.value, errors.get((one.metric, one.level))) for one in estimates
+    }
+
+
+def _too_few(differences: Sequence[Difference], judging: Judging) -> list[str]:
+    """A sentence if even the clearest difference could not be told from noise."""
+    tested = [one for one in differences if one.p_value is not None]
+    least = max((_least_p_value(one, judging) for one in tested), default=0.0)
+    if least * len(tested) <= judging.significance:
+        return []
+    return [
+        "no difference can be told from noise here: with so few images or permutations p is at least "
+        f"{least:.2g}, and Holm's correction for {len(tested)} rows multiplies it by as much"
+    ]
+
+
+def _powerless(differences: Sequence[Difference], judging: Judging) -> dict[str, str]:
+    """The metrics whose test could not have found any difference, each with what would let it."""
+    tested = [one for one in differences if one.p_value is not None]
+    found = {}
+    for one in tested:
+        if _least_p_value(one, judging) * len(tested) > judging.significance:
+            odds = len(tested) / judging.significance
+            images = _swapped_together(one) * (1 + ceil(log2(odds)))
+            found[one.metric] = (
+                "no difference could be told from noise with so few images or permutations; "
+                f"give at least {images} images of each and --permutations {ceil(odds) - 1}"
+            )
+    return found
+
+
+def _least_p_value(one: Difference, judging: Judging) -> float:
+    """The smallest p-value that swaps of so many images can give."""
+    # A swap of all changes the sign alone, so two in 2^n reach furthest.
+    swapped = (one.n_fake or 0) // _swapped_together(one)
+    return max(1 / (1 + judging.permutations), 2.0 ** (1 - swapped))
+
+
+def _swapped_together(one: Difference) -> int:
+    """Images that a swap takes at once: MS-SSIM swaps its pairs."""
+    return 2 if one.metric == "ms-ssim" else 1
+
+
+def _paired(one: str | Metric, preset: str | None) -> Metric:
+    """The metric, remembering images one by one where it would keep their sums alone."""
+    if preset is not None and preset not in PRESETS:
+        raise OptionError(f"there is no preset {preset!r}; there are {', '.join(PRESETS)}")
+    found = PRESETS[preset].metric(one) if preset else find_metric(one)
+    return dataclasses.replace(found, keep_rows=True) if isinstance(found, FrechetDistance) else found
+
+
+def _judged(
+    differences: Sequence[Difference],
+    protocols: Sequence[str | None],
+    significance: float,
+    reals: Sequence[Score | None] | None = None,
+) -> tuple[dict[str, Any], ...]:
+    """A row with its verdict for each difference; fid-bias and its like are no scores.
+
+    Args:
+        differences: of B and A.
+        protocols: of each difference.
+        significance: level of all tests together.
+        reals: what the reals score themselves, for each difference; None where it is not known.
+    """
+    known = reals or [None] * len(differences)
+    kept = [
+        each
+        for each in zip(differences, protocols, known, strict=True)
+        if each[0].p_value is not None or verdicts.is_score(each[0].metric)
+    ]
+    p_values = _corrected([one.p_value for one, _, _ in kept])
+    p_differences = _corrected([one.p_difference for one, _, _ in kept])
+    rows = []
+    for (one, protocol, own), p_holm, p_difference in zip(kept, p_values, p_differences, strict=True):
+        adjusted = {"p_holm": p_holm, "p_difference": p_difference}
+        row = {**dataclasses.asdict(one), "protocol": protocol, **adjusted}
+        row["verdict"] = found = verdicts.verdict(
+            one.metric,
+            *one.scores,
+            p_value=p_holm,
+            # A number without an error is not sure to be better.
+            p_difference=1.0 if p_difference is None else p_difference,
+            reals=own,
+            significance=significance,
+        )
+        row |= _beside_reals(one, found, verdicts.limit(one.metric, own), significance)
+        rows.append({column: row[column] for column in COLUMNS})
+    return tuple(rows)
+
+
+def _corrected(p_values: Sequence[float | None]) -> list[float | None]:
+    """By Holm, for those that there are."""
+    adjusted = iter(randomization.holm([p for p in p_values if p is not None]))
+    return [None if p is None else next(adjusted) for p in p_values]
+
+
+def _beside_reals(
+    one: Difference, found: Verdict, reals: Score | None, significance: float
+) -> dict[str, Any]:
+    """The columns about the reals' own value, None where it does not belong to the verdict."""
+    a, b = one.scores
+    near = None
+    if reals is not None and found in ("less varied", "more varied"):
+        near = verdicts.nearer(a, b, reals, significance)
+    return {
+        "reals": None if reals is None else reals.value,
+        "reals_stderr": None if reals is None else reals.stderr,
+        "a_beside_reals": verdicts.variety(one.metric, a, reals, significance),
+        "b_beside_reals": verdicts.variety(one.metric, b, reals, significance),
+        "nearer": near,
+    }
+
+
+def _gate(
+    rows: Sequence[Mapping[str, Any]],
+    reasons: Mapping[str, str],
+    no_reals: str,
+    powerless: Mapping[str, str] | None = None,
+    *,
+    named: bool,
+) -> Gate:
+    """What `--fail-if-worse` asks of the rows.
+
+    Args:
+        rows: with their verdicts.
+        reasons: why metrics have rows that are undecided, and the fix.
+        no_reals: the same of numbers whose goal is the reals' own value, where that is not known.
+        powerless: the same of metrics that no test could have decided.
+        named: whether the user named the metrics.
+    """
+    metrics = list(dict.fromkeys(row["metric"] for row in rows))
+    asked = [metric for metric in metrics if verdicts.is_asked(metric, named)]
+    worse, undecided = [], {}
+    for metric in asked:
+        effects = {_effect(row) for row in rows if row["metric"] == metric}
+        if "worse" in effects:
+            worse.append(metric)
+        elif effects == {"undecided"}:
+            of_reals = verdicts.direction(metric).aim is Aim.REALS
+            undecided[metric] = reasons.get(metric, no_reals if of_reals else _NO_ERROR)
+        elif powerless and metric in powerless:
+            undecided[metric] = powerless[metric]
+    others = tuple(metric for metric in metrics if metric not in asked and verdicts.is_score(metric))
+    return Gate(tuple(asked), others, tuple(worse), undecided)
+
+
+def _effect(row: Mapping[str, Any]) -> verdicts.Effect:
+    """What a row means for a gate that asks its metric."""
+    if row["verdict"] == "different" and row["p_difference"] is None:
+        # The test of images found a difference, and without an error nothing tells which set is better.
+        return "undecided"
+    reals = None if row["reals"] is None else Score(row["reals"], row["reals_stderr"])
+    return verdicts.effect(row["metric"], row["verdict"], reals, row["nearer"])
+
+
+def _alike_under(a: Scores, b: Scores) -> str | None:
+    """One of several protocols by itself under which both were scored alike, if there is one."""
+    mine, theirs = (dict.fromkeys(base_protocol(key[2]) for key in one.rows) for one in (a, b))
+    if len(mine) == len(theirs) == 1:
+        return None
+    for protocol in mine:
+        if protocol is not None and protocol in theirs:
+            settings = differing_settings(a.under(protocol), b.under(protocol))
+            if not any(setting.matters for setting in settings):
+                return protocol
+    return None
+
+
+def _unlike(a: str, b: str, settings: Sequence[Setting], alike_under: str | None = None) -> str:
+    """The refusal: the first setting that matters, and how many more there are."""
+    first, *more = [setting for setting in settings if setting.matters]
+    others = f", and {len(more)} more (--explain lists all)" if more else ""
+    way_out = f"--protocol {alike_under} takes what was scored alike" if alike_under else "score both alike"
+    return (
+        f"{a} and {b} were scored differently: {first.name}: {first.a} in A, {first.b} in B{others}; "
+        f"{way_out}, or compare their images: pgmetrics compare FAKES FAKES --real SOURCE"
+    )
+
+
+def _told(comparison: Comparison) -> Comparison:
+    """The same, its notes given to whoever listens."""
+    for note in comparison.notes:
+        logger.warning(note)
+    return comparison
+
+
+def _place(key: Key, metrics: Sequence[str]) -> tuple[Any, ...]:
+    """Metrics in the order given, levels from the finest to the coarsest, then the mean."""
+    metric, level, protocol = key
+    return metrics.index(metric), protocol or "", -(level or 0)
+
+
+def _once(notes: Sequence[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(notes))

@@ -1,0 +1,328 @@
+"""The table of a comparison: its rows, its formats and its captions."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from pgmetrics.comparison.settings import ABSENT, Setting
+from pgmetrics.errors import OptionError, markdown_text, printable
+from pgmetrics.metrics.outputs import style
+from pgmetrics.results.files import check_destination, write_whole
+from pgmetrics.runtime.files import dump_json
+from pgmetrics.uncertainty import verdicts
+from pgmetrics.uncertainty.verdicts import Aim
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+COLUMNS = (
+    "metric",
+    "level",
+    "protocol",
+    "a",
+    "b",
+    "difference",
+    "stderr",
+    "low",
+    "high",
+    "p_value",
+    "p_holm",
+    "p_difference",
+    "test",
+    "verdict",
+    "n_real",
+    "n_fake",
+    "reals",
+    "reals_stderr",
+    "a_beside_reals",
+    "b_beside_reals",
+    "nearer",
+)
+FORMATS = ("table", "csv", "json", "markdown")
+
+
+@dataclass(frozen=True)
+class Judging:
+    """How a difference is told from noise.
+
+    Attributes:
+        significance: probability of calling any of the rows better or worse though all is noise.
+        confidence: of the intervals, each by itself.
+        permutations: random swaps of the test of two sets of images.
+        seed: of them.
+
+    Raises:
+        OptionError: one is out of its range.
+    """
+
+    significance: float = 0.01
+    confidence: float = 0.95
+    permutations: int = 9999
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("significance", "confidence"):
+            if not 0 < getattr(self, name) < 1:
+                raise OptionError(f"{name} is a probability between 0 and 1, not {getattr(self, name)}")
+        if self.permutations < 1:
+            raise OptionError(f"a test needs at least 1 permutation, not {self.permutations}")
+
+
+@dataclass(frozen=True)
+class Gate:
+    """What `--fail-if-worse` asks of a comparison, and the answer.
+
+    Attributes:
+        asked: metrics that it asks: all that improve in one direction, and MS-SSIM where it is named.
+        not_asked: metrics that have rows and are not asked.
+        worse: those of the asked in which B is worse; of MS-SSIM, farther from the reals' own value.
+        undecided: those of the asked of which no row is decided, each with the reason and the fix.
+    """
+
+    asked: tuple[str, ...] = ()
+    not_asked: tuple[str, ...] = ()
+    worse: tuple[str, ...] = ()
+    undecided: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def decided(self) -> bool:
+        """Whether something is asked, and all of it is decided."""
+        return bool(self.asked) and not self.undecided
+
+    def line(self, naming: str = "with --metrics") -> str:
+        """Which metrics are asked and which are not, and how the others are."""
+        text = f"gate: {', '.join(self.asked) or 'no metric'}"
+        if self.not_asked:
+            them = "it" if len(self.not_asked) == 1 else "them"
+            text += f"; not asked: {', '.join(self.not_asked)} (name {them} {naming} to include {them})"
+        return text
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What differs between A and B, by how much more than noise.
+
+    Attributes:
+        a, b: what the two are called.
+        rows: dictionaries with the keys of `COLUMNS`, one per metric and level, values raw:
+            `difference` is b - a, `low` to `high` its interval, `p_holm` the p-value after Holm's
+            correction over the rows; `p_difference` is that of the hypothesis that the number expects the
+            same of A and B, which may be unlike, corrected likewise. `verdict` is of B against A, as
+            `verdicts.verdict` gives it: "better" or "worse" where both are at most `judging.significance`;
+            "less varied" or "more varied" (than A) in their place for MS-SSIM; "different" where p_holm
+            alone is, or which is better is open; else "within noise"; "undecided" where there is no
+            sound p-value. `reals` is what the reals score themselves, where that belongs to the verdict,
+            with its error; `a_beside_reals` and `b_beside_reals` say of MS-SSIM whether a set is "as
+            varied", "less varied" or "more varied" than they are, and `nearer` which of the two is nearer
+            to them.
+        settings: in which the ways that the two were scored differ.
+        notes: sentences that a reader must know.
+        provenance: how the comparison came about.
+        gate: which metrics `--fail-if-worse` asks, and the answer.
+    """
+
+    a: str
+    b: str
+    rows: tuple[dict[str, Any], ...]
+    settings: tuple[Setting, ...] = ()
+    judging: Judging = Judging()
+    notes: tuple[str, ...] = ()
+    provenance: dict[str, Any] = field(default_factory=dict)
+    gate: Gate = Gate()
+
+    def __str__(self) -> str:
+        return self.to_table()
+
+    @property
+    def comparable(self) -> bool:
+        """Whether the two were scored alike."""
+        return not any(setting.matters for setting in self.settings)
+
+    @property
+    def worse(self) -> bool:
+        """Whether B is worse than A in a metric that the gate asks."""
+        return bool(self.gate.worse)
+
+    @property
+    def decided(self) -> bool:
+        """Whether every metric that the gate asks has a decided row, and it asks any."""
+        return self.gate.decided
+
+    def to_pandas(self) -> pd.DataFrame:
+        """The rows: counts and levels are nullable integers, what is missing is NaN."""
+        import pandas as pd
+
+        frame = pd.DataFrame(list(self.rows), columns=list(COLUMNS))
+        numbers = (
+            "a",
+            "b",
+            "difference",
+            "stderr",
+            "low",
+            "high",
+            "p_value",
+            "p_holm",
+            "p_difference",
+            "reals",
+            "reals_stderr",
+        )
+        types = dict.fromkeys(("level", "n_real", "n_fake"), "Int64") | dict.fromkeys(numbers, "float64")
+        tidy: pd.DataFrame = frame.astype(types)
+        return tidy
+
+    def to_csv(self) -> str:
+        """The rows, raw values, missing ones empty."""
+        text = io.StringIO()
+        writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.rows)
+        return text.getvalue()
+
+    def to_json(self) -> str:
+        """Everything, as one object."""
+        return dump_json(dataclasses.asdict(self), indent=1, ensure_ascii=False) + "\n"
+
+    def to_table(self) -> str:
+        """Aligned text for people, SWD times 1000 as the paper prints it."""
+        grid = _grid(self)
+        return "\n".join([aligned(grid, f"l{'r' * (len(grid[0]) - 2)}l"), "", *_captions(self)]) + "\n"
+
+    def to_markdown(self) -> str:
+        """The table of `to_table` in Markdown."""
+        head, *body = _grid(self)
+        marks = [":--", *("--:" for _ in head[2:]), ":--"]
+        return "\n".join([*_markdown([head, marks, *body]), "", "<br>\n".join(_captions(self))]) + "\n"
+
+    def explanation(self, format: str = "table") -> str:
+        """Every setting in which the two differ: a table, or in Markdown."""
+        if not self.settings:
+            return "A and B were scored alike: no setting differs.\n"
+        grid = [["setting", "A", "B", "moves numbers"]]
+        grid += [[one.name, one.a, one.b, "yes" if one.matters else "no"] for one in self.settings]
+        if format == "markdown":
+            return "\n".join(_markdown([grid[0], [":--"] * 4, *grid[1:]])) + "\n"
+        return aligned(grid, "llll") + "\n"
+
+    def to_text(self, format: str) -> str:
+        """As `table`, `csv`, `json` or `markdown`.
+
+        Raises:
+            OptionError: another format.
+        """
+        if format not in FORMATS:
+            raise OptionError(f"comparisons are written as {', '.join(FORMATS)}, not {format!r}")
+        text: str = getattr(self, f"to_{format}")()
+        return text
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a file in the format its suffix names, whole or not at all: .csv, .json, .md or .txt.
+
+        Raises:
+            OptionError: another suffix.
+            PgmetricsError: the file cannot be written; the message says why.
+        """
+        write_whole(path, self.to_text(check_destination(path)).encode("utf-8", "backslashreplace"))
+
+
+# Tables for people.
+
+
+def aligned(grid: Sequence[Sequence[str]], sides: str) -> str:
+    """Lines of cells under each other; a column's letter says on which side they meet, l or r."""
+    grid = [list(map(printable, line)) for line in grid]
+    widths = [max(map(len, column)) for column in zip(*grid, strict=True)]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if side == "l" else cell.rjust(width)
+            for cell, width, side in zip(line, widths, sides, strict=True)
+        ).rstrip()
+        for line in grid
+    )
+
+
+def _grid(comparison: Comparison) -> list[list[str]]:
+    """The header, and a line of cells for each row."""
+    interval = f"{comparison.judging.confidence:.0%} interval".replace("%", " %")
+    beside = any(row["reals"] is not None for row in comparison.rows)
+    grid = [["", "A", "B", *(["reals"] if beside else []), "B - A", interval, "p", "verdict"]]
+    for row in comparison.rows:
+        look = style(row["metric"])
+        a, b = (format(row[one] * look.scale, look.format) for one in ("a", "b"))
+        own = ABSENT if row["reals"] is None else format(row["reals"] * look.scale, look.format)
+        difference, low, high = (
+            ABSENT if row[one] is None else format(row[one] * look.scale, f"+{look.format}")
+            for one in ("difference", "low", "high")
+        )
+        span = ABSENT if row["low"] is None else f"{low} to {high}"
+        p = ABSENT if row["p_holm"] is None else f"{row['p_holm']:.4f}"
+        cells = [a, b, *([own] if beside else []), difference, span, p, _in_full(row)]
+        grid.append([row_title(row, comparison.rows), *cells])
+    return grid
+
+
+def row_title(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
+    """Name a row for people: the metric with its unit, and the level where there are several."""
+    mine = [other for other in rows if other["metric"] == row["metric"]]
+    title = style(row["metric"]).title
+    if len({other["protocol"] for other in mine}) > 1:
+        title += f" ({row['protocol']})"
+    levels = {other["level"] for other in mine}
+    return f"{title} {row['level'] or 'Avg'}" if len(levels) > 1 else title
+
+
+def _captions(comparison: Comparison) -> list[str]:
+    """What A and B are, how many images there were, and what p is."""
+    lines = [f"A: {printable(comparison.a)}", f"B: {printable(comparison.b)}"]
+    counts = {row["n_fake"] for row in comparison.rows if row["n_fake"]}
+    if counts:
+        low, high = min(counts), max(counts)
+        lines.append(f"{low:,} images of each" if low == high else f"{low:,} to {high:,} images of each")
+    tests = dict.fromkeys(row["test"] for row in comparison.rows if row["p_holm"] is not None)
+    explained = {
+        "swaps of pairs": "an exact test that swaps the images of a place",
+        "Student's t": "Student's distribution, as of independent draws",
+    }
+    tested = sum(row["p_holm"] is not None for row in comparison.rows)
+    if tests:
+        how = " and ".join(explained.get(test, test) for test in tests)
+        over = f", corrected for {tested} rows (Holm)" if tested > 1 else ""
+        lines.append(
+            f"p by {how}{over}; B is called better or worse where p ≤ {comparison.judging.significance:g} "
+            "and the difference, by its error over images of A, B and the reals, is as sure"
+        )
+        if any(row["verdict"] == "different" for row in comparison.rows):
+            lines.append("different: the sets are not alike, and which is better is open")
+    lines += [_about_variety(row, comparison.rows) for row in comparison.rows if _is_of_variety(row)]
+    return lines
+
+
+def _in_full(row: Mapping[str, Any]) -> str:
+    """The verdict of B against A, and of MS-SSIM where B stands beside the reals."""
+    text: str = row["verdict"]
+    if text in ("less varied", "more varied"):
+        text += " than A"
+    beside = row["b_beside_reals"]
+    return f"{text}; {verdicts.beside_reals(beside)}" if beside else text
+
+
+def _is_of_variety(row: Mapping[str, Any]) -> bool:
+    return verdicts.direction(row["metric"]).aim is Aim.REALS
+
+
+def _about_variety(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
+    """Where A and B stand beside the reals."""
+    title = row_title(row, rows)
+    if row["a_beside_reals"] is None or row["b_beside_reals"] is None:
+        return f"{title}: neither way is better; the reals' own value is the measure, which --real gives"
+    text = f"{title}: A is {verdicts.beside_reals(row['a_beside_reals'])}, B is {row['b_beside_reals']}"
+    return f"{text}; {row['nearer']} is nearer to them" if row["nearer"] else text
+
+
+def _markdown(grid: Sequence[Sequence[str]]) -> list[str]:
+    return ["| " + " | ".join(markdown_text(cell) for cell in line) + " |" for line in grid]

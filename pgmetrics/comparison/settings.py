@@ -1,0 +1,152 @@
+"""The settings in which two results were scored differently, and whether they move numbers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pgmetrics.comparison.scores import Scores, base_protocol
+from pgmetrics.sources.base import IDENTITY
+
+# They decide how many images are taken, which the counts say, or what an error is taken over.
+_HARMLESS_PARAMETERS = ("num_images", "num_pairs", "error", "keep_rows")
+_READING = ("mirror", "preset", "resolution", "resize", "alpha", "bits")
+ABSENT = "-"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Something in which the ways that A and B were scored differ.
+
+    Attributes:
+        name: of the setting, with its metric where it belongs to one.
+        a, b: its values, as text.
+        matters: whether it moves numbers, so that no difference between A and B means anything.
+    """
+
+    name: str
+    a: str
+    b: str
+    matters: bool
+
+    @classmethod
+    def of(cls, name: str, values: Sequence[Sequence[object]], matters: bool = True) -> Setting:
+        """Several values on each side, each shown once."""
+        a, b = (" ".join(map(_shown, dict.fromkeys(one))) or ABSENT for one in values)
+        return cls(name, a, b, matters)
+
+
+def differing_settings(a: Scores, b: Scores) -> list[Setting]:
+    """In what A and B were scored differently, what moves numbers first; of the metrics that both have."""
+    common = [metric for metric in a.metrics if metric in b.metrics]
+    found = [*_row_settings(a, b, common)]
+    mine, theirs = (_provenance_settings(one.only(common)) for one in (a, b))
+    for setting in mine.keys() & theirs.keys():
+        (value, matters), (other, _) = mine[setting], theirs[setting]
+        if value != other:
+            texts = _shown(value), _shown(other)
+            if setting.startswith("real images"):
+                texts = _explained(*texts)
+            found.append(Setting(setting, *texts, matters))
+    order = [*mine]
+    found.sort(key=lambda one: (not one.matters, order.index(one.name) if one.name in order else -1))
+    return found
+
+
+def _row_settings(a: Scores, b: Scores, metrics: Sequence[str]) -> Iterator[Setting]:
+    """What rows alone tell: protocols, levels, counts and seeds."""
+    for metric in metrics:
+        mine, theirs = ({key[1:]: row for key, row in one.rows.items() if key[0] == metric} for one in (a, b))
+        protocols = [[protocol for _, protocol in keys] for keys in (mine, theirs)]
+        shared = dict.fromkeys(one for one in protocols[0] if one in protocols[1])
+        if not shared:
+            yield Setting.of(f"{metric} protocol", protocols)
+        for protocol in shared:
+            what = f"{metric} {protocol}" if len(shared) > 1 else metric
+            sides = [
+                {key[0]: row for key, row in one.items() if key[1] == protocol} for one in (mine, theirs)
+            ]
+            levels = [sorted((level for level in one if level), reverse=True) for one in sides]
+            if levels[0] != levels[1]:
+                yield Setting.of(f"{what} levels", levels)
+            common = [level for level in sides[0] if level in sides[1]]
+            for count, side in (("n_real", "real"), ("n_fake", "generated")):
+                if any(sides[0][level][count] != sides[1][level][count] for level in common):
+                    numbers = [[_count(one[level][count]) for level in common] for one in sides]
+                    yield Setting.of(f"{what} {side} images", numbers)
+    seeds = [[row["seed"] for row in one.rows.values()] for one in (a, b)]
+    if set(seeds[0]) != set(seeds[1]):
+        yield Setting.of("seed", seeds, matters=False)
+
+
+def _provenance_settings(scores: Scores) -> dict[str, tuple[Any, bool]]:
+    """Value of each setting in the provenance, and whether it moves numbers, the weightiest first."""
+    provenance = scores.provenance
+    parameters = provenance.get("parameters", {})
+    known = {name: (parameters[name], True) for name in _READING if name in parameters}
+    networks = set()
+    for metric, its in parameters.get("metrics", {}).items():
+        if not gives_any(metric, its, scores.metrics):
+            continue
+        networks.add(its.get("network"))
+        known |= {f"{metric} {name}": (its[name], True) for name in its if name not in _HARMLESS_PARAMETERS}
+    two_sided = any(row["n_real"] is not None for row in scores.rows.values())
+    protocols = {base_protocol(key[2]) for key in scores.rows}
+    for side, source in provenance.get("sources", {}).items():
+        if " " in side and side.partition(" ")[2] not in protocols:
+            continue
+        if side.startswith("real") and two_sided:
+            images = images_of_source(source, parameters, scores.metrics)
+            known[side.replace("real", "real images", 1)] = (images or source.get("name"), True)
+        if "height" in source:
+            known[f"{side} resolution"] = (f"{source['height']}x{source['width']}", True)
+    for network, its in provenance.get("networks", {}).items():
+        if network in networks and isinstance(its, Mapping):
+            known |= {f"{network} {name}": (value, True) for name, value in its.items()}
+    known |= {f"version of {one}": (v, False) for one, v in provenance.get("versions", {}).items()}
+    known |= {name: (provenance[name], False) for name in ("device", "threads") if name in provenance}
+    if "block" in parameters:
+        known["block"] = (parameters["block"], False)
+    return known
+
+
+def _explained(a: str, b: str) -> tuple[str, str]:
+    """Say which of two sets an older version identified; the images themselves may be the same."""
+    remark = " (identified by names and times, by an older version; score it again to compare)"
+    if a.startswith(IDENTITY) == b.startswith(IDENTITY):
+        return a, b
+    return (a, b + remark) if a.startswith(IDENTITY) else (a + remark, b)
+
+
+def gives_any(metric: str, parameters: Mapping[str, Any], wanted: Sequence[str]) -> bool:
+    """Whether a metric's numbers are among those wanted: prdc gives four, fid the bias of fid too."""
+    return bool({metric, *parameters.get("names", ()), *_MORE_NUMBERS.get(metric, ())} & set(wanted))
+
+
+_MORE_NUMBERS = {"memorisation": ("authpct", "ct"), "fid": ("fid-bias",), "fd": ("fd-bias",)}
+
+
+def images_of_source(source: Mapping[str, Any], parameters: Mapping[str, Any], metrics: Sequence[str]) -> str:
+    """What identifies the real images that numbers of these metrics are of; empty where nobody said.
+
+    Other metrics may have taken more. Mirroring is a setting of its own; its coins come from the seed.
+    """
+    every = source.get("fingerprint", "")
+    of_metrics = source.get("metrics", {})
+    taken = [
+        of_metrics.get(metric, every)
+        for metric, its in parameters.get("metrics", {}).items()
+        if gives_any(metric, its, metrics)
+    ]
+    images = " and ".join(dict.fromkeys(taken or [every]))
+    return re.sub(r"\+mirror(:\w+|,seed=\d+)", "+mirror", images)
+
+
+def _count(n: int | None) -> str:
+    return ABSENT if n is None else f"{n:,}"
+
+
+def _shown(value: object) -> str:
+    return ABSENT if value is None else str(value)

@@ -1,0 +1,1 @@
+"""One pass over real and generated images that feeds every metric."""

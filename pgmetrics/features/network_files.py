@@ -1,0 +1,363 @@
+"""Custom networks read from files, modules and objects, without running code that a file carries."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import inspect
+import io
+import logging
+import os
+import re
+import sys
+import warnings
+import zipfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.export import load
+from torch.export.passes import move_to_device_pass
+
+from pgmetrics.errors import WeightsError
+from pgmetrics.functional.finite import not_finite
+from pgmetrics.runtime import seeding
+from pgmetrics.runtime.files import check_regular, open_regular, parse_json, sha256
+
+_PYTHON_NAME = re.compile(
+    r"(?P<module>[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):(?P<name>[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)"
+)
+_EXPORT_MARKS = ("/archive_format", "serialized_exported_program.json")
+RANDOM_LAYERS = (
+    "its weights are random, so that each process would score with another network: load trained weights in "
+    "it, or save it once with torch.export.save or torch.jit.save"
+)
+_SAVE = "save a network with torch.export.save or torch.jit.save, or name it as module:name"
+
+
+@dataclass
+class LoadedNetwork:
+    """A network as it was found.
+
+    Attributes:
+        call: float32 [N, 3, H, W] to whatever it returns.
+        move: brings it to a device and gives what to call there.
+        kind: what it is: "torchscript", "torch.export", or its name in Python.
+        digest: of its weights, in hexadecimal; empty where they cannot be seen.
+        length: the number of images it was exported for, None where any will do.
+        twin: the same made anew, where its weights cannot be seen: it must give the same outputs.
+    """
+
+    call: Callable[[Tensor], Any]
+    move: Callable[[str], Callable[[Tensor], Any]]
+    kind: str
+    digest: str = ""
+    length: int | None = None
+    twin: Callable[[Tensor], Any] | None = None
+
+    @property
+    def is_file(self) -> bool:
+        """Whether its program lies in a file, which the digest is of."""
+        return self.kind in ("torchscript", "torch.export")
+
+    @property
+    def identity(self) -> str:
+        """What stands for it in keys."""
+        return f"{self.kind} sha256={self.digest}" if self.digest else f"{self.kind} unseen"
+
+
+def read_network(spec: object) -> tuple[str, LoadedNetwork]:
+    """What people call it, and the network."""
+    if not isinstance(spec, (str, os.PathLike)):
+        shown = type(spec).__name__ if isinstance(spec, nn.Module) else _name(spec)
+        return shown, _from_object(spec, shown)
+    text = os.fsdecode(os.fspath(spec))
+    # What exists is meant, whatever signs its name contains.
+    if not os.path.lexists(text) and (match := _PYTHON_NAME.fullmatch(text)):
+        module, name = match["module"], match["name"]
+        # Around both imports: from where the first one left the generators, the second draws other numbers.
+        with seeding.global_generators_kept():
+            found = _imported(text, module, name)
+            return text, _from_object(found, text, lambda: _imported_anew(module, name))
+    return text, _from_file(text)
+
+
+def _from_file(text: str) -> LoadedNetwork:
+    try:
+        check_regular(text)
+        with zipfile.ZipFile(text) as archive:
+            names = archive.namelist()
+            # What is found in the rest of a truncated file of files is the last of those.
+            if min((member.header_offset for member in archive.infolist()), default=0) > 0:
+                raise zipfile.BadZipFile
+    except OSError as error:
+        raise WeightsError(f"the network {text} cannot be opened: {error.strerror or error}") from error
+    except zipfile.BadZipFile as error:
+        raise WeightsError(
+            f"{text} is no TorchScript or torch.export file, or it is truncated; {_SAVE}"
+        ) from error
+    if any(name.endswith(_EXPORT_MARKS) for name in names):
+        return _exported(text, names)
+    if any("/code/" in name for name in names):
+        return _scripted(text)
+    if any(name.endswith("data.pkl") for name in names):
+        raise WeightsError(
+            f"{text} is a pickled torch file, which is not opened since it could run any code; {_SAVE}"
+        )
+    raise WeightsError(f"{text} is no TorchScript or torch.export file; {_SAVE}")
+
+
+def _scripted(path: str) -> LoadedNetwork:
+    with warnings.catch_warnings():
+        # torch would rather have torch.export; the published files are TorchScript all the same.
+        warnings.filterwarnings("ignore", message=".*torch.jit.load.*", category=FutureWarning)
+        warnings.filterwarnings("ignore", message=".*torch.jit.load.*", category=DeprecationWarning)
+        try:
+            module = torch.jit.load(path, map_location="cpu")  # type: ignore[no-untyped-call]
+        except RuntimeError as error:
+            raise WeightsError(f"{path} cannot be opened as TorchScript: {first_line(error)}") from error
+    _check_weights(path, _frozen_tensors(module))
+    return _from_module(module, path, "torchscript", _file_digest(path))
+
+
+def _frozen_tensors(module: Any) -> Iterator[tuple[str, Tensor]]:
+    """Weights that torch.jit.freeze has turned into constants of the graph."""
+    graph = module.inlined_graph  # its nodes do not keep it alive
+    for node in graph.findAllNodes("prim::Constant", recurse=True):
+        value = node.output().toIValue()
+        if isinstance(value, Tensor):
+            yield node.output().debugName(), value
+
+
+def _check_weights(shown: str, tensors: Iterable[tuple[str, Any]]) -> None:
+    """Refuse weights with NaN or infinite values: a ReLU may turn NaN into 0, and the features look sound.
+
+    Args:
+        shown: what people call the network.
+        tensors: its parameters, buffers and constants, by name. Of what is no tensor nothing is known.
+
+    Raises:
+        WeightsError: naming the network and the tensor.
+    """
+    floating = (
+        (name, tensor)
+        for name, tensor in tensors
+        if isinstance(tensor, Tensor) and tensor.is_floating_point() and not _is_attention_mask(tensor)
+    )
+    if bad := not_finite(floating):
+        raise WeightsError(f"{shown} is damaged: {bad}; get it again, or save it from a sound network")
+
+
+def _is_attention_mask(tensor: Tensor) -> bool:
+    return bool(((tensor == 0) | (tensor == -torch.inf)).all())
+
+
+def _exported(path: str, names: list[str]) -> LoadedNetwork:
+    # Only here, as it brings SymPy along.
+
+    _refuse_code(path, names)
+    log = logging.getLogger("torch.export")
+    level = log.level
+    log.setLevel(logging.CRITICAL)  # it prints a traceback, and then raises as well
+    try:
+        program = load(path)
+    except Exception as error:  # of many kinds, as the reader trusts what it reads
+        raise WeightsError(
+            f"{path} cannot be opened by torch.export of torch {torch.__version__}: {first_line(error)}"
+        ) from error
+    finally:
+        log.setLevel(level)
+    _check_weights(path, [*program.state_dict.items(), *program.constants.items()])
+    inputs = program.graph_signature.user_inputs
+    images = [n for n in program.graph.nodes if n.op == "placeholder" and n.name in inputs]
+    if len(images) != 1:
+        raise WeightsError(f"{path} takes {len(images)} inputs; a network of one batch of images is needed")
+    count = images[0].meta["val"].shape[0]
+
+    def moved(device: str) -> Callable[[Tensor], Any]:
+        return cast(Callable[[Tensor], Any], move_to_device_pass(program, device).module())
+
+    # What was exported cannot be put into another mode; trying it out tells.
+    return LoadedNetwork(
+        cast(Callable[[Tensor], Any], program.module()),
+        moved,
+        "torch.export",
+        _file_digest(path),
+        count if isinstance(count, int) else None,
+    )
+
+
+def _refuse_code(path: str, names: list[str]) -> None:
+    """Refuse an exported file with pickles that torch.export would load unguarded, or compiled code.
+
+    torch.export.load falls back to unpickling anything, and has no option against it.
+
+    Raises:
+        WeightsError: naming the member.
+    """
+    with zipfile.ZipFile(path) as archive:
+        for name in names:
+            if "/aotinductor/" in name:
+                raise WeightsError(f"{path} holds compiled code ({name}), which is not run; {_SAVE}")
+            try:
+                if name.endswith("_config.json"):
+                    safe = not _mentions_pickle(parse_json(archive.read(name)))
+                elif name.endswith((".pt", ".pkl")):
+                    torch.load(io.BytesIO(archive.read(name)), map_location="cpu", weights_only=True)
+                    safe = True
+                else:
+                    safe = True
+            except Exception:  # damaged or harmful: it is not opened
+                safe = False
+            if not safe:
+                raise WeightsError(
+                    f"{path} holds a pickle ({name}) that could run any code, and is not opened; "
+                    "export the network with plain tensors as weights and example inputs"
+                )
+
+
+def _mentions_pickle(config: Any) -> bool:
+    if isinstance(config, dict):
+        return config.get("use_pickle") is True or any(map(_mentions_pickle, config.values()))
+    return isinstance(config, list) and any(map(_mentions_pickle, config))
+
+
+def _imported(text: str, module: str, name: str) -> Any:
+    """What `module:name` names."""
+    # A console script does not look into the current directory, where a user's module mostly is.
+    here = os.getcwd()
+    sys.path.insert(0, here)
+    try:
+        found: Any = importlib.import_module(module)
+    except Exception as error:
+        raise WeightsError(
+            f"{text} is no file, and importing {module} failed: {type(error).__name__}: {first_line(error)}"
+        ) from error
+    finally:
+        sys.path.remove(here)
+    for part in name.split("."):
+        if not hasattr(found, part):
+            raise WeightsError(f"{text}: {module} has no {name}")
+        found = getattr(found, part)
+    return found
+
+
+def _imported_anew(module: str, name: str) -> Any:
+    """What `module:name` names in a second copy of the module; None where there can be none."""
+    found: Any = None
+    spec = importlib.util.find_spec(module)
+    if spec is not None and isinstance(spec.loader, importlib.machinery.SourceFileLoader):
+        found = importlib.util.module_from_spec(spec)
+        try:
+            spec.loader.exec_module(found)
+            for part in name.split("."):
+                found = getattr(found, part)
+        except Exception:  # it can be imported only once, say: nothing is known then
+            return None
+    return found
+
+
+def _from_object(found: Any, shown: str, find_anew: Callable[[], Any] = lambda: None) -> LoadedNetwork:
+    """The network that an object is or makes.
+
+    Args:
+        found: a Module, a function of images, or a maker of one of these.
+        shown: what people call it.
+        find_anew: finds the object again, where it has a name in a module; None if it cannot.
+
+    Raises:
+        WeightsError: it is none of these, its weights are not finite, or are others when it is made anew.
+    """
+    with seeding.global_generators_kept():
+        named, found = found, _made(found, shown)
+        # Of a maker that remembers what it made, another copy is asked.
+        twin = _made(named, shown) if named is not found else None
+        if twin is None or twin is found:
+            anew = find_anew()
+            twin = None if anew is None else _made(anew, shown)
+    if isinstance(found, nn.Module):
+        digest = _state_digest(found)
+        if isinstance(twin, nn.Module) and (other := _state_digest(twin)) != digest:
+            raise WeightsError(
+                f"{shown} is another network each time it is made (SHA-256 of its weights {digest[:8]}, then "
+                f"{other[:8]}); {RANDOM_LAYERS}"
+            )
+        return _from_module(found, shown, shown, digest)
+    if not callable(found):
+        raise WeightsError(
+            f"{shown} is {type(found).__name__}; a Module, a function of a float tensor or a maker of one "
+            "of these is needed"
+        )
+    # Its code and whatever it refers to cannot be seen, and it goes to a device by itself.
+    return LoadedNetwork(
+        found,
+        lambda device: cast(Callable[[Tensor], Any], found),
+        shown,
+        twin=twin if callable(twin) else None,
+    )
+
+
+def _made(found: Any, shown: str) -> Any:
+    """What a maker makes; anything else as it is.
+
+    Raises:
+        WeightsError: calling it fails.
+    """
+    if isinstance(found, nn.Module) or not takes_no_arguments(found):
+        return found
+    try:
+        return found()
+    except Exception as error:
+        raise WeightsError(f"{shown}: calling it failed: {first_line(error)}") from error
+
+
+def _from_module(module: nn.Module, shown: str, kind: str, digest: str) -> LoadedNetwork:
+    _check_weights(shown, [*module.named_parameters(), *module.named_buffers()])
+    module.eval()
+
+    def moved(device: str) -> Callable[[Tensor], Any]:
+        return module.to(device)
+
+    return LoadedNetwork(module, moved, kind, digest)
+
+
+def takes_no_arguments(found: Any) -> bool:
+    """Whether this is a maker of a network, to be called once, rather than a function of images."""
+    if inspect.isclass(found):
+        return True
+    if not inspect.isroutine(found):
+        return False
+    try:
+        parameters = inspect.signature(found).parameters.values()
+    except (TypeError, ValueError):
+        return False
+    # A function of (*args) may be one of images.
+    return all(p.default is not p.empty or p.kind is p.VAR_KEYWORD for p in parameters)
+
+
+def _name(found: object) -> str:
+    return str(getattr(found, "__qualname__", type(found).__name__))
+
+
+def _file_digest(path: str) -> str:
+    with open_regular(path) as file:
+        return sha256(file)
+
+
+def _state_digest(module: nn.Module) -> str:
+    """SHA-256 of the parameters and buffers, with their names and types."""
+    digest = hashlib.sha256(type(module).__qualname__.encode())
+    for name, tensor in sorted(module.state_dict().items()):
+        if isinstance(tensor, Tensor):
+            raw = tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
+            digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+            digest.update(raw.tobytes())
+    return digest.hexdigest()
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an exception's message, or its type's name."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

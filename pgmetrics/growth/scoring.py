@@ -1,0 +1,372 @@
+"""Scoring one item of a run: the reals of a resolution, or a checkpoint under every protocol asked for."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import logging
+import os
+import platform
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pgmetrics import __version__
+from pgmetrics.errors import OptionError, PgmetricsError, SampleError, SourceError
+from pgmetrics.growth.checkpoints import AT_FINAL, AT_STAGE, Snapshot, open_snapshot
+from pgmetrics.sources.base import ImageSource
+from pgmetrics.sources.resolve import open_source
+from pgmetrics.sources.stage import AtStage
+from pgmetrics.sources.wrappers import Wrapped
+
+if TYPE_CHECKING:
+    from pgmetrics.features.base import FeatureExtractor
+    from pgmetrics.metrics.base import Metric
+    from pgmetrics.results import Results
+
+READING = ("resolution", "resize", "alpha", "bits")
+_DESCRIBED = ("fingerprint", "metrics", "count", "height", "width")
+NETWORKING = ("weights", "allow_unverified_weights", "form", "precision", "networks")
+
+Progress = Callable[[str, int, int], None]  # what is being done, how much of it, of how much
+
+
+class Unreadable(PgmetricsError):
+    """A checkpoint gives no images; the others may."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One item of the store, still to be scored.
+
+    Attributes:
+        item: as it will stand in the store.
+        snapshot: the checkpoint; None for the reals among themselves.
+    """
+
+    item: Mapping[str, Any]
+    snapshot: Snapshot | None
+
+    @property
+    def label(self) -> str:
+        """Of the item."""
+        label: str = self.item["label"]
+        return label
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What an item's line in the store says besides the item."""
+
+    rows: list[dict[str, Any]]
+    provenance: dict[str, Any]
+
+
+@dataclass
+class Scorer:
+    """Scores items of one run, one after the other; networks and reals are opened once.
+
+    Attributes:
+        real: the real images, as `open_source` takes them.
+        metrics: names, or metrics with parameters of their own.
+        protocols: some of `PROTOCOLS`.
+        num_images, seed: as in `evaluate`.
+        options: further options of `evaluate`.
+        loader: see `open_snapshot`.
+        error: what standard errors are over, see `metrics.registry.with_error`; None as the metrics are.
+        cache: directory for what is remembered of the reals, or None.
+    """
+
+    real: object
+    metrics: Sequence[str | Metric]
+    protocols: Sequence[str]
+    num_images: int | None
+    seed: int
+    options: Mapping[str, Any]
+    loader: str | None
+    error: str | None
+    cache: Path | None
+    _opened: dict[str, Any] = field(default_factory=dict)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Another process opens its own.
+        return {**self.__dict__, "_opened": {}}
+
+    @property
+    def source(self) -> ImageSource:
+        """The real images, at the final resolution."""
+        if "real" not in self._opened:
+            reading = {name: self.options.get(name) for name in READING}
+            try:
+                self._opened["real"] = open_source(self.real, **reading)
+            except SourceError as error:
+                self._refuse_statistics(error)
+                raise
+        source: ImageSource = self._opened["real"]
+        return source
+
+    def _refuse_statistics(self, error: SourceError) -> None:
+        from pgmetrics.prepared.statistics import open_statistics
+
+        if (given := open_statistics(self.real)) is not None:
+            raise OptionError(
+                f"{given.name} holds statistics; a run's stages are compared with real images shrunk and "
+                "faded as training did, and these with each other: give the images. What is remembered of "
+                "them is kept beside the scores"
+            ) from error
+
+    @property
+    def final_resolution(self) -> int:
+        """Side of the real images in pixels.
+
+        Raises:
+            SourceError: they are not square.
+        """
+        height, width = self.source.resolution
+        if height != width:
+            raise SourceError(f"{self.source.name} has images of {height} × {width}; stages are square")
+        return height
+
+    @property
+    def chosen(self) -> list[Metric]:
+        """The metrics with all their parameters."""
+        from pgmetrics.evaluation.presets import PRESETS
+        from pgmetrics.metrics.registry import metric as find_metric
+        from pgmetrics.metrics.registry import with_error
+
+        name = self.options.get("preset")
+        if name is not None and name not in PRESETS:
+            raise OptionError(f"there is no preset {name!r}; there are {', '.join(PRESETS)}")
+        preset = None if name is None else PRESETS[name]
+        if preset and self.error is not None:
+            raise OptionError(f"the preset {name} fixes what errors are over; leave out error={self.error}")
+        found = [preset.metric(one) if preset else find_metric(one) for one in self.metrics]
+        if self.error is not None:
+            found = with_error(found, self.error)
+        n = self.num_images
+        return found if n is None else [one.with_num_images(n) for one in found]
+
+    @property
+    def networks(self) -> dict[str, FeatureExtractor]:
+        """Those that the metrics read, opened once for all items."""
+        if "networks" not in self._opened:
+            self._opened["networks"] = _open_networks(self.chosen, self.options)
+        opened: dict[str, FeatureExtractor] = self._opened["networks"]
+        return opened
+
+    def settings(self) -> dict[str, Any]:
+        """Everything that decides a number of the series."""
+        return {
+            "metrics": {one.name: asdict(one) for one in self.chosen},  # type: ignore[call-overload]
+            "protocols": list(self.protocols),
+            "num_images": self.num_images,
+            "seed": self.seed,
+            "real": self.source.fingerprint,
+            "networks": {name: network.fingerprint for name, network in self.networks.items()},
+            "mirror": bool(self.options.get("mirror")),
+            "preset": self.options.get("preset"),
+            **{name: self.options.get(name) for name in READING},
+            "loader": self.loader,
+        }
+
+    def score(self, task: Task, progress: Progress | None = None) -> Scored:
+        """An item's rows and where they come from.
+
+        Raises:
+            Unreadable: the checkpoint gives no images.
+            PgmetricsError: anything else that `evaluate` refuses.
+        """
+        found: dict[str, Results] = {}
+        notes: list[str] = []
+        for protocol in self.protocols:
+            if task.snapshot is None and protocol == AT_FINAL and not self._fully_grown(task):
+                continue
+            if protocol == AT_STAGE and AT_FINAL in found and self._alike(task):
+                found[protocol] = _renamed(found[AT_FINAL], AT_FINAL, AT_STAGE)
+                continue
+            defined, left_out = self._defined(task, protocol)
+            notes += [f"{protocol}: {note}" for note in left_out]
+            if defined:
+                found[protocol] = self._evaluate(task, protocol, defined, progress)
+                notes += [f"{protocol}: {note}" for note in found[protocol].provenance["notes"]]
+        subject = "real" if task.snapshot is None else "fake"
+        rows = [row for results in found.values() for row in results.rows if row["subject"] == subject]
+        return Scored(rows, self._provenance(task, found, notes))
+
+    def _fully_grown(self, task: Task) -> bool:
+        return bool(task.item["resolution"] == self.final_resolution)
+
+    def _alike(self, task: Task) -> bool:
+        """Whether both protocols are the same: the stage's resolution is the final one, all faded in."""
+        return self._fully_grown(task) and task.item.get("alpha", 1.0) == 1
+
+    def _side(self, task: Task, protocol: str) -> int:
+        side: int = self.final_resolution if protocol == AT_FINAL else task.item["resolution"]
+        return side
+
+    def _defined(self, task: Task, protocol: str) -> tuple[list[Metric], list[str]]:
+        """The metrics that are defined at the resolution, and why the others are left out."""
+        side = self._side(task, protocol)
+        defined, left_out = [], []
+        for one in self.chosen:
+            try:
+                one.check_resolution(side, side)
+                defined.append(one)
+            except SampleError as error:
+                # At the final resolution nothing can be scored by it at all.
+                if side == self.final_resolution:
+                    raise
+                left_out.append(f"{one.name} is left out: {error}")
+        return defined, left_out
+
+    def _evaluate(
+        self, task: Task, protocol: str, metrics: Sequence[Metric], progress: Progress | None
+    ) -> Results:
+        from pgmetrics.evaluation.api import evaluate
+
+        side, faded = self._side(task, protocol), task.item.get("alpha", 1.0) if protocol == AT_STAGE else 1.0
+        real = self.source
+        if side != self.final_resolution or faded < 1:
+            real = AtStage(real, side, faded)
+        fake = None if task.snapshot is None else self._open(task.snapshot, protocol)
+        skipped = {*READING, *NETWORKING}
+        # Reals of a fade are met once. Without one number of images for all, the floor's halves cut the
+        # reals where nothing else does, and sums of other pieces have other last digits.
+        once = faded < 1 or (task.snapshot is None and self.num_images is None)
+        with _without_warnings():
+            return evaluate(
+                real,
+                fake,
+                metrics,
+                num_images=self.num_images,
+                floor=task.snapshot is None and any(one.two_sided for one in metrics),
+                seed=self.seed,
+                networks=self.networks,
+                cache=None if once else self.cache,
+                protocol=protocol,
+                run=task.label,
+                progress=progress,
+                **{name: value for name, value in self.options.items() if name not in skipped},
+            )
+
+    def _open(self, snapshot: Snapshot, protocol: str) -> ImageSource:
+        try:
+            source = open_snapshot(snapshot, protocol, self.seed, self.loader, self.final_resolution)
+        except PgmetricsError as error:
+            raise Unreadable(str(error)) from error
+        if self.num_images is not None and len(source) < self.num_images:
+            raise Unreadable(f"it gives {len(source):,} images; num_images asks for {self.num_images:,}")
+        side = self.final_resolution if protocol == AT_FINAL else snapshot.resolution or self.final_resolution
+        if source.resolution != (side, side):
+            height, width = source.resolution
+            raise Unreadable(f"it gives images of {height} × {width} {protocol}, not of {side} × {side}")
+        return _Guarded(source)
+
+    def _provenance(self, task: Task, found: Mapping[str, Results], notes: list[str]) -> dict[str, Any]:
+        """How the rows came about, without what differs between two runs of the same work."""
+        sources: dict[str, Any] = {}
+        device = None
+        for protocol, results in found.items():
+            # No names, which are paths of one machine, and no remarks about files, which only who reads
+            # the reals hears, not who finds them in the cache.
+            sources[protocol] = {
+                side: {name: source[name] for name in _DESCRIBED if name in source}
+                for side, source in results.provenance["sources"].items()
+            }
+            device = results.provenance["device"]
+        return {
+            "notes": list(dict.fromkeys(note.replace(self.source.name, "--real") for note in notes)),
+            "sources": sources,
+            "networks": {name: dict(network.protocol) for name, network in self.networks.items()},
+            "device": device,
+            "versions": versions(),
+        }
+
+
+class _Guarded(Wrapped):
+    """A checkpoint's images; whatever keeps them from being made is the checkpoint's fault."""
+
+    def __init__(self, source: ImageSource) -> None:
+        super().__init__(source)
+
+    def _read(self, indices: Sequence[int]) -> NDArray[np.uint8]:
+        try:
+            return super()._read(indices)
+        except PgmetricsError as error:
+            raise Unreadable(str(error)) from error
+
+
+def versions() -> dict[str, str]:
+    """Of everything that can change a number, loaded or not: a later item has loaded more than the first."""
+    packages = ("torch", "numpy", "scipy", "pillow", "torchvision", "torch-fidelity")
+    return {
+        "pgmetrics": __version__,
+        "python": platform.python_version(),
+        **{name: importlib.metadata.version(name) for name in packages},
+    }
+
+
+def _open_networks(chosen: Sequence[Metric], options: Mapping[str, Any]) -> dict[str, FeatureExtractor]:
+    from pgmetrics.evaluation.presets import PRESETS
+    from pgmetrics.features import open_network
+
+    given = options.get("networks") or {}
+    weights = options.get("weights")
+    files = weights if isinstance(weights, Mapping) else {} if weights is None else {"inception": weights}
+    needed = dict.fromkeys(one.tap.network for one in chosen if one.tap is not None)
+    if unused := sorted(set(files) - set(needed)):
+        raise OptionError(
+            f"weights are given for {unused[0]}, and the metrics use {', '.join(needed) or 'no network'}"
+        )
+    preset = PRESETS[options["preset"]].networks if options.get("preset") else {}
+    asked = {name: options[name] for name in ("form", "precision") if options.get(name) is not None}
+    if preset and asked:
+        raise OptionError(f"a preset fixes the network's {' and '.join(asked)}; leave out one or the other")
+    opened = {}
+    for name in needed:
+        if name in given:
+            opened[name] = given[name]
+            continue
+        if name == "own":
+            raise OptionError("one's own network is needed: --features PATH, or networks={'own': ...}")
+        opened[name] = open_network(
+            name,
+            weights=files.get(name),
+            allow_unverified=bool(options.get("allow_unverified_weights")),
+            **{**preset.get(name, {}), **asked},
+        )
+    if asked and not set(opened) - set(given):
+        raise OptionError(f"{' and '.join(asked)} belong to Inception, which the metrics do not use")
+    return opened
+
+
+def _renamed(results: Results, old: str, new: str) -> Results:
+    """The same rows under another protocol, whatever network stands behind it."""
+    from dataclasses import replace
+
+    rows = tuple({**row, "protocol": new + row["protocol"].removeprefix(old)} for row in results.rows)
+    return replace(results, rows=rows)
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """What an evaluation notes is kept with its rows; the same for every checkpoint, it is told once."""
+
+    def silent(record: logging.LogRecord) -> bool:
+        return record.levelno > logging.WARNING
+
+    logger = logging.getLogger("pgmetrics")
+    logger.addFilter(silent)
+    try:
+        yield
+    finally:
+        logger.removeFilter(silent)
+
+
+def relative(path: Path, run: Path) -> str:
+    """A checkpoint's name within its run, the same on every machine."""
+    return Path(os.path.relpath(path, run)).as_posix()

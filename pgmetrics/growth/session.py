@@ -1,0 +1,480 @@
+"""Scores a training run, checkpoint after checkpoint, into a store that survives interruption."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pgmetrics import __version__, results
+from pgmetrics.errors import OptionError, PgmetricsError, SourceError, check_number
+from pgmetrics.growth.checkpoints import (
+    AT_FINAL,
+    AT_STAGE,
+    PROTOCOLS,
+    UNTRAINED,
+    Finder,
+    Skipped,
+    Snapshot,
+    digest,
+)
+from pgmetrics.growth.crew import Crew
+from pgmetrics.growth.scoring import READING, Scored, Scorer, Task, Unreadable, relative
+from pgmetrics.growth.trainer import Trainer
+from pgmetrics.results import Results, run_scores
+from pgmetrics.results.run_scores import Entry, Journal
+from pgmetrics.runtime.files import check_regular, dump_json, parse_json
+from pgmetrics.sources.base import IDENTITY
+
+if TYPE_CHECKING:
+    from pgmetrics.metrics.base import Metric
+
+WORK = ".growth"
+"""Directory in a run's own for what is remembered of the reals; gone when all is scored."""
+
+Progress = Callable[[str, int, int], None]  # what is being done, items done, items to do
+
+logger = logging.getLogger("pgmetrics")
+
+
+def score_run(
+    run: str | os.PathLike[str],
+    real: object,
+    metrics: Sequence[str | Metric] = ("swd", "ms-ssim"),
+    *,
+    protocols: Sequence[str] = (AT_FINAL,),
+    num_images: int | None = None,
+    seed: int = 0,
+    untrained: bool = False,
+    floor: bool = True,
+    jobs: int = 1,
+    device: str = "auto",
+    pattern: str | None = None,
+    loader: str | None = None,
+    error: str | None = None,
+    cache: str | os.PathLike[str] | None = None,
+    watch: bool = False,
+    poll_seconds: float = 5.0,
+    progress: Progress | None = None,
+    **options: Any,
+) -> tuple[Results, list[Skipped]]:
+    """Score every checkpoint of a training run; what is scored already is not scored again.
+
+    Each checkpoint gets the same latents, patches and reals, so that differences between them are paired.
+    Every finished item is a line in `scores.jsonl` in the run's directory (see `journal`): killed at
+    any moment and called again, the store becomes the one of a run that was never interrupted, to
+    the byte. Other settings begin another series in it; device, jobs and workers are no settings.
+
+    Args:
+        run: the directory.
+        real: where the real images come from, at the final resolution; as in `evaluate`, but images.
+        metrics: names, or metrics with parameters of their own.
+        protocols: `at-final`, a stage's pixels repeated up to the final resolution, as published; or
+            `at-stage`, the stage's own resolution, with the reals shrunk to it and faded as in
+            training. Metrics that are not defined at a stage's resolution are left out there, with a note.
+        num_images: of each side; by default each metric's published number.
+        seed: of every random number, the latents included.
+        untrained: score the network before training, too.
+        floor: score the reals among themselves first, at each resolution that is met.
+        jobs: items scored at the same time, each in a process of its own; the store is the same.
+        device: as in `evaluate`; several, separated by commas, share the items.
+        pattern, loader: for others' checkpoints, see `Finder` and `open_snapshot`.
+        error: what standard errors are over where a metric has the choice: "images", "directions" or
+            "both"; as each metric has it by default.
+        cache: directory in which what is remembered of the reals is kept for other runs; by default
+            it is kept in the run's until all is scored. "off" keeps nothing.
+        watch: go on as checkpoints come, until the file `finished.json` is in the run's directory (or,
+            where it was locked as by `progan train`, has not been locked for a minute) and all is
+            scored, or Ctrl-C.
+        poll_seconds: between two looks at the directory.
+        progress: called with (what, items done, items to do).
+        options: any other of `evaluate`: workers, resolution, resize, alpha, bits, mirror, max_memory,
+            preset, weights, allow_unverified_weights, form, precision, networks.
+
+    Returns:
+        The series as a table, and the checkpoints that could not be read, with the reason. These are
+        tried again next time.
+
+    Raises:
+        SourceError: there is no checkpoint, or the reals cannot be read.
+        OptionError: an option has no such value, or the run is being scored by another process.
+        PgmetricsError: anything that `evaluate` refuses, or the store cannot be written.
+    """
+    unknown = sorted(set(protocols) - set(PROTOCOLS))
+    if unknown or not protocols:
+        raise OptionError(
+            f"a protocol is {' or '.join(PROTOCOLS)}, not {', '.join(unknown) or 'none at all'}"
+        )
+    check_number("poll_seconds", poll_seconds, 0, 86_400)
+    if jobs < 1:
+        raise OptionError(f"at least one item is scored at a time, not {jobs}")
+    place = Path(run)
+    finder = Finder(place, pattern)
+    kept = place / WORK / "reals" if cache is None else None if cache == "off" else Path(cache)
+    scorer = Scorer(
+        real=real,
+        metrics=tuple(metrics),
+        protocols=[one for one in PROTOCOLS if one in protocols],
+        num_images=num_images,
+        seed=seed,
+        options={**options, "device": device.split(",")[0]},
+        loader=loader,
+        error=error,
+        cache=kept,
+    )
+    session = _Session(place, finder, scorer, pattern, untrained, floor, jobs, device.split(","), progress)
+    if watch:
+        session.follow(poll_seconds)
+    else:
+        session.catch_up()
+    return session.results(), session.skipped
+
+
+def read_scores(run: str | os.PathLike[str], series: str | None = None) -> Results:
+    """What `score_run` has stored.
+
+    Args:
+        run: the run's directory, or the store.
+        series: its id; the one that was written to last if left out.
+
+    Returns:
+        Rows of the reals, the untrained network and the checkpoints by images shown; the provenance
+        is `{"series": id, "settings": {...}, "runs": {label: {"item": {...}, ...}}}`.
+
+    Raises:
+        StateError: the store is damaged, or there is no such series.
+        PgmetricsError: there is no store.
+    """
+    rows, provenance = run_scores.load(run, series)
+    return Results(tuple(rows), provenance)
+
+
+@dataclass
+class _Session:
+    """One call of `score_run`: what it looks for, what it has found to be done, and what it could not do."""
+
+    run: Path
+    finder: Finder
+    scorer: Scorer
+    pattern: str | None
+    untrained: bool
+    floor: bool
+    jobs: int
+    devices: Sequence[str]
+    progress: Progress | None
+
+    def __post_init__(self) -> None:
+        self.skipped: list[Skipped] = []
+        self._failed: dict[tuple[str, str], str] = {}
+        self._told: set[str] = set()
+        self._series: str | None = None
+        self._settled = False
+
+    # What there is to do.
+
+    def catch_up(self) -> None:
+        """Score what is there now."""
+        found = self._look()
+        if not found and not self.skipped:
+            kinds = "the pattern matches none" if self.pattern else "others than ProGAN's need a --pattern"
+            raise SourceError(f"{self.run} holds no checkpoints; {kinds}")
+        there = [each.label for each in found] + [path.stem for path, _ in self.skipped]
+        if self.untrained and UNTRAINED not in there:
+            raise SourceError(
+                f"{self.run} holds no untrained network: a checkpoint of 0 images, such as `progan train` "
+                "writes as untrained.safetensors"
+            )
+        try:
+            self._score(found)
+        except PgmetricsError:
+            self._tidy()
+            raise
+        self._tidy()
+
+    def follow(self, poll_seconds: float) -> None:
+        """Score what comes until training is over, or Ctrl-C."""
+        self.scorer.source  # noqa: B018 - refused now rather than when the first checkpoint comes
+        trainer = Trainer(self.run)
+        try:
+            while True:
+                gone = trainer.is_gone()
+                over = gone or trainer.has_finished()
+                self.finder.patient = not over
+                # Nothing is written before there is a checkpoint: training wants an empty directory.
+                new = self.run.is_dir() and self._score(self._look())
+                if over and not new:
+                    if gone:
+                        logger.warning(
+                            f"nobody trains in {self.run} any more, and training is not over; "
+                            "train on, and the same command goes on"
+                        )
+                    break
+                time.sleep(0 if new else poll_seconds)
+        except KeyboardInterrupt:
+            logger.info("stopped following; the same command goes on where this one ended")
+        self._tidy()
+
+    def _tidy(self) -> None:
+        """Remove what was remembered of the reals, unless somebody else is at work with it."""
+        if (self.run / WORK).exists():
+            with suppress(PgmetricsError), _claimed(self.run):
+                shutil.rmtree(self.run / WORK, ignore_errors=True)
+
+    def _look(self) -> list[Snapshot]:
+        """The checkpoints that are to be scored; tells of new ones that cannot be read."""
+        found, unreadable = self.finder.find()
+        failed = [
+            (each.path, self._failed[each.label, each.digest])
+            for each in found
+            if (each.label, each.digest) in self._failed
+        ]
+        self._skip([*unreadable, *failed])
+        return [each for each in found if each.label != UNTRAINED or self.untrained]
+
+    def _skip(self, skipped: list[Skipped]) -> None:
+        self.skipped = skipped
+        for path, reason in skipped:
+            self._tell(f"skipped {relative(path, self.run)}: {reason}")
+
+    def _tell(self, text: str) -> None:
+        if text not in self._told:
+            self._told.add(text)
+            logger.warning(text)
+
+    def _tasks(self, found: Iterable[Snapshot]) -> list[Task]:
+        """The items in the order of the store: a checkpoint after the floors of its resolutions."""
+        final = self.scorer.final_resolution
+        if self.scorer.source.left_out is not None:
+            self._tell(self.scorer.source.left_out)
+        met: set[int] = set()
+        tasks = []
+        for snapshot in self._fitting(found, final):
+            side = snapshot.resolution or final
+            for resolution in (final, side) if self.floor else ():
+                asked = {AT_STAGE, *([AT_FINAL] if resolution == final else [])} & set(self.scorer.protocols)
+                if asked and resolution not in met:
+                    met.add(resolution)
+                    tasks.append(_floor(resolution, final))
+            tasks.append(_task(snapshot, side, final, self.run))
+        return tasks
+
+    def _fitting(self, found: Iterable[Snapshot], final: int) -> list[Snapshot]:
+        """The checkpoints that grow to the reals' resolution; others among them are named and skipped.
+
+        Raises:
+            SourceError: none does, so that it is the reals that do not fit.
+        """
+        grown = [(each, max(each.final_resolution or final, each.resolution or final)) for each in found]
+        fitting = [each for each, needed in grown if needed == final]
+        if grown and not fitting:
+            needed = grown[0][1]
+            raise SourceError(
+                f"{self.scorer.source.name} has images of {final} × {final}, and the run grows to "
+                f"{needed} × {needed}; --resize box --resolution {needed} brings them there"
+            )
+        odd = [
+            (each.path, f"it grows to {needed} × {needed}, and others of the run to {final} × {final}")
+            for each, needed in grown
+            if needed != final
+        ]
+        if odd:
+            self._skip([*self.skipped, *odd])
+        return fitting
+
+    # Doing it.
+
+    def _score(self, found: list[Snapshot]) -> bool:
+        """Score what is not in the store; whether there was anything."""
+        if not found:
+            return False
+        tasks = self._tasks(found)
+        entries = run_scores.read(self.run) if run_scores.store_path(self.run).exists() else []
+        if not self._settled:
+            self._series = _series_that_asked(entries, self._asked)
+        if not self._remaining(tasks, entries):
+            return False
+        with _claimed(self.run), Journal(self.run) as store:
+            settings = self._settle(store.entries)
+            remaining = self._remaining(tasks, store.entries)
+            # Closed at once, whatever happens: processes must not go on for an error's traceback.
+            with closing(self._outcomes(remaining)) as outcomes:
+                for done, (task, outcome) in enumerate(outcomes, start=1):
+                    self._take(task, outcome, settings, store)
+                    self._report(task.label, done, len(remaining))
+        return bool(remaining)
+
+    def _take(
+        self, task: Task, outcome: Scored | PgmetricsError, settings: dict[str, Any], store: Journal
+    ) -> None:
+        """Store what came of an item, or name the checkpoint that cannot be read; other refusals end all."""
+        if isinstance(outcome, Unreadable):
+            self._fail(task, outcome)
+            return
+        if isinstance(outcome, PgmetricsError):
+            raise outcome
+        assert self._series is not None
+        if not any(entry.series == self._series for entry in store.entries):
+            store.append(Entry(self._series, {"kind": "settings"}, settings=settings))
+        store.append(Entry(self._series, task.item, outcome.rows, outcome.provenance))
+        for note in outcome.provenance["notes"]:
+            self._tell(f"{task.label}, {note}")
+
+    def _remaining(self, tasks: Sequence[Task], entries: Sequence[Entry]) -> list[Task]:
+        """Those that the series does not hold as they are, and that have not failed in this call."""
+        held = {entry.label: entry.item.get("digest") for entry in entries if entry.series == self._series}
+        return [
+            task
+            for task in tasks
+            if (task.label not in held or held[task.label] != task.item.get("digest"))
+            and (task.label, task.item.get("digest")) not in self._failed
+        ]
+
+    def _outcomes(self, tasks: Sequence[Task]) -> Generator[tuple[Task, Scored | PgmetricsError]]:
+        jobs = min(max(self.jobs, len(self.devices)), len(tasks))
+        if jobs > 1:
+            with Crew(self.scorer, jobs, self.devices) as crew:
+                yield from crew.score(tasks)
+            return
+        for done, task in enumerate(tasks):
+
+            def report(what: str, part: int, total: int, task: Task = task, done: int = done) -> None:
+                self._report(f"{task.label}: {what} {part:,}/{total:,}", done, len(tasks))
+
+            try:
+                yield task, self.scorer.score(task, report)
+            except PgmetricsError as error:
+                yield task, error
+
+    def _fail(self, task: Task, reason: Unreadable) -> None:
+        assert task.snapshot is not None
+        self._failed[task.label, task.snapshot.digest] = str(reason)
+        self._skip([*self.skipped, (task.snapshot.path, str(reason))])
+
+    def _report(self, what: str, done: int, total: int) -> None:
+        if self.progress is not None:
+            self.progress(what, done, total)
+
+    # Which series.
+
+    def _settle(self, entries: Sequence[Entry]) -> dict[str, Any]:
+        """The settings, and with them the series."""
+        settings = self.scorer.settings() | {"pattern": self.pattern}
+        self._series = results.run_id(settings).replace("run-", "series-")
+        self._settled = True
+        if self._series not in {entry.series for entry in entries} and any(
+            entry.settings is not None and not str(entry.settings.get("real")).startswith(IDENTITY)
+            for entry in entries
+        ):
+            self._tell(
+                "the scores that are there are of an older version, which identified real images by names "
+                "and times and took them in another order; a new series begins"
+            )
+        real = self.scorer.real
+        settings["real_spec"] = (
+            os.fspath(real) if isinstance(real, (str, os.PathLike)) else type(real).__name__
+        )
+        asked = self._asked
+        # The digests of files that were looked for elsewhere are not known before they are opened.
+        if asked is not None and set(settings["networks"]) <= set(asked["weights"]):
+            settings["asked"] = asked
+        return settings
+
+    @cached_property
+    def _asked(self) -> dict[str, Any] | None:
+        """What can be said of the settings without loading a library; None if that does not decide them."""
+        options = self.scorer.options
+        if options.get("networks") or not all(isinstance(one, str) for one in self.scorer.metrics):
+            return None
+        weights = options.get("weights") or {}
+        files = weights if isinstance(weights, Mapping) else {"inception": weights}
+        try:
+            digests = {name: digest(Path(file)) for name, file in files.items()}
+        except OSError:
+            return None  # opening them will say what is wrong
+        names = (*READING, "mirror", "preset", "form", "precision", "allow_unverified_weights")
+        return {
+            "pgmetrics": __version__,
+            "metrics": list(self.scorer.metrics),
+            "protocols": list(self.scorer.protocols),
+            "num_images": self.scorer.num_images,
+            "seed": self.scorer.seed,
+            "real": self.scorer.source.fingerprint,
+            "weights": digests,
+            "pattern": self.pattern,
+            "loader": self.scorer.loader,
+            "error": self.scorer.error,
+            **{name: options[name] for name in names if options.get(name)},
+        }
+
+    def results(self) -> Results:
+        """The series as it stands."""
+        entries = run_scores.read(self.run) if run_scores.store_path(self.run).exists() else []
+        if not any(entry.series == self._series for entry in entries):
+            return Results((), {"series": self._series, "settings": {}, "runs": {}})
+        return read_scores(self.run, self._series)
+
+
+def _series_that_asked(entries: Sequence[Entry], asked: Mapping[str, Any] | None) -> str | None:
+    """The series that was begun by the very same call, if there is one."""
+    known = None if asked is None else parse_json(dump_json(asked))
+    for entry in entries:
+        if known is not None and entry.settings is not None and entry.settings.get("asked") == known:
+            return entry.series
+    return None
+
+
+def _floor(resolution: int, final: int) -> Task:
+    label = f"reals-{resolution}x{resolution}"
+    item = {"kind": "floor", "label": label, "resolution": resolution, "final_resolution": final}
+    return Task(item, None)
+
+
+def _task(snapshot: Snapshot, resolution: int, final: int, run: Path) -> Task:
+    item = {
+        "kind": "untrained" if snapshot.label == UNTRAINED else "checkpoint",
+        "label": snapshot.label,
+        "file": relative(snapshot.path, run),
+        "digest": snapshot.digest,
+        "images_shown": snapshot.images_shown,
+        "resolution": resolution,
+        "alpha": snapshot.alpha,
+        "final_resolution": final,
+    }
+    return Task(item, snapshot)
+
+
+@contextmanager
+def _claimed(run: Path) -> Iterator[None]:
+    """Nobody else scores the run meanwhile.
+
+    Raises:
+        OptionError: somebody does.
+        PgmetricsError: the directory cannot be written.
+    """
+    if os.name != "posix":
+        yield
+        return
+    import fcntl
+
+    place = run / WORK / "lock"
+    try:
+        place.parent.mkdir(exist_ok=True)
+        if place.exists():
+            check_regular(place)
+        file = place.open("w")
+    except OSError as error:
+        raise PgmetricsError(f"{run} cannot be written: {error.strerror or error}") from error
+    # The lock goes with the process that holds it, however that ends; its children do not inherit it.
+    with file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise OptionError(f"{run} is being scored by another process; wait for it, or end it") from error
+        yield

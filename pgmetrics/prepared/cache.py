@@ -1,0 +1,126 @@
+"""Real sides kept between runs, found by what made them, and why one was not found."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pgmetrics.errors import StateError
+from pgmetrics.metrics.base import State
+from pgmetrics.prepared.state_files import StoredStates, save_states
+from pgmetrics.runtime.files import dump_json
+from pgmetrics.runtime.spill import cache_directory
+
+logger = logging.getLogger("pgmetrics")
+
+_LARGEST = 2**30
+_SHOWN = 60  # characters of a value that is shown in a reason
+
+
+class Cache:
+    """A directory of states, one entry for each way a state can be made.
+
+    An entry's name is a digest of everything that decides its content: the identity of the images in the
+    order in which they are taken, the metric's parameters, seed, size, and the network's weights and
+    preprocessing.
+    Nothing is ever removed; any entry may be deleted at any time.
+
+    Attributes:
+        path: the directory; made when the first entry is written.
+        frugal: keep only what took a network to make, up to 1 GiB each: descriptors of pixels are
+            large and quickly made.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, frugal: bool = False) -> None:
+        self.path = Path(path)
+        self.frugal = frugal
+
+    @classmethod
+    def default(cls) -> Cache:
+        """A frugal one in PGMETRICS_CACHE, else in `pgmetrics` in the user's cache directory."""
+        return cls(cache_directory(), frugal=True)
+
+    def takes(self, state: State) -> bool:
+        """Whether it keeps states of that kind."""
+        return not self.frugal or bool(state.key.network)
+
+    def fetch(self, name: str, state: State, part: tuple[int, int]) -> bool:
+        """Fill a fresh state from its entry, if there is one; says hit or miss, and why.
+
+        Args:
+            name: of what is remembered, for people and to find similar entries.
+            state: fresh; its key says how it is to be made.
+            part: first and one past the last place in the source's sequence.
+        """
+        if not self.takes(state):
+            return False
+        entry = self._entry(name, state, part)
+        try:
+            StoredStates(entry).load(name, state)
+        except StateError as error:
+            reason = str(error) if entry.exists() else self._why_not(name, state, part)
+            logger.info(f"cache miss: {name}: {reason}")
+            return False
+        logger.info(f"cache hit: {name} of {len(state.seen):,} real images from {entry}")
+        return True
+
+    def keep(self, name: str, state: State, part: tuple[int, int]) -> None:
+        """Write a filled state's entry; a disk that refuses is told, and nothing else is lost."""
+        if not self.takes(state):
+            return
+        if self.frugal and (size := sum(array.nbytes for array in state.arrays().values())) > _LARGEST:
+            logger.info(
+                f"not cached: {name} takes {size / 2**30:.1f} GiB, and the cache that nobody asked for keeps "
+                f"{_LARGEST / 2**30:.0f} GiB a state at most; --cache DIR keeps any"
+            )
+            return
+        try:
+            save_states({name: state}, self._entry(name, state, part), {"part": list(part)})
+        except StateError as error:
+            logger.warning(f"not cached: {error}")
+
+    def decline(self, network: str) -> None:
+        """Say that what a network of Python code makes is not kept."""
+        logger.info(
+            f"not cached: {network} is Python code, and a change of it would not show; a TorchScript or "
+            "torch.export file is cached"
+        )
+
+    def _entry(self, name: str, state: State, part: tuple[int, int]) -> Path:
+        made = dump_json([name, state.key.to_dict(), part], sort_keys=True)
+        return self.path / f"{name}-{hashlib.sha256(made.encode()).hexdigest()[:24]}.pgstats"
+
+    def _why_not(self, name: str, state: State, part: tuple[int, int]) -> str:
+        """In what the most similar entry differs."""
+        wanted = {**state.key.to_dict(), "part": list(part)}
+        differences = [
+            {key: (found.get(key), value) for key, value in wanted.items() if found.get(key) != value}
+            for found in map(_made_of, sorted(self.path.glob(f"{name}-*.pgstats")))
+            if found
+        ]
+        if not differences:
+            return "nothing of the kind is cached yet"
+        nearest = min(differences, key=lambda difference: ("source" in difference, len(difference)))
+        if "source" in nearest:
+            return "nothing of these images in this order is cached yet"
+        return "; ".join(
+            f"{key} was {_short(found)} in the nearest entry and is {_short(value)} now"
+            for key, (found, value) in nearest.items()
+        )
+
+
+def _made_of(entry: Path) -> Mapping[str, Any]:
+    try:
+        stored = StoredStates(entry)
+        return {**stored.key(stored.names[0]), "part": stored.about.get("part")}
+    except (StateError, IndexError):
+        return {}
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN // 2]}…{text[-_SHOWN // 2 :]}"

@@ -1,0 +1,84 @@
+"""Files of mean and covariance (`mu`, `sigma`) as pytorch-fid, clean-fid, EDM and ADM write them."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pgmetrics.errors import StateError
+from pgmetrics.runtime.files import check_regular, open_regular, set_aside
+
+_NAMES = ("mu", "sigma")
+
+# Of an archive that is damaged, encrypted or packed by another method, and of a header that claims more
+# values than there is memory for.
+_UNREADABLE = (
+    OSError, ValueError, EOFError, KeyError, SyntaxError, TypeError, MemoryError, OverflowError,
+    RuntimeError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+
+
+def holds_moments(path: str | os.PathLike[str]) -> bool:
+    """Whether this is an npz with arrays called mu and sigma."""
+    return set(_NAMES) <= _members(path)
+
+
+def holds_moments_only(path: str | os.PathLike[str]) -> bool:
+    """Whether it is one without images, which ADM's files call arr_0, beside them."""
+    return holds_moments(path) and "arr_0" not in _members(path)
+
+
+def read_moments(path: str | os.PathLike[str]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean [D] and covariance [D, D], float64; how many images they are of is not in such a file.
+
+    Raises:
+        StateError: the file cannot be read, or holds something else.
+    """
+    try:
+        # Opened here: numpy leaves a damaged file open.
+        with open_regular(path) as opened, np.load(opened, allow_pickle=False) as file:
+            mean, covariance = (np.asarray(file[name]) for name in _NAMES)
+    except _UNREADABLE as error:
+        raise StateError(f"{os.fspath(path)} holds no mu and sigma that can be read ({error})") from error
+    fits = mean.ndim == 1 and mean.size > 0 and covariance.shape == (mean.size, mean.size)
+    # A complex covariance would lose its imaginary part on the way to float64.
+    if not fits or (mean.dtype.kind, covariance.dtype.kind) != ("f", "f"):
+        raise StateError(
+            f"{os.fspath(path)}: mu [D] and sigma [D, D] of floats are expected; they are "
+            f"{mean.dtype} {list(mean.shape)} and {covariance.dtype} {list(covariance.shape)}"
+        )
+    return mean.astype(np.float64), covariance.astype(np.float64)
+
+
+def write_moments(
+    path: str | os.PathLike[str], mean: NDArray[np.float64], covariance: NDArray[np.float64]
+) -> None:
+    """Write an npz of `mu` and `sigma`, complete or not at all.
+
+    Raises:
+        StateError: the disk refuses.
+    """
+    target = Path(path)
+    try:
+        with set_aside(target) as aside:
+            with open(aside, "wb") as file:
+                np.savez(file, mu=mean, sigma=covariance)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(aside, target)
+    except OSError as error:
+        raise StateError(f"cannot write {target}: {error.strerror or error}") from error
+
+
+def _members(path: str | os.PathLike[str]) -> set[str]:
+    try:
+        check_regular(path)
+        with zipfile.ZipFile(path) as archive:
+            return {name.removesuffix(".npy") for name in archive.namelist()}
+    except (OSError, zipfile.BadZipFile):
+        return set()

@@ -1,0 +1,321 @@
+"""States on disk: a directory of arrays and a JSON manifest, made aside and renamed; no pickle.
+
+The manifest names the SHA-256 of every array's file, and `manifest.sha256` that of the manifest, in the
+layout of sha256sum. Both are verified whenever a state is read, so that a damaged file is refused and
+never scored. Only regular files that lie in the directory itself are opened.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import shutil
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+
+from pgmetrics.errors import StateError
+from pgmetrics.metrics.base import State, StateKey
+from pgmetrics.runtime.blocks import IndexSet
+from pgmetrics.runtime.files import dump_json, open_regular, parse_json, set_aside, sha256
+from pgmetrics.runtime.threads import share_out
+
+FORMAT = 3
+"""Before 3 there were no digests; before 2, other arrays."""
+
+_MANIFEST = "manifest.json"
+_SEAL = "manifest.sha256"
+_LARGEST_MANIFEST = 2**26
+
+
+def save_states(
+    states: Mapping[str, State], path: str | os.PathLike[str], about: Mapping[str, Any] | None = None
+) -> None:
+    """Write states to the directory `path`, replacing states that are there.
+
+    Nothing appears under that name before everything is written.
+
+    Args:
+        states: by the names under which they will be found.
+        path: the directory, by custom `NAME.pgstats`.
+        about: plain values for a reader of the manifest, such as versions and the source's name.
+
+    Raises:
+        StateError: something that holds no states has the name, or the disk refuses.
+    """
+    target = Path(path)
+    check_states_destination(target)
+    manifest: dict[str, Any] = {"format": FORMAT, "about": dict(about or {}), "states": {}}
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with set_aside(target, directory=True) as aside:
+            for name, state in states.items():
+                manifest["states"][name] = {
+                    "key": state.key.to_dict(),
+                    "seen": state.seen.intervals,
+                    "arrays": _save_arrays(state, name, aside),
+                }
+            text = dump_json(manifest, indent=1).encode()
+            (aside / _MANIFEST).write_bytes(text)
+            (aside / _SEAL).write_bytes(_seal(text))
+            _put_in_place(aside, target)
+    except OSError as error:
+        raise StateError(f"cannot write the statistics {target}: {error.strerror or error}") from error
+
+
+def check_states_destination(path: str | os.PathLike[str]) -> None:
+    """Refuse a name that `save_states` could not give to its directory.
+
+    Raises:
+        StateError: something that holds no states has it.
+    """
+    target = Path(path)
+    if os.path.lexists(target) and not (target / _MANIFEST).exists():
+        raise StateError(f"{target} exists and holds no statistics of ours; it will not be overwritten")
+
+
+class StoredStates:
+    """What `save_states` wrote; arrays are read when a state is loaded, and large ones stay on disk.
+
+    Attributes:
+        path: the directory.
+        about: what its maker wrote about it.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        """Read the manifest.
+
+        Raises:
+            StateError: the directory holds no states, or a damaged manifest.
+        """
+        self.path = Path(path)
+        manifest = _read_manifest(self.path)
+        self.about: dict[str, Any] = manifest["about"]
+        self._states: dict[str, Any] = manifest["states"]
+
+    @property
+    def names(self) -> list[str]:
+        """Of the states there are."""
+        return list(self._states)
+
+    def key(self, name: str) -> dict[str, Any]:
+        """How a state was made, as `StateKey.to_dict` gives it."""
+        found: dict[str, Any] = self._states[name]["key"]
+        return found
+
+    def load(self, name: str, like: State) -> State:
+        """Read a state into one that its metric has just made.
+
+        Args:
+            name: one of `names`.
+            like: a fresh state of the metric, side, seed, size, source and network that are expected.
+
+        Returns:
+            `like`, filled.
+
+        Raises:
+            StateError: there is none of that name, it is damaged or was made differently; the
+                message gives both values.
+        """
+        if name not in self._states:
+            raise StateError(f"{self.path} holds no {name}; it holds {', '.join(self._states)}")
+        stored = self._states[name]
+        for part, value in like.key.to_dict().items():
+            found = stored["key"].get(part)
+            if found != value:
+                raise StateError(
+                    f"{self.path} was made differently: {part} is {found}, {value} was asked for"
+                )
+        # The digests of large arrays take a second per 1.5 GB, so they are made side by side.
+        arrays = dict(zip(stored["arrays"], share_out(self._array, self._files(name)), strict=True))
+        try:
+            like.restore(arrays, IndexSet((a, b) for a, b in stored["seen"]))
+        except StateError as error:
+            raise _damaged(self.path, f"{name}: {error}") from error
+        return like
+
+    def _files(self, name: str) -> list[tuple[str, Mapping[str, Any]]]:
+        arrays = self._states[name]["arrays"]
+        return [(_file_name(name, array), described) for array, described in arrays.items()]
+
+    def _array(self, stored: tuple[str, Mapping[str, Any]]) -> NDArray[Any]:
+        """The array of a file that is what the manifest says, mapped into memory.
+
+        Raises:
+            StateError: it is not, or it is no regular file of this directory.
+        """
+        name, described = stored
+        try:
+            with open_regular(self.path / name, follow_links=False) as file:
+                shape, fortran_order, dtype = _read_header(file)
+                if list(shape) != described["shape"] or dtype.str != described["dtype"]:
+                    raise _damaged(
+                        self.path,
+                        f"{name} is {dtype.str} {list(shape)}, its manifest says {described['dtype']} "
+                        f"{described['shape']}",
+                    )
+                start = file.tell()
+                file.seek(0)
+                if sha256(file) != described["sha256"]:
+                    raise _damaged(self.path, f"{name} is not the file that was written, by its SHA-256")
+                # Copy on write: the file is never changed, and torch takes the array without a warning.
+                return np.memmap(file, dtype, "c", start, shape, "F" if fortran_order else "C")
+        except OSError as error:
+            raise _damaged(self.path, f"{name} cannot be read ({error.strerror or error})") from error
+        except (ValueError, OverflowError) as error:
+            if isinstance(error, StateError):
+                raise
+            raise _damaged(self.path, f"{name} cannot be read ({error})") from error
+
+
+def holds_states(path: str | os.PathLike[str]) -> bool:
+    """Whether this is a directory that `save_states` wrote."""
+    return (Path(path) / _MANIFEST).is_file()
+
+
+def save_state(state: State, path: str | os.PathLike[str]) -> None:
+    """Write one state to the directory `path`; as `save_states`."""
+    save_states({state.key.kind: state}, path)
+
+
+def load_state(path: str | os.PathLike[str], like: State) -> State:
+    """Read the state that `save_state` wrote into a fresh one; as `StoredStates.load`."""
+    return StoredStates(path).load(like.key.kind, like)
+
+
+def _save_arrays(state: State, name: str, directory: Path) -> dict[str, Any]:
+    described = {}
+    for array_name, array in state.arrays().items():
+        path = directory / _file_name(name, array_name)
+        np.save(path, array, allow_pickle=False)
+        with path.open("rb") as file:
+            digest = sha256(file)
+        described[array_name] = {"shape": array.shape, "dtype": array.dtype.str, "sha256": digest}
+    return described
+
+
+def _file_name(state: str, array: str) -> str:
+    return f"{state}.{array}.npy"
+
+
+def _read_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, whether in Fortran's order, and dtype of an npy file; the array begins where it leaves off."""
+    version = npy.read_magic(file)
+    if version != (1, 0):
+        raise ValueError(f"it has npy's version {version[0]}.{version[1]}, and 1.0 is written")
+    try:
+        shape, fortran_order, dtype = npy.read_array_header_1_0(file)
+    except Exception as error:
+        # The header is a Python literal, and NumPy passes on whatever tokenizer and parser raise.
+        raise ValueError("its header is none") from error
+    if dtype.hasobject:
+        raise ValueError("it holds Python objects")
+    return shape, fortran_order, dtype
+
+
+def _seal(manifest: bytes) -> bytes:
+    """What `sha256sum manifest.json` prints, so that `sha256sum -c` checks it without us."""
+    return f"{hashlib.sha256(manifest).hexdigest()}  {_MANIFEST}\n".encode()
+
+
+def _put_in_place(aside: Path, target: Path) -> None:
+    if not target.exists():
+        aside.rename(target)
+        return
+    # Two renames: for a moment neither is there, but never half of one.
+    old = _beside(target)
+    target.rename(old)
+    aside.rename(target)
+    shutil.rmtree(old)
+
+
+def _beside(target: Path) -> Path:
+    # Not tempfile: its directories are private to the user, and the renamed one would stay so.
+    return target.with_name(f".{target.name[:40]}.{secrets.token_hex(4)}.tmp")
+
+
+def _read_manifest(directory: Path) -> dict[str, Any]:
+    try:
+        with open_regular(directory / _MANIFEST, follow_links=False) as file:
+            text = file.read(_LARGEST_MANIFEST)
+        manifest = parse_json(text)
+        found = manifest["format"]
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise StateError(f"{directory} holds no statistics: there is no {_MANIFEST} in it") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise _damaged(directory, f"its {_MANIFEST} cannot be read ({reason})") from error
+    if found in range(1, FORMAT):
+        raise StateError(
+            f"{directory} has format {found} of an earlier version, whose arrays have no digests; "
+            "make it again with pgmetrics stats"
+        )
+    if found != FORMAT:
+        raise StateError(f"{directory} has format {found}; this version reads format {FORMAT}")
+    if _read_seal(directory) != _seal(text):
+        raise _damaged(directory, f"its {_MANIFEST} is not what was written, by its SHA-256 in {_SEAL}")
+    if not _well_formed(manifest):
+        raise _damaged(directory, f"a part of its {_MANIFEST} is missing or of another kind")
+    return {"about": manifest["about"], "states": manifest["states"]}
+
+
+def _read_seal(directory: Path) -> bytes:
+    try:
+        with open_regular(directory / _SEAL, follow_links=False) as file:
+            return file.read(1000)
+    except OSError as error:
+        raise _damaged(directory, f"its {_SEAL} cannot be read ({error.strerror or error})") from error
+
+
+def _damaged(directory: Path, why: str) -> StateError:
+    return StateError(f"{directory} is damaged: {why}; copy it again, or make it again with pgmetrics stats")
+
+
+_KEY = {field.name for field in fields(StateKey)}
+
+
+def _well_formed(manifest: Mapping[str, Any]) -> bool:
+    states = manifest.get("states")
+    return (
+        isinstance(manifest.get("about"), dict)
+        and isinstance(states, dict)
+        and all(_is_state(name, state) for name, state in states.items())
+    )
+
+
+def _is_state(name: str, state: Any) -> bool:
+    if not isinstance(state, dict) or not isinstance(state.get("key"), dict) or set(state["key"]) != _KEY:
+        return False
+    seen, arrays = state.get("seen"), state.get("arrays")
+    return (
+        isinstance(seen, list)
+        and all(_is_interval(part) for part in seen)
+        and isinstance(arrays, dict)
+        # A file of the directory itself, whatever the names hold.
+        and all(_file_name(name, array) == os.path.basename(_file_name(name, array)) for array in arrays)
+        and all(_is_description(described) for described in arrays.values())
+    )
+
+
+def _is_interval(part: Any) -> bool:
+    return (
+        isinstance(part, list)
+        and len(part) == 2
+        and all(type(i) is int for i in part)
+        and 0 <= part[0] < part[1]
+    )
+
+
+def _is_description(described: Any) -> bool:
+    return (
+        isinstance(described, dict)
+        and isinstance(described.get("shape"), list)
+        and isinstance(described.get("dtype"), str)
+        and isinstance(described.get("sha256"), str)
+    )

@@ -1,0 +1,190 @@
+"""What was remembered of real images, in place of the images: our own files and other tools'."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pgmetrics.errors import OptionError, StateError
+from pgmetrics.metrics.base import Metric, State
+from pgmetrics.metrics.frechet import MomentsState
+from pgmetrics.prepared.moments_npz import holds_moments, holds_moments_only, read_moments, write_moments
+from pgmetrics.prepared.state_files import StoredStates, check_states_destination, holds_states, save_states
+
+_SCHEME = "statistics:"
+
+logger = logging.getLogger("pgmetrics")
+
+
+class StoredReals:
+    """Real sides from a directory of states, as `save_statistics` writes them.
+
+    Attributes:
+        name: its path.
+        knows_images: whether it knows of which images it is, and in which order.
+    """
+
+    knows_images = True
+
+    def __init__(self, path: str) -> None:
+        self._stored = StoredStates(path)
+        self.name = path
+
+    def holds(self, name: str) -> bool:
+        """Whether there is a state of that name."""
+        return name in self._stored.names
+
+    def source(self, name: str) -> str:
+        """The fingerprint of the images that a state is of; empty if there is no such state."""
+        return str(self._stored.key(name)["source"]) if self.holds(name) else ""
+
+    def fill(self, name: str, fresh: State, metric: str) -> State:
+        """The state of that name, if it was made as `fresh` would be.
+
+        Raises:
+            StateError: there is none, or it was made differently; both values are named.
+        """
+        if not self.holds(name):
+            # A Fréchet distance that is to be compared takes every image's features, not their moments.
+            maker = "kid" if name.startswith("rows-") and metric in ("fid", "fd") else metric
+            raise StateError(
+                f"{self.name} holds {', '.join(self._stored.names)}; {metric} needs {name} here: "
+                f"pgmetrics stats SOURCE --metrics {maker} --out FILE.pgstats makes it"
+            )
+        return self._stored.load(name, fresh)
+
+    def describe(self) -> dict[str, Any]:
+        """For the provenance."""
+        about = self._stored.about
+        made_of = about.get("source")
+        # The images in the order of their listing, as results have them; a state has them as they were taken.
+        known = made_of if isinstance(made_of, dict) else {}
+        images = {name: known[name] for name in ("fingerprint", "metrics") if name in known}
+        fingerprint = next(map(self.source, self._stored.names), "")
+        return {"name": self.name, "fingerprint": fingerprint, **images, "about": about}
+
+
+class MomentsReals:
+    """Real moments from another tool's npz: enough for Fréchet distances, and for nothing else.
+
+    The file does not say which network and resizer made it; whoever gives it must know.
+
+    Attributes:
+        name: its path.
+        knows_images: never: of which images it is, nobody knows.
+    """
+
+    knows_images = False
+
+    def __init__(self, path: str) -> None:
+        self.name = path
+        self._mean, self._covariance = read_moments(path)
+
+    def holds(self, name: str) -> bool:
+        """Whether that is a state of moments."""
+        return name.startswith("moments-")
+
+    def source(self, name: str) -> str:
+        """The file stands for its images."""
+        return self.name
+
+    def fill(self, name: str, fresh: State, metric: str) -> State:
+        """A state made of the file's moments.
+
+        Raises:
+            StateError: the metric needs more than moments.
+        """
+        if not isinstance(fresh, MomentsState):
+            made = "the features of every image" if metric in ("fid", "fd") else "more"
+            raise StateError(
+                f"{self.name} holds a mean and a covariance (mu, sigma), enough to score with fid and fd; "
+                f"{metric} needs {made} here: give the images, or what pgmetrics stats SOURCE "
+                f"--metrics {'kid' if metric in ('fid', 'fd') else metric} makes of them"
+            )
+        return MomentsState.from_moments(self._mean, self._covariance, fresh.key)
+
+    def describe(self) -> dict[str, Any]:
+        """For the provenance."""
+        return {"name": self.name, "fingerprint": "", "features": len(self._mean)}
+
+
+def open_statistics(spec: object) -> StoredReals | MomentsReals | None:
+    """The statistics that `spec` names: a directory of states or an npz of mu and sigma; else None.
+
+    ADM's reference files hold images, and moments of more images than these: the images are taken,
+    unless `statistics:PATH` asks for the moments.
+
+    Raises:
+        StateError: `statistics:PATH` holds none, or they cannot be read.
+    """
+    if not isinstance(spec, (str, os.PathLike)):
+        return None
+    text = os.fsdecode(os.fspath(spec))
+    asked = text.startswith(_SCHEME) and not os.path.lexists(text)
+    path = text.removeprefix(_SCHEME) if asked else text
+    if holds_states(path) or path.rstrip("/").endswith(".pgstats"):
+        return StoredReals(path)
+    if holds_moments(path) if asked else holds_moments_only(path):
+        return MomentsReals(path)
+    if not asked and holds_moments(path):
+        logger.info(
+            f"{path} holds images, and moments of them or of more; its images are taken "
+            f"({_SCHEME}{path} takes the moments)"
+        )
+    if asked:
+        raise StateError(
+            f"{path} holds no statistics: a .pgstats directory or an npz of mu and sigma is meant"
+        )
+    return None
+
+
+def save_statistics(
+    states: Mapping[str, State], path: str | os.PathLike[str], about: Mapping[str, Any] | None = None
+) -> None:
+    """Write what `collect` gave: `NAME.pgstats`, or `NAME.npz` with mu and sigma alone.
+
+    pytorch-fid, clean-fid and EDM read such an npz; ADM's evaluator wants moments of a second layer too.
+
+    Raises:
+        OptionError: another suffix, or an npz of states that are not moments.
+        StateError: the place is taken by something else, or the disk refuses.
+    """
+    if _suffix(path) == ".npz":
+        only = list(states.values())
+        if len(only) != 1 or not isinstance(only[0], MomentsState):
+            raise OptionError(f"an npz holds the moments of fid or fd alone, not {', '.join(states)}")
+        moments = only[0].moments()
+        write_moments(path, moments.mean.cpu().numpy(), moments.covariance().cpu().numpy())
+    else:
+        save_states(states, path, about)
+
+
+def check_statistics_destination(path: str | os.PathLike[str], metrics: Sequence[Metric]) -> None:
+    """Refuse a place or form that `save_statistics` could not write, before an hour is spent.
+
+    Raises:
+        OptionError: another suffix, or an npz of more than one metric of moments.
+        StateError: the place is taken by something else, or its directory is missing.
+    """
+    target = Path(path)
+    if _suffix(path) == ".npz":
+        if [one.name for one in metrics] not in (["fid"], ["fd"]):
+            raise OptionError(f"{target} holds the moments of fid or fd alone; write NAME.pgstats for others")
+        if target.is_dir():
+            raise StateError(f"{target} is a directory")
+    else:
+        check_states_destination(target)
+    if not target.absolute().parent.is_dir():
+        raise StateError(f"{target} cannot be written: there is no directory {target.absolute().parent}")
+    if not os.access(target.absolute().parent, os.W_OK | os.X_OK):
+        raise StateError(f"{target} cannot be written: no permission in {target.absolute().parent}")
+
+
+def _suffix(path: str | os.PathLike[str]) -> str:
+    suffix = Path(path).suffix.lower()
+    if suffix not in (".pgstats", ".npz"):
+        raise OptionError(f"{os.fspath(path)}: statistics are written as NAME.pgstats or NAME.npz")
+    return suffix

@@ -1,0 +1,411 @@
+"""A scored run as what a page shows: stages, and each metric as a curve over the images shown."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from pgmetrics.errors import StateError
+from pgmetrics.metrics import outputs
+from pgmetrics.metrics.error_kinds import degrees_of_freedom
+from pgmetrics.results import Results, read_results, run_scores
+from pgmetrics.uncertainty.intervals import Difference, independent_difference, interval
+from pgmetrics.uncertainty.randomization import holm
+from pgmetrics.uncertainty.verdicts import Score, Variety, variety, verdict
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A checkpoint that was scored.
+
+    Attributes:
+        label: the `run` of its rows.
+        kind: "checkpoint" or "untrained".
+        file: relative to the run's directory.
+        digest: SHA-256 of the file as it was scored.
+        images_shown, resolution, alpha: its place in training.
+    """
+
+    label: str
+    kind: str
+    file: str
+    digest: str
+    images_shown: int
+    resolution: int
+    alpha: float
+
+
+@dataclass(frozen=True)
+class Stage:
+    """The part of training at one resolution, as far as the checkpoints tell.
+
+    Attributes:
+        resolution: side in pixels.
+        start, stop: images shown at its ends: those of the last checkpoints of the stage before and
+            of this one. Trainers write one at each change of stage, so that these are the very ends.
+        faded: images shown when it had faded in completely; `start` where nothing faded in.
+        last: its last checkpoint.
+    """
+
+    resolution: int
+    start: int
+    stop: int
+    faded: int
+    last: Snapshot
+
+
+@dataclass(frozen=True)
+class Point:
+    """A number with its interval.
+
+    Attributes:
+        row: of the results.
+        snapshot: that was scored; None for the reals.
+        low, high: ends of the 95 % interval, or one standard deviation to each side where the
+            error's kind says "(sd)"; None without an error.
+    """
+
+    row: Mapping[str, Any]
+    snapshot: Snapshot | None
+    low: float | None
+    high: float | None
+
+    @property
+    def value(self) -> float:
+        """The raw value."""
+        value: float = self.row["value"]
+        return value
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One metric at one level under one protocol, over a run.
+
+    Attributes:
+        metric, level, protocol: as in the rows.
+        points: of the trained checkpoints, by images shown.
+        untrained: the same of the untrained network, if it was scored.
+        reals: by resolution: the floor, or for metrics of one set the reals' own score. Of a run
+            that is scored at its final resolution there is one.
+    """
+
+    metric: str
+    level: int | None
+    protocol: str
+    points: tuple[Point, ...]
+    untrained: Point | None
+    reals: Mapping[int, Point]
+
+    @property
+    def last(self) -> Point:
+        """Of the checkpoint that has been trained longest."""
+        return self.points[-1]
+
+    @property
+    def last_real(self) -> Point | None:
+        """What the reals score beside that checkpoint."""
+        assert self.last.snapshot is not None
+        return self.real_at(self.last.snapshot.resolution)
+
+    def at(self, snapshot: Snapshot) -> Point | None:
+        """The point of a checkpoint, if it has one."""
+        return next((point for point in self.points if point.snapshot == snapshot), None)
+
+    def real_at(self, resolution: int) -> Point | None:
+        """What the reals score beside a checkpoint of that resolution."""
+        if self.at_final and self.reals:
+            return self.reals[max(self.reals)]
+        return self.reals.get(resolution)
+
+    @property
+    def at_final(self) -> bool:
+        """Whether all points were scored at one resolution, so that they can be compared."""
+        return not self.protocol.startswith("at-stage")
+
+
+@dataclass(frozen=True)
+class Growth:
+    """A scored run.
+
+    Attributes:
+        name: of its directory.
+        folder: the directory.
+        results: all rows, in the order of the store.
+        snapshots: the trained checkpoints, by images shown.
+        untrained: the untrained network, if it was scored.
+        final_resolution: of the run.
+        settings: everything that decided a number.
+        series: the id of these settings.
+    """
+
+    name: str
+    folder: Path
+    results: Results
+    snapshots: tuple[Snapshot, ...]
+    untrained: Snapshot | None
+    final_resolution: int
+    settings: Mapping[str, Any]
+    series: str
+
+    @property
+    def seed(self) -> int:
+        """Of the scores."""
+        return int(self.settings.get("seed", 0))
+
+    @property
+    def loader(self) -> str | None:
+        """Which function opened the checkpoints: to be shown, not to be called."""
+        return self.settings.get("loader")
+
+    @property
+    def real_name(self) -> str | None:
+        """What the real images were called: to be shown, not to be opened.
+
+        Where they lay on somebody's disk is nobody else's business.
+        """
+        spec = self.settings.get("real_spec")
+        return None if spec is None else spec.rpartition("/")[2]
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """How the real images were read, as options of `open_source`."""
+        return {name: self.settings.get(name) for name in ("resize", "alpha", "bits")}
+
+    @property
+    def protocols(self) -> list[str]:
+        """Of the rows about checkpoints, without the networks' names; the final resolution first."""
+        found = dict.fromkeys(
+            protocol_family(row["protocol"]) for row in self.results.rows if row["subject"] == "fake"
+        )
+        return sorted(found)
+
+    @property
+    def stages(self) -> list[Stage]:
+        """In the order of training; one if the run does not grow."""
+        stages: list[Stage] = []
+        for resolution in dict.fromkeys(one.resolution for one in self.snapshots):
+            mine = [one for one in self.snapshots if one.resolution == resolution]
+            start = stages[-1].stop if stages else 0
+            whole = [one.images_shown for one in mine if one.alpha >= 1]
+            fades = bool(stages) or any(one.alpha < 1 for one in mine)
+            faded = (whole[0] if whole else mine[-1].images_shown) if fades else start
+            stages.append(Stage(resolution, start, mine[-1].images_shown, faded, mine[-1]))
+        return stages
+
+    def curves(self, protocol: str) -> list[Curve]:
+        """Those of one family of protocols: by metric, from the finest level to the mean."""
+        rows = [row for row in self.results.rows if protocol_family(row["protocol"]) == protocol]
+        keys = dict.fromkeys(
+            (row["metric"], row["level"], row["protocol"]) for row in rows if row["subject"] == "fake"
+        )
+        order = outputs.metrics_in_order([metric for metric, _, _ in keys])
+        curves = [self._curve(rows, *key) for key in keys]
+        curves.sort(key=lambda curve: (order.index(curve.metric), -(curve.level or 0)))
+        return [curve for curve in curves if curve.points]
+
+    def real_spans(self, curve: Curve) -> list[tuple[int, int, Point]]:
+        """What the reals score, and from how many images shown to how many it is the measure."""
+        stages = self.stages
+        if curve.at_final:
+            real = curve.real_at(self.final_resolution)
+            return [] if real is None else [(0, stages[-1].stop, real)]
+        found = [(stage.start, stage.stop, curve.real_at(stage.resolution)) for stage in stages]
+        return [(start, stop, real) for start, stop, real in found if real is not None]
+
+    def _curve(
+        self, rows: Sequence[Mapping[str, Any]], metric: str, level: int | None, protocol: str
+    ) -> Curve:
+        known = {one.label: one for one in self.snapshots}
+        points: list[Point] = []
+        reals: dict[int, Point] = {}
+        untrained = None
+        for row in rows:
+            if (row["metric"], row["level"], row["protocol"]) != (metric, level, protocol):
+                continue
+            if row["subject"] == "real":
+                reals.setdefault(self._resolution(row), _point(row, None))
+            elif row["run"] in known:
+                points.append(_point(row, known[row["run"]]))
+            elif self.untrained is not None and row["run"] == self.untrained.label:
+                untrained = _point(row, self.untrained)
+        points.sort(key=lambda point: _place(point.snapshot))
+        return Curve(metric, level, protocol, tuple(points), untrained, reals)
+
+    def _resolution(self, row: Mapping[str, Any]) -> int:
+        item = self.results.item(row["run"]) or {}
+        return int(item.get("resolution", self.final_resolution))
+
+
+def read_growth(run: str | os.PathLike[str], series: str | None = None) -> Growth:
+    """The scores of a run's directory, or of a store.
+
+    Args:
+        run: a directory that `pgmetrics growth` has scored, or the store in one.
+        series: which one of the store; the one that was written to last if left out.
+
+    Raises:
+        StateError: the store holds no checkpoint, or is damaged.
+        PgmetricsError: there is no store.
+    """
+    store = run_scores.store_path(run)
+    results = read_results(run, series)
+    items = [about["item"] for about in results.provenance.get("runs", {}).values() if "item" in about]
+    snapshots = [_snapshot(item) for item in items if item["kind"] in ("checkpoint", "untrained")]
+    trained = sorted((one for one in snapshots if one.kind == "checkpoint"), key=_place)
+    if not any(
+        row["subject"] == "fake" and row["run"] in {one.label for one in trained} for row in results.rows
+    ):
+        raise StateError(
+            f"{store} holds no score of a checkpoint; pgmetrics growth {store.parent} --real SOURCE adds them"
+        )
+    folder = store.resolve().parent
+    settings = results.provenance.get("settings", {})
+    _check_settings(settings, store)
+    return Growth(
+        name=folder.name,
+        folder=folder,
+        results=results,
+        snapshots=tuple(trained),
+        untrained=next((one for one in snapshots if one.kind == "untrained"), None),
+        final_resolution=max(item.get("final_resolution", item["resolution"]) for item in items),
+        settings=settings,
+        series=results.provenance.get("series", ""),
+    )
+
+
+@dataclass(frozen=True)
+class Change:
+    """How a metric moved from the end of one stage to the end of the next.
+
+    Attributes:
+        difference: with its test.
+        verdict: as `verdicts.verdict` gives it, or "" where there is no test.
+    """
+
+    difference: Difference
+    verdict: str
+
+
+def stage_changes(growth: Growth, curves: Sequence[Curve], alpha: float) -> dict[tuple[str, int], Change]:
+    """The changes between stages, by metric and resolution, where the numbers can be compared.
+
+    The tests take the sets for independent and are corrected for their number by Holm.
+
+    Args:
+        growth: the run.
+        curves: one per metric.
+        alpha: level of the tests, all together.
+    """
+    found: dict[tuple[str, int], tuple[Difference, Score | None]] = {}
+    for curve in curves:
+        ends = [curve.at(stage.last) for stage in growth.stages] if curve.at_final else []
+        for before, now in pairwise(ends):
+            if before is not None and now is not None and now.snapshot is not None:
+                place = curve.metric, now.snapshot.resolution
+                difference = independent_difference(before.row, now.row, CONFIDENCE)
+                found[place] = difference, _score(curve.real_at(now.snapshot.resolution))
+    tested = [place for place, (difference, _) in found.items() if difference.p_value is not None]
+    adjusted = dict(zip(tested, holm([found[place][0].p_value or 0.0 for place in tested]), strict=True))
+    return {
+        place: Change(difference, _verdict(difference, adjusted.get(place), reals, alpha))
+        for place, (difference, reals) in found.items()
+    }
+
+
+def variety_beside_reals(curve: Curve, point: Point, alpha: float) -> Variety | None:
+    """How varied the images of a point are beside the reals; None for a metric that does not say so."""
+    assert point.snapshot is not None
+    if not curve.at_final and point.snapshot.alpha < 1:
+        # It was scored beside faded reals, whose own value is not known.
+        return None
+    real = _score(curve.real_at(point.snapshot.resolution))
+    score = _score(point)
+    return None if score is None else variety(curve.metric, score, real, alpha)
+
+
+def _verdict(difference: Difference, p_value: float | None, reals: Score | None, alpha: float) -> str:
+    if p_value is None:
+        return ""
+    return verdict(
+        difference.metric,
+        *difference.scores,
+        p_value=p_value,
+        reals=reals,
+        significance=alpha,
+    )
+
+
+def _score(point: Point | None) -> Score | None:
+    """A point's value and its error, where that is over images."""
+    if point is None:
+        return None
+    return Score.of(point.row)
+
+
+def protocol_family(protocol: str | None) -> str:
+    """`at-final` of `at-final, inception-2015-12-05 …`: metrics of features name their network, too."""
+    return (protocol or "").partition(",")[0]
+
+
+def whole(curves: Sequence[Curve]) -> Iterator[Curve]:
+    """One curve per metric: the mean over levels where there are levels."""
+    yield from (curve for curve in curves if curve.level is None)
+
+
+def is_floor(metric: str) -> bool:
+    """Whether a row about the reals is what a perfect generator would score, not the reals' own score."""
+    return metric not in outputs.OF_ONE_SET
+
+
+def is_deviation(row: Mapping[str, Any]) -> bool:
+    """Whether a row's ± is a standard deviation rather than an error of the value."""
+    return str(row["stderr_kind"] or "").endswith("(sd)")
+
+
+def _point(row: Mapping[str, Any], snapshot: Snapshot | None) -> Point:
+    if row["stderr"] is None:
+        return Point(row, snapshot, None, None)
+    if is_deviation(row):
+        return Point(row, snapshot, row["value"] - row["stderr"], row["value"] + row["stderr"])
+    return Point(row, snapshot, *interval(row["value"], row["stderr"], CONFIDENCE, degrees_of_freedom(row)))
+
+
+def _snapshot(item: Mapping[str, Any]) -> Snapshot:
+    try:
+        return Snapshot(
+            label=str(item["label"]),
+            kind=str(item["kind"]),
+            file=str(item["file"]),
+            digest=str(item["digest"]),
+            images_shown=item["images_shown"],
+            resolution=item["resolution"],
+            alpha=float(item["alpha"]),
+        )
+    except KeyError as error:
+        raise StateError(
+            f"the store's item {item.get('label')!r} is incomplete: it has no {error}"
+        ) from error
+
+
+def _check_settings(settings: Mapping[str, Any], store: Path) -> None:
+    """Raises StateError where a setting that decides what the page shows is of no kind that it can be."""
+    kinds: dict[str, type] = {
+        "seed": int, "bits": int, "loader": str, "real_spec": str, "resize": str, "alpha": str,
+    }  # fmt: skip
+    for name, kind in kinds.items():
+        value = settings.get(name)
+        if value is not None and type(value) is not kind:
+            raise StateError(f"{store} is damaged: its setting {name} is no {kind.__name__}")
+    if settings.get("seed", 0) < 0:
+        raise StateError(f"{store} is damaged: its setting seed is below 0")
+
+
+def _place(snapshot: Snapshot | None) -> tuple[int, int, float]:
+    assert snapshot is not None
+    return snapshot.images_shown, snapshot.resolution, snapshot.alpha

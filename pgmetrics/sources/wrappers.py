@@ -1,0 +1,165 @@
+"""Sources in front of another source: a slice of it, or its mirrored images."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pgmetrics.errors import SourceError
+from pgmetrics.runtime import seeding
+from pgmetrics.runtime.seeding import Stream
+from pgmetrics.sources.base import ImageSource
+
+
+class Wrapped(ImageSource):
+    """A source in front of another one: the same images until a subclass changes something."""
+
+    _digests_pixels = False  # the source behind it digests its own
+
+    def __init__(self, source: ImageSource, change: str = "") -> None:
+        """Stand before `source`; `change` distinguishes its images from the source's in an identity.
+
+        A subclass whose change of an image depends on the image's index overrides `identity`.
+        """
+        super().__init__()
+        self._source = source
+        self._change = change
+        self.name = source.name
+        self.shuffled = source.shuffled
+        self.in_workers = source.in_workers
+        self.left_out = source.left_out
+
+    def identity(self, indices: Sequence[int] | NDArray[np.int64]) -> str:
+        """That of the images before the change, and the change."""
+        return self._source.identity(indices) + self._change
+
+    def take_digests(self) -> dict[int, bytes]:
+        """Those of the source behind."""
+        return self._source.take_digests()
+
+    def learn_digests(self, digests: Mapping[int, bytes]) -> None:
+        """Hand them to the source behind."""
+        self._source.learn_digests(digests)
+
+    def forget_digests(self) -> None:
+        """Forget those of the source behind."""
+        self._source.forget_digests()
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    @property
+    def resolution(self) -> tuple[int, int]:
+        """Height and width in pixels of every image."""
+        return self._source.resolution
+
+    def called(self, index: int) -> str:
+        """What people call an image."""
+        return self._source.called(index)
+
+    @property
+    def by_characters(self) -> NDArray[np.int64]:
+        """Those of the source behind."""
+        return self._source.by_characters
+
+    @property
+    def label_names(self) -> list[str]:
+        """Names of the classes."""
+        return self._source.label_names
+
+    @property
+    def labels(self) -> NDArray[np.int64] | None:
+        """The class of each image."""
+        return self._source.labels
+
+    def to(self, device: str) -> None:
+        """Compute there from now on."""
+        self._source.to(device)
+
+    def take_remarks(self) -> list[str]:
+        """Sentences about all images read since they were last taken."""
+        return self._source.take_remarks()
+
+    def _read(self, indices: Sequence[int]) -> NDArray[np.uint8]:
+        images = self._source.batch(indices)
+        self.notes += self._source.take_notes()
+        return images
+
+
+class Subset(Wrapped):
+    """Images start ... stop of a source, over a fixed shuffled order.
+
+    The order depends on the number of images alone, never on a run's seed, so that `set.zip@0:25000`
+    and `set.zip@25000:50000` are disjoint halves for everybody. A generator's order is its own. A slice
+    is the same set as a directory that holds its images alone, in their order.
+    """
+
+    def __init__(self, source: ImageSource, start: int, stop: int) -> None:
+        if not 0 <= start < stop <= len(source):
+            raise SourceError(
+                f"{source.name}@{start}:{stop} asks for images {start} to {stop - 1}; "
+                f"{source.name} has {len(source):,}"
+            )
+        super().__init__(source)
+        self.name += f"@{start}:{stop}"
+        if source.shuffled:
+            shuffled = seeding.generator(0, Stream.SLICES, len(source)).permutation(len(source))
+            self._indices = shuffled[start:stop]
+        else:
+            self._indices = np.arange(start, stop)
+
+    def identity(self, indices: Sequence[int] | NDArray[np.int64]) -> str:
+        """That of the same images in the source."""
+        return super().identity(self._indices[np.asarray(indices, np.int64)])
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def called(self, index: int) -> str:
+        """What people call an image."""
+        return super().called(int(self._indices[index]))
+
+    @property
+    def by_characters(self) -> NDArray[np.int64]:
+        """The slice's own order, which no other tool has."""
+        return np.arange(len(self))
+
+    @property
+    def labels(self) -> NDArray[np.int64] | None:
+        """The class of each image; a class that none of them has keeps its name."""
+        labels = super().labels
+        return None if labels is None else labels[self._indices]
+
+    def _read(self, indices: Sequence[int]) -> NDArray[np.uint8]:
+        return super()._read([int(self._indices[i]) for i in indices])
+
+
+class Mirrored(Wrapped):
+    """A source whose images are flipped left to right by the toss of a coin keyed by (seed, index)."""
+
+    def __init__(self, source: ImageSource, seed: int) -> None:
+        super().__init__(source)
+        self._seed = seed
+
+    def identity(self, indices: Sequence[int] | NDArray[np.int64]) -> str:
+        """That of the images before, and which of them are flipped."""
+        coins = self._flipped(np.asarray(indices, np.int64))
+        return f"{super().identity(indices)}+mirror:{hashlib.sha256(coins.tobytes()).hexdigest()[:16]}"
+
+    def _flipped(self, indices: NDArray[np.int64]) -> NDArray[np.bool_]:
+        if not len(indices):
+            return np.empty(0, np.bool_)
+        start, stop = int(indices.min()), int(indices.max()) + 1
+        words = seeding.words(self._seed, Stream.MIRROR, start=start, stop=stop, width=4)
+        flipped: NDArray[np.bool_] = words[indices - start, 0] >> np.uint64(63) == 1
+        return flipped
+
+    def _read(self, indices: Sequence[int]) -> NDArray[np.uint8]:
+        # A source may hand out its own memory.
+        images: NDArray[np.uint8] = super()._read(indices).copy()
+        for place in np.flatnonzero(np.concatenate([self._flipped(np.array([i])) for i in indices])):
+            images[place] = images[place, :, :, ::-1].copy()
+        return images

@@ -1,0 +1,220 @@
+"""The `progan` command: presets, bench, data, train, inspect, import, sample, video."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from pgmetrics.cli.commands import Commands, log_to_stderr
+from pgmetrics.errors import check_number, printable
+from pgmetrics.runtime.files import dump_json
+from reference_models.progan.cli.bench import bench
+from reference_models.progan.cli.data import data
+from reference_models.progan.cli.import_ import import_command
+from reference_models.progan.cli.sample import sample
+from reference_models.progan.cli.video import video
+from reference_models.progan.model import presets as presets_module
+
+_SEED = click.IntRange(min=0)
+_DEVICE = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda[:N] or mps.")
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="pgmetrics")
+def main() -> None:
+    """Train a ProGAN, and sample its checkpoints."""
+    log_to_stderr()
+
+
+@main.command()
+@click.option(
+    "--data", required=True, metavar="SOURCE", help="Real images, or what `progan data` made of them."
+)
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Directory of the run: a new one, or one of the same run, which goes on.",
+)
+@click.option("--preset", required=True, metavar="NAME", help="Configuration; `progan presets` lists them.")
+@click.option(
+    "--option",
+    "options",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Change the preset, such as loss=lsgan or minibatch=4:16,256:14; repeatable.",
+)
+@click.option(
+    "--kimg", type=click.FloatRange(min=0, min_open=True), help="Train on this many thousand images."
+)
+@click.option("--total-images", type=click.IntRange(min=1), help="The same, in images.")
+@click.option("--seed", type=_SEED, help="Of everything random.  [default: the preset's]")
+@click.option("--conditional", is_flag=True, help="Learn the classes of the images, too.")
+@click.option(
+    "--snapshot-images",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Also write a checkpoint every N images.  [default: at the ends of phases only]",
+)
+@click.option(
+    "--state-images",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Save every N images where to go on.  [default: every five minutes]",
+)
+@click.option(
+    "--keep-states",
+    type=click.IntRange(min=1),
+    default=2,
+    show_default=True,
+    metavar="K",
+    help="Keep the last K of these states.",
+)
+@click.option("--tensorboard", is_flag=True, help="Write TensorBoard's events, too.")
+@click.option("--compile", "compiled", is_flag=True, help="Translate the steps with torch.compile.")
+@click.option(
+    "--micro-batch",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Take at most N images of a minibatch at a time, on devices that hold no more.",
+)
+@click.option("--resize", metavar="POLICY", help="box, lanczos …: make images of other sizes fit.")
+@click.option("--crop", is_flag=True, help="Take the centre of images that are not square.")
+@click.option("--workers", type=click.IntRange(min=0), help="Decoding processes.  [default: one per core]")
+@click.option("--licence", default="unknown", show_default=True, help="Of the weights; kept in checkpoints.")
+@click.option(
+    "--same-images",
+    is_flag=True,
+    help="Resume a run that an older version began, which did not identify its images by content.",
+)
+@_DEVICE
+def train(
+    data: str,
+    out: Path,
+    preset: str,
+    options: tuple[str, ...],
+    kimg: float | None,
+    total_images: int | None,
+    seed: int | None,
+    conditional: bool,
+    snapshot_images: int | None,
+    state_images: int | None,
+    keep_states: int,
+    tensorboard: bool,
+    compiled: bool,
+    micro_batch: int | None,
+    resize: str | None,
+    crop: bool,
+    workers: int | None,
+    licence: str,
+    same_images: bool,
+    device: str,
+) -> None:
+    """Grow a ProGAN on the images of --data and print its last checkpoint.
+
+    Interrupted in whatever way, the same command goes on where the run stood. Ctrl-C and SIGTERM save
+    that first. A longer --kimg makes a run longer.
+
+    --kimg and --total-images end training there; the schedule of the stages stays the preset's.
+    """
+    from pgmetrics.runtime.devices import pick_device
+    from pgmetrics.sources.base import warn_of_left_out
+    from reference_models.progan.data.prepared import open_training_source
+    from reference_models.progan.data.training_images import fitted
+    from reference_models.progan.training.distributed import follows
+    from reference_models.progan.training.progress import TrainingBar, decoding_bar
+    from reference_models.progan.training.train import train as run_training
+
+    if kimg is not None and total_images is not None:
+        raise click.UsageError("--kimg and --total-images say the same; give one of them")
+    if kimg is not None:
+        check_number("--kimg", kimg, 0, 10**9, open_low=True)
+        total_images = max(round(kimg * 1000), 1)
+    config = presets_module.preset(preset).with_options(options)
+    source = open_training_source(data, config.resolution, resize=resize)
+    if not follows():
+        warn_of_left_out([source])
+    # What was asked for goes before what the data say.
+    config = fitted(config, source, conditional=conditional).with_options(options)
+    if total_images is not None:
+        config = replace(config, total_images=total_images)
+    if seed is not None:
+        config = replace(config, seed=seed)
+    bar = TrainingBar(config)
+    try:
+        with decoding_bar() as decoded, bar as report:
+            last = run_training(
+                source,
+                out,
+                config,
+                device=str(pick_device(device)),
+                workers=workers,
+                licence=licence,
+                crop=crop,
+                snapshot_images=snapshot_images,
+                state_images=state_images,
+                keep_states=keep_states,
+                tensorboard=tensorboard,
+                compiled=compiled,
+                micro_batch=micro_batch,
+                decoded=None if follows() else decoded,
+                report=report,
+                warn=bar.warn,
+                same_images=same_images,
+            )
+    except KeyboardInterrupt as request:
+        # Before training begins there is nothing to save, and Ctrl-C is an ordinary one.
+        stopped = printable(str(request))
+        if not follows():
+            click.echo(f"{stopped}; the same command goes on from there" if stopped else "stopped", err=True)
+        raise SystemExit(getattr(request, "exit_code", 130)) from None
+    if not follows():
+        click.echo(printable(str(last)))
+
+
+@main.command()
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
+def inspect(checkpoint: Path, form: str) -> None:
+    """Print what CHECKPOINT says about itself."""
+    from reference_models.progan.model.checkpoint import inspect as inspect_checkpoint
+
+    facts = inspect_checkpoint(checkpoint).to_json()
+    if form == "json":
+        click.echo(dump_json(facts, indent=2))
+        return
+    config = facts.pop("config")
+    for name, value in [*facts.items(), *((f"config.{name}", value) for name, value in config.items())]:
+        click.echo(f"{name:25} {printable(_readable(value))}")
+
+
+@main.command()
+@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
+def presets(form: str) -> None:
+    """List the configurations by name, and what each costs to train."""
+    from reference_models.progan.model.presets import PRESETS
+
+    if form == "json":
+        click.echo(dump_json({name: config.to_json() for name, config in PRESETS.items()}, indent=2))
+        return
+    from reference_models.progan.model.flops import presets_table
+
+    click.echo(presets_table())
+
+
+for _command in (bench, data, import_command, sample, video):
+    main.add_command(_command)
+
+
+def _readable(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{v} from {k}" for k, v in value.items())
+    if isinstance(value, list):
+        return ", ".join(str(v) for v in value) or "none"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+if __name__ == "__main__":
+    main()

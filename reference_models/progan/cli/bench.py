@@ -1,0 +1,102 @@
+"""The command `progan bench`."""
+
+from __future__ import annotations
+
+import platform
+from typing import Any
+
+import click
+
+from pgmetrics.runtime.files import dump_json
+from reference_models.progan.model import presets
+
+
+@click.command()
+@click.option("--preset", required=True, metavar="NAME", help="Configuration; `progan presets` lists them.")
+@click.option(
+    "--option", "options", multiple=True, metavar="NAME=VALUE", help="Change the preset; repeatable."
+)
+@click.option(
+    "--resolution",
+    "resolutions",
+    multiple=True,
+    type=int,
+    metavar="R",
+    help="Time this stage; repeatable.  [default: all of the preset's]",
+)
+@click.option("--turns", type=click.IntRange(min=1), default=5, show_default=True, help="Looks at each.")
+@click.option("--compile", "compiled", is_flag=True, help="Translate the steps with torch.compile.")
+@click.option("--micro-batch", type=click.IntRange(min=1), metavar="N", help="At most N images at a time.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda[:N] or mps.")
+@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
+def bench(
+    preset: str,
+    options: tuple[str, ...],
+    resolutions: tuple[int, ...],
+    turns: int,
+    compiled: bool,
+    micro_batch: int | None,
+    device: str,
+    form: str,
+) -> None:
+    """Print how many images a second training takes at each resolution of a preset.
+
+    Whole steps are timed, loading and updates included, on images of noise. The limit is what the device
+    reaches in products of two 4096 x 4096 matrices of the same precision, measured in the same run, before
+    and after.
+    """
+    import torch
+    from tqdm import tqdm
+
+    from pgmetrics.runtime.devices import pick_device
+    from reference_models.progan.training.speed import StepSpeed, matmul_rate, stage_at, step_speeds
+
+    config = presets.preset(preset).with_options(options)
+    where = pick_device(device)
+    wanted = resolutions or (config.resolutions if config.growing else (config.resolution,))
+    for resolution in wanted:  # one that is none is refused before anything is timed
+        stage_at(config, resolution)
+    with tqdm(total=len(wanted), unit=" stage", leave=False) as bar:
+        bar.set_description("matrices")
+        limit = matmul_rate(where, config.precision)
+        speeds: list[StepSpeed] = []
+        for speed in step_speeds(
+            config,
+            wanted,
+            device=where,
+            turns=turns,
+            compiled=compiled,
+            micro_batch=micro_batch,
+            progress=bar.set_description,
+        ):
+            speeds.append(speed)
+            bar.update()
+        limit = max(limit, matmul_rate(where, config.precision))
+    rows: list[dict[str, Any]] = [
+        {
+            "resolution": one.resolution,
+            "minibatch": one.minibatch,
+            "first_seconds": one.first,
+            "seconds": list(one.seconds),
+            "images_per_second": one.images_per_second,
+            "flops_per_second": one.flops_per_second,
+            "of_limit": one.flops_per_second / limit,
+        }
+        for one in speeds
+    ]
+    name = torch.cuda.get_device_name(where) if where.type == "cuda" else platform.machine()
+    machine = f"{where} ({name}), {torch.get_num_threads()} threads, torch {torch.__version__}"
+    if form == "json":
+        facts = {"preset": preset, "config": config.to_json(), "device": machine, "compiled": compiled}
+        click.echo(dump_json(facts | {"limit_flops_per_second": limit, "rows": rows}, indent=2))
+        return
+    click.echo(f"{preset}, {config.precision}, {'compiled' if compiled else 'eager'}, {machine}")
+    click.echo(f"limit: {limit / 1e9:,.0f} GFLOP/s in products of 4096 x 4096 matrices")
+    click.echo(
+        f"{'side':>5}{'minibatch':>11}{'img/s':>12}{'GFLOP/s':>11}{'of limit':>10}{'first look, s':>15}"
+    )
+    for row in rows:
+        click.echo(
+            f"{row['resolution']:>5}{row['minibatch']:>11}{row['images_per_second']:>12,.1f}"
+            f"{row['flops_per_second'] / 1e9:>11,.1f}{row['of_limit']:>10.0%}{row['first_seconds']:>15.1f}"
+        )

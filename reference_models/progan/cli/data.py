@@ -1,0 +1,91 @@
+"""The command `progan data`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from pgmetrics.errors import printable
+from reference_models.progan.data import level_files, prepare
+
+
+@click.command()
+@click.argument("source", metavar="SRC")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Directory of the levels.")
+@click.option("--resolution", type=click.IntRange(min=4), help="Side of the images.  [default: as they are]")
+@click.option(
+    "--resize", metavar="POLICY", help="crop-box, crop-lanczos, box …: make images of other sizes fit."
+)
+@click.option("--crop", is_flag=True, help="Take the centre of images that are not square.")
+@click.option(
+    "--mirror/--no-mirror",
+    default=None,
+    help="Whether training flips half of them.  [default: the preset decides]",
+)
+@click.option("--grey", is_flag=True, help="Store one channel; images in colour are refused.")
+@click.option(
+    "--alpha", type=click.Choice(["white", "black", "drop"]), help="What becomes of transparent images."
+)
+@click.option("--bits", type=click.Choice(["8"]), help="Scale 16-bit images to this many bits.")
+@click.option("--workers", type=click.IntRange(min=0), help="Decoding processes.  [default: one per core]")
+def data(
+    source: str,
+    out: Path,
+    resolution: int | None,
+    resize: str | None,
+    crop: bool,
+    mirror: bool | None,
+    grey: bool,
+    alpha: str | None,
+    bits: str | None,
+    workers: int | None,
+) -> None:
+    """Decode the images of SRC once, at every level of growth, and print the directory.
+
+    The same command goes on where it was interrupted. On a complete directory it compares every
+    file with its checksum. Classes come along, from folders or from dataset.json.
+    """
+    from pgmetrics.sources.base import warn_of_left_out
+    from pgmetrics.sources.resolve import open_source
+    from reference_models.progan.training.progress import decoding_bar
+
+    if resize is not None and crop:
+        raise click.UsageError("--resize crop-box and the like crop already; give either --resize or --crop")
+    images = open_source(
+        source, resolution=resolution, resize=resize, alpha=alpha, bits=None if bits is None else int(bits)
+    )
+    warn_of_left_out([images])
+    complete = (out / level_files.MANIFEST).is_file()
+    with decoding_bar() as report:
+        prepare.prepare(
+            images,
+            out,
+            channels=1 if grey else 3,
+            crop=crop,
+            mirror=mirror,
+            workers=workers,
+            report=report,
+        )
+    for note, count in sorted(images.take_notes().items()):
+        click.echo(f"note: {note}: {count:,}", err=True)
+    if complete:
+        with _checking_bar() as report:
+            prepare.verify(out, report)
+        click.echo(f"{printable(str(out))} is complete, and every checksum holds", err=True)
+    click.echo(printable(str(out)))
+
+
+@contextmanager
+def _checking_bar() -> Iterator[Callable[[int, int], None]]:
+    from tqdm import tqdm
+
+    with tqdm(desc="checking", unit="B", unit_scale=True, leave=False) as bar:
+
+        def report(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        yield report

@@ -1,0 +1,103 @@
+"""The command `progan sample`."""
+
+from __future__ import annotations
+
+from itertools import product
+from pathlib import Path
+from typing import Literal
+
+import click
+
+from pgmetrics.errors import printable
+from reference_models.progan.sampling import export
+
+_NOT_DIRECTORIES = (".gif", ".jpeg", ".jpg", ".npy", ".tar", ".webp")
+
+
+@click.command()
+@click.argument(
+    "checkpoints", nargs=-1, required=True, metavar="CHECKPOINT...", type=click.Path(path_type=Path)
+)
+@click.option(
+    "--num",
+    "num_images",
+    type=click.IntRange(min=1),
+    help="How many.  [default: 64, or 8 in each row of several]",
+)
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the latents and labels."
+)
+@click.option(
+    "--label",
+    "labels",
+    metavar="NAME",
+    multiple=True,
+    help="Images of this class.  [default: as often as in training]",
+)
+@click.option(
+    "--truncation",
+    type=click.FloatRange(0.001, 100),
+    metavar="PSI",
+    help="Draw numbers of the latents beyond ±PSI again, from within.  [default: none]",
+)
+@click.option(
+    "--at",
+    type=click.Choice(["stage", "final"]),
+    default="stage",
+    show_default=True,
+    help="The checkpoint's own resolution, or its pixels repeated up to the final one.",
+)
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Directory, IMAGES.zip, IMAGES.npz, or GRID.png.",
+)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda[:N] or mps.")
+def sample(
+    checkpoints: tuple[Path, ...],
+    num_images: int | None,
+    seed: int,
+    labels: tuple[str, ...],
+    truncation: float | None,
+    at: Literal["stage", "final"],
+    out: Path,
+    device: str,
+) -> None:
+    """Write images of CHECKPOINT as files in a directory or a zip, as an npz, or as one grid.
+
+    The ending of --out decides. Several checkpoints, or --label more than once, make a grid with a
+    row for each, of the same latents; stderr says which is which.
+    """
+    from pgmetrics.runtime.devices import pick_device
+    from pgmetrics.runtime.files import check_writable
+    from reference_models.progan.sampling import source as samples
+
+    suffix = out.suffix.lower()
+    if suffix in _NOT_DIRECTORIES:
+        raise click.UsageError(
+            f"--out ends in .png, .zip or .npz, or names a directory; {suffix} it cannot be"
+        )
+    rows = list(product(checkpoints, labels or (None,)))
+    if len(rows) > 1 and suffix != ".png":
+        raise click.UsageError("several checkpoints or labels make one grid; let --out end in .png")
+    if suffix in (".png", ".zip", ".npz"):
+        check_writable(out, checkpoints)
+    num_images = num_images or (8 if len(rows) > 1 else 64)
+    sources = [
+        samples.ProGANSource(path, seed, num_images, at, label=label, truncation=truncation)
+        for path, label in rows
+    ]
+    for source in sources:
+        source.to(str(pick_device(device)))
+    if len(sources) > 1:
+        export.save_rows(out, sources, num_images)
+        for number, source in enumerate(sources, 1):
+            height, width = source.resolution
+            click.echo(f"row {number}: {printable(source.name)}, {height} x {width}", err=True)
+    elif suffix == ".png":
+        export.save_grid(out, sources[0].batch(range(num_images)))
+    else:
+        write = {".zip": export.save_zip, ".npz": export.save_npz}.get(suffix, export.save_folder)
+        write(out, sources[0], num_images)
+    click.echo(printable(str(out)))

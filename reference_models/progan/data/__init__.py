@@ -1,0 +1,1 @@
+"""Training images: prepared levels, and minibatches in the order of training."""

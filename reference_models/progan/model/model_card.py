@@ -1,0 +1,64 @@
+"""The page that lies beside a checkpoint and tells people what it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pgmetrics.errors import markdown_text, printable
+from pgmetrics.runtime.files import dump_json
+from reference_models.progan.model.checkpoint import Checkpoint, written_atomically
+
+
+def model_card(checkpoint: Checkpoint, file_name: str) -> str:
+    """What a checkpoint says about itself as Markdown, and how to use it.
+
+    Depends on its arguments alone, so that a run that was resumed writes the same pages again.
+
+    Args:
+        checkpoint: as its file's header has it.
+        file_name: of the file.
+    """
+    c, config = checkpoint, checkpoint.config
+    side = c.resolution
+    stage = f"{side} × {side}, " + ("faded in" if c.alpha == 1 else f"{c.alpha:.1%} faded in")
+    if side < config.resolution:
+        stage += f", on the way to {config.resolution} × {config.resolution}"
+    facts = {
+        "Stage": stage,
+        "Real images shown": f"{c.images_shown:,} of {config.total_images:,}",
+        "Weights": "exponential average of the generator, "
+        f"{config.ema:g} of it kept in each discriminator step",
+        "Output": f"{config.channels} channels, -1 to 1; bytes are round(127.5 x + 127.5), saturated",
+        "Trained on": f"images with the fingerprint `{_code(c.data_fingerprint)}`",
+        "Licence of the weights": markdown_text(c.licence),
+    }
+    lines = [f"# ProGAN at {side} × {side}: {file_name}", ""]
+    lines += [
+        "A progressively grown generator (Karras et al. 2018), as a safetensors file without pickles.",
+        "",
+    ]
+    lines += ["| | |", "|---|---|", *(f"| {name} | {text} |" for name, text in facts.items())]
+    if c.label_names:
+        lines += ["", "## Classes", "", "| class | share of the training images |", "|---|---|"]
+        shares = zip(c.label_names, c.label_distribution, strict=True)
+        lines += [f"| {markdown_text(name)} | {share:.2%} |" for name, share in shares]
+    lines += ["", "## Use", "", "```console"]
+    lines += [f"$ progan sample {file_name} --num 64 --out grid.png"]
+    lines += [f"$ pgmetrics swd --real IMAGES --fake {file_name}", "```"]
+    lines += ["", "## Configuration", "", "```json", dump_json(config.to_json(), indent=2), "```", ""]
+    return "\n".join(lines)
+
+
+def save_model_card(path: Path, checkpoint: Checkpoint) -> None:
+    """Write the page of the checkpoint at a path beside it, as NAME.md.
+
+    Raises:
+        PgmetricsError: it cannot be written.
+    """
+    with written_atomically(path.with_suffix(".md")) as aside:
+        aside.write_text(model_card(checkpoint, path.name), encoding="utf-8", errors="backslashreplace")
+
+
+def _code(text: str) -> str:
+    """What stands between back-ticks in a table's cell."""
+    return printable(text).replace("`", "'").replace("|", "\\|")

@@ -1,0 +1,1 @@
+"""Samples of a checkpoint: latents, images, files and videos."""

@@ -1,0 +1,181 @@
+"""Images from a checkpoint: an image source, grids, and files.
+
+The module is also the plug-in through which `pgmetrics` opens a checkpoint by its name alone;
+looking at a file's header does not import torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pgmetrics.errors import OptionError, SourceError
+from pgmetrics.runtime import images as byte_images
+from pgmetrics.sources.base import IDENTITY, ImageSource, listed
+from reference_models.progan.model import checkpoint as checkpoints
+from reference_models.progan.sampling.latents import class_index, class_rows, latents
+from reference_models.progan.sampling.sampler import Sampler
+
+if TYPE_CHECKING:
+    pass
+
+recognises = checkpoints.recognises
+describe = checkpoints.describe
+
+
+class ProGANSource(ImageSource):
+    """The images of a checkpoint's generator, by index.
+
+    Image i is the same bytes whatever else is asked for: it is always computed at the same place
+    of a batch of the same shape, since convolution libraries round differently by shape.
+
+    Args:
+        path: of the checkpoint.
+        seed: of the latents and labels.
+        n: how many images the source claims to have.
+        at: "stage" makes images at the checkpoint's own resolution, "final" repeats their pixels
+            up to the final resolution, as the published evaluation does.
+        label: make images of this class only; None takes classes as often as training did.
+        truncation: bound of the latents' numbers, see `latents`.
+
+    Raises:
+        SourceError: the checkpoint cannot be read.
+        OptionError: an option is out of range, or the network has no such class.
+    """
+
+    _digests_pixels = False
+
+    def __init__(
+        self,
+        path: Path | str,
+        seed: int = 0,
+        n: int = 1_000_000,
+        at: Literal["stage", "final"] = "stage",
+        *,
+        label: str | None = None,
+        truncation: float | None = None,
+    ) -> None:
+        super().__init__()
+        if seed < 0 or not 1 <= n <= 2**32 or at not in ("stage", "final"):
+            raise OptionError(
+                f"a ProGAN source takes seed from 0, n from 1 to 2**32 and at=stage or at=final, "
+                f"not seed={seed}, n={n}, at={at}"
+            )
+        if truncation is not None and not 0.001 <= truncation <= 100:
+            raise OptionError(f"a ProGAN source takes truncation from 0.001 to 100, not {truncation}")
+        self._seed = seed
+        self._n = n
+        self._truncation = truncation
+        self.name = f"progan:{path},seed={seed}"
+        self.name += "" if at == "stage" else f",at={at}"
+        self.name += "" if label is None else f",label={label}"
+        self.name += "" if truncation is None else f",truncation={truncation}"
+        self._sampler = Sampler(path, self.name)
+        self.checkpoint = checkpoint = self._sampler.checkpoint
+        self._class = None if label is None else class_index(checkpoint, label, f"progan:{path}")
+        self._enlargement = checkpoint.config.resolution // checkpoint.resolution if at == "final" else 1
+        digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+        self._recipe = f"progan:{digest},seed={seed},at={at}"
+        self._recipe += "" if self._class is None else f",class={self._class}"
+        self._recipe += "" if truncation is None else f",truncation={truncation}"
+
+    def __len__(self) -> int:
+        return self._n
+
+    @property
+    def resolution(self) -> tuple[int, int]:
+        """Height and width in pixels: the stage's, or the final ones."""
+        side = self.checkpoint.resolution * self._enlargement
+        return side, side
+
+    def to(self, device: str) -> None:
+        """Run the network there from now on."""
+        self._sampler.to(device)
+
+    def identity(self, indices: Sequence[int] | NDArray[np.int64]) -> str:
+        """The checkpoint's digest, how it is sampled and these indices."""
+        return f"{IDENTITY}{self._recipe},images={listed(indices)}"
+
+    def _read(self, indices: Sequence[int]) -> NDArray[np.uint8]:
+        out = np.empty((len(indices), 3, *self.resolution), np.uint8)
+        waiting = list(range(len(indices)))
+        while waiting:
+            # Image i has place i mod batch; what finds its place taken waits for the next turn.
+            places: dict[int, int] = {}
+            for request in waiting:
+                places.setdefault(indices[request] % self._sampler.batch, request)
+            made = self._make({place: indices[request] for place, request in places.items()})
+            for place, request in places.items():
+                out[request] = made[place]
+            taken = set(places.values())
+            waiting = [request for request in waiting if request not in taken]
+        return out
+
+    def _make(self, index_at: Mapping[int, int]) -> NDArray[np.uint8]:
+        """One batch, with the images of these indices at their places and anything elsewhere."""
+        config, batch = self.checkpoint.config, self._sampler.batch
+        places, indices = list(index_at), list(index_at.values())
+        z = np.zeros((batch, config.latent_size), np.float32)
+        z[places] = latents(self._seed, indices, config.latent_size, self._truncation)
+        classes = class_rows(self.checkpoint, self._seed, indices, self._class)
+        y = None
+        if classes is not None:
+            y = np.zeros((batch, config.label_size), np.float32)
+            y[places] = classes
+        called = [index_at.get(place, "of the padding") for place in range(batch)]
+        return byte_images.nearest_upscale(self._sampler.images(z, y, called), self._enlargement)
+
+
+def open_source(path: str, options: Mapping[str, str]) -> ImageSource:
+    """The source that `progan:PATH,seed=3,n=50000,at=final,label=cat,truncation=0.7` means.
+
+    Args:
+        path: of the checkpoint.
+        options: any of seed, n, at, label and truncation, as written.
+
+    Raises:
+        SourceError: an option is unknown or not what its meaning allows, or the checkpoint cannot
+            be read.
+    """
+    unknown = sorted(set(options) - {"seed", "n", "at", "label", "truncation"})
+    if unknown:
+        raise SourceError(
+            f"progan:{path} has no option {', '.join(unknown)}; it knows seed, n, at, label and truncation"
+        )
+    at = options.get("at", "stage")
+    if at not in ("stage", "final"):
+        raise SourceError(f"progan:{path} makes images at=stage or at=final, not at={at}")
+    numbers = {}
+    for name in ("seed", "n"):
+        if name in options:
+            if not options[name].isdecimal():
+                raise SourceError(f"progan:{path} needs a whole number for {name}, not {options[name]!r}")
+            numbers[name] = int(options[name])
+    truncation = None
+    if "truncation" in options:
+        try:
+            truncation = float(options["truncation"])
+        except ValueError:
+            raise SourceError(
+                f"progan:{path} needs a number for truncation, not {options['truncation']!r}"
+            ) from None
+    return ProGANSource(
+        path,
+        at="final" if at == "final" else "stage",
+        label=options.get("label"),
+        truncation=truncation,
+        **numbers,
+    )
+
+
+def sample_images(path: Path, num_images: int, seed: int = 0, *, device: str = "cpu") -> NDArray[np.uint8]:
+    """The first images of a checkpoint: uint8 [N, 3, H, W] at the checkpoint's own resolution."""
+    source = ProGANSource(path, seed=seed, n=num_images)
+    source.to(device)
+    pixels: NDArray[np.uint8] = source.batch(range(num_images))
+    return pixels

@@ -1,0 +1,1 @@
+"""The training run: steps, state, resuming, logs and processes."""

@@ -1,0 +1,869 @@
+"""Scoring a run: what is found, what is scored and how, and what a kill at any moment leaves."""
+
+import fcntl
+import json
+import os
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import pgmetrics
+from pgmetrics.errors import OptionError, SampleError, SourceError
+from pgmetrics.growth import find_snapshots, read_scores, score_run, trainer
+from pgmetrics.metrics.swd import SlicedWasserstein
+from pgmetrics.results import run_scores
+from pgmetrics.sources.arrays import ArraySource
+from reference_models.progan.data.training_images import prepare
+from reference_models.progan.model.checkpoint import checkpoints
+from reference_models.progan.model.config import ProGANConfig
+from reference_models.progan.model.schedule import Stage
+from reference_models.progan.sampling import sampler
+from reference_models.progan.training.train import train
+from tests.helpers.growing_run import CONFIG, LABELS, MOMENTS, write_checkpoint, write_run
+from tests.helpers.image_files import encoded, write
+from tests.helpers.toy_network import ToyNetwork
+
+ROOT = Path(__file__).parents[1]
+SWD = SlicedWasserstein(patches_per_image=16, directions=8, repeats=2)
+FAST = (SWD, "ms-ssim")
+N = 16
+
+
+def real_pixels(n=40, side=32):
+    # All alike to some degree, or MS-SSIM of pairs would be a row of zeros.
+    rng = np.random.default_rng(0)
+    coarse = rng.integers(60, 196, (1, 3, 4, 4)) + rng.integers(-25, 26, (n, 3, 4, 4))
+    noise = np.random.default_rng(1).integers(-30, 31, (n, 3, side, side))
+    return (coarse.repeat(side // 4, 2).repeat(side // 4, 3) + noise).astype(np.uint8)
+
+
+REAL = ArraySource(real_pixels(), name="reals")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    return write_run(tmp_path_factory.mktemp("run") / "run")
+
+
+@pytest.fixture
+def run(finished, tmp_path):
+    return Path(shutil.copytree(finished, tmp_path / "run"))
+
+
+def score(run, real=REAL, metrics=FAST, **options):
+    return score_run(run, real, metrics, **{"num_images": N, "workers": 0, "device": "cpu", **options})
+
+
+def rows(results, **wanted):
+    return [row for row in results.rows if all(row[k] == v for k, v in wanted.items())]
+
+
+def values(results, **wanted):
+    return [(row["metric"], row["level"], row["value"]) for row in rows(results, **wanted)]
+
+
+def store(run):
+    return (run / "scores.jsonl").read_bytes()
+
+
+def items(run):
+    return [(entry.kind, entry.label) for entry in run_scores.read(run)]
+
+
+# What is found.
+
+
+def test_checkpoints_are_found_by_their_content_and_stand_in_the_order_of_training(run):
+    shutil.move(run / "checkpoints", run / "elsewhere")
+    (run / "notes.txt").write_text("nothing")
+    snapshots, skipped = find_snapshots(run)
+    assert [each.label for each in snapshots] == ["untrained", *LABELS]
+    assert [(s.images_shown, s.resolution, s.alpha) for s in snapshots[1:]] == list(MOMENTS)
+    assert {each.final_resolution for each in snapshots} == {32}
+    assert not skipped
+
+
+def test_a_copy_is_one_checkpoint_and_another_one_of_the_same_moment_is_refused(run):
+    path = checkpoints(run)[-1]
+    shutil.copy(path, run / "best.safetensors")
+    assert len(find_snapshots(run)[0]) == 9
+    write_checkpoint(run / "other", 800, weights=900)
+    with pytest.raises(SourceError, match=r"are both of 0000000800-32x32; --pattern"):
+        find_snapshots(run)
+    assert len(find_snapshots(run, "checkpoints/*")[0]) == 8
+
+
+@pytest.mark.parametrize(
+    ("pattern", "found"),
+    [
+        ("out/ckpt-{images}-{resolution}.bin", [(64, 4), (128, 8)]),
+        ("**/ckpt-{images}-{resolution}.*", [(64, 4), (128, 8)]),
+        (r".*/ckpt-(?P<kimg>\d+)-(?P<resolution>\d+)\.bin", [(64_000, 4), (128_000, 8)]),
+        ("out/ckpt-{images}-?.bin", [(64, None), (128, None)]),
+        ("out/ckpt-6{images}-*.bin", [(4, None)]),
+        ("ckpt-{images}-{resolution}.bin", []),
+    ],
+)
+def test_others_checkpoints_are_found_by_a_pattern(tmp_path, pattern, found):
+    (tmp_path / "out").mkdir()
+    for name in ("ckpt-128-8.bin", "ckpt-64-4.bin", "log.txt", ".ckpt-1-4.bin"):
+        (tmp_path / "out" / name).write_text(name)
+    snapshots, _ = find_snapshots(tmp_path, pattern)
+    assert [(each.images_shown, each.resolution) for each in snapshots] == found
+
+
+@pytest.mark.parametrize(
+    ("pattern", "refusal"),
+    [
+        ("{epoch}.pt", "has epoch; there are images, kimg, resolution, alpha"),
+        ("{resolution}.pt", "does not say how many images"),
+        ("(?P<images>", "no regular expression"),
+    ],
+)
+def test_a_pattern_that_says_too_little_is_refused(tmp_path, pattern, refusal):
+    with pytest.raises(OptionError, match=refusal):
+        find_snapshots(tmp_path, pattern)
+
+
+# What is scored, and how.
+
+
+def test_at_final_is_what_evaluate_says_of_each_checkpoint_enlarged(run):
+    found, skipped = score(run, seed=3)
+    assert not skipped
+    assert [entry[1] for entry in items(run)] == ["", "reals-32x32", *LABELS]
+    for label, path in zip(LABELS, checkpoints(run), strict=True):
+        alone = pgmetrics.evaluate(
+            REAL, f"progan:{path},at=final,seed=3", FAST, num_images=N, seed=3, device="cpu"
+        )  # fmt: skip
+        assert values(found, run=label) == values(alone, subject="fake")
+    floor = pgmetrics.evaluate(REAL, None, FAST, num_images=N, seed=3, floor=True, device="cpu")
+    assert values(found, run="reals-32x32") == values(floor)
+    assert {row["protocol"] for row in found.rows} == {"at-final"}
+    assert {row["seed"] for row in found.rows} == {3}
+
+
+@pytest.mark.parametrize("place", [3, 4, 5, 7])
+def test_at_stage_compares_with_reals_as_the_discriminator_saw_them(run, place):
+    _, resolution, alpha = MOMENTS[place]
+    stage = Stage(resolution=resolution, alpha=alpha, lod=0, minibatch=4, learning_rate=0)
+    shown = prepare(torch.from_numpy(real_pixels()), None, stage) * 127.5 + 127.5
+    reals = ArraySource(shown.round().to(torch.uint8).numpy())
+    found, _ = score(run, protocols=["at-stage"], floor=False)
+    alone = pgmetrics.evaluate(reals, f"progan:{checkpoints(run)[place]}", FAST, num_images=N, device="cpu")
+    for got, expected in zip(values(found, run=LABELS[place]), values(alone, subject="fake"), strict=True):
+        # Training mixes floats, so that a half may round to the other byte.
+        assert got[:2] == expected[:2]
+        assert got[2] == pytest.approx(expected[2], rel=0 if alpha == 1 else 1e-3)
+    assert {row["protocol"] for row in found.rows} == {"at-stage"}
+
+
+def test_what_is_not_defined_at_a_stage_is_left_out_with_a_note_in_its_line(run):
+    found, _ = score(
+        run, protocols=["at-stage"], metrics=[*FAST, "fid"], networks={"inception": ToyNetwork()}
+    )
+    assert {row["metric"] for row in rows(found, run=LABELS[0])} == {
+        "fid"
+    }  # 16 images are too few for its bias
+    notes = found.provenance["runs"][LABELS[0]]["notes"]
+    assert any("swd is left out" in note and "4x4" in note for note in notes)
+    assert any("ms-ssim is left out" in note for note in notes)
+    assert {row["metric"] for row in rows(found, run=LABELS[4])} == {"swd", "ms-ssim", "fid"}
+
+
+def test_both_protocols_stand_apart_and_floors_come_before_their_stage(run):
+    found, _ = score(run, protocols=["at-stage", "at-final"])
+    order = [label for _, label in items(run)]
+    for resolution in (4, 8, 16, 32):
+        first = next(i for i, moment in enumerate(MOMENTS) if moment[1] == resolution)
+        assert order.index(f"reals-{resolution}x{resolution}") < order.index(LABELS[first])
+    final, stage = (rows(found, protocol=protocol) for protocol in ("at-final", "at-stage"))
+    assert {row["run"] for row in final} == {"reals-32x32", *LABELS}
+    assert {row["run"] for row in stage} == {"reals-32x32", "reals-16x16", *LABELS[3:]}
+    # Where nothing is enlarged nor faded they are one; during the fade to it they are not.
+    for label, equal in ((LABELS[7], True), ("reals-32x32", True), (LABELS[5], False)):
+        at = [
+            values(found, run=label, protocol=protocol, metric="swd") for protocol in ("at-final", "at-stage")
+        ]
+        assert (at[0] == at[1]) == equal
+
+
+def test_both_protocols_together_are_each_alone(run):
+    both, _ = score(run, protocols=["at-final", "at-stage"])
+    for protocol in ("at-final", "at-stage"):
+        alone, _ = score(run, protocols=[protocol])
+        assert [row for row in both.rows if row["protocol"] == protocol] == list(alone.rows)
+
+
+def test_the_untrained_network_comes_when_asked_for_without_scoring_the_rest_again(run):
+    score(run)
+    before = store(run)
+    found, _ = score(run, untrained=True)
+    assert store(run).startswith(before)
+    assert items(run)[-1] == ("untrained", "untrained")
+    labels = list(dict.fromkeys(row["run"] for row in found.rows))
+    assert labels == ["reals-32x32", "untrained", *LABELS]  # in the table it comes first all the same
+    whole = (run / "untrained.safetensors").read_bytes()
+    (run / "untrained.safetensors").write_bytes(whole[:-100])
+    (run / "scores.jsonl").unlink()
+    found, skipped = score(run, untrained=True)
+    assert [path.name for path, _ in skipped] == ["untrained.safetensors"]
+    assert {row["run"] for row in found.rows} == {"reals-32x32", *LABELS}
+    (run / "untrained.safetensors").unlink()
+    with pytest.raises(SourceError, match="no untrained network"):
+        score(run, untrained=True)
+
+
+def test_feature_metrics_have_floors_and_their_network_in_the_provenance(run):
+    network = ToyNetwork()
+    found, _ = score(run, metrics=["fid", "kid"], networks={"inception": network})
+    assert {row["metric"] for row in rows(found, run="reals-32x32")} == {"fid", "kid"}
+    assert found.provenance["settings"]["networks"] == {"inception": network.fingerprint}
+    path = checkpoints(run)[2]
+    alone = pgmetrics.evaluate(
+        REAL, f"progan:{path},at=final", ["fid", "kid"], num_images=N, networks={"inception": ToyNetwork()}
+    )
+    assert values(found, run=LABELS[2]) == values(alone, subject="fake")
+
+
+def test_a_loader_makes_images_of_checkpoints_that_no_plug_in_knows(tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    run.mkdir()
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mymodel.py").write_text(
+        "import numpy as np\n"
+        "def images(path):\n"
+        "    return np.load(path)['pixels']\n"
+        "def random(path):\n"
+        "    return np.random.randint(0, 256, images(path).shape).astype(np.uint8)\n"
+        "def broken(path):\n"
+        "    raise ZeroDivisionError('no such layer')\n"
+    )
+    fakes = {
+        side: np.random.default_rng(side).integers(0, 256, (N, 3, side, side), np.uint8) for side in (16, 32)
+    }
+    for side, pixels in fakes.items():
+        np.savez(run / f"model-{side * 10}-{side}.npz", pixels=pixels)
+    how = {"pattern": "model-{images}-{resolution}.npz", "floor": False}
+    found, skipped = score(run, loader="mymodel:images", protocols=["at-final", "at-stage"], **how)
+    assert not skipped
+    enlarged = fakes[16].repeat(2, 2).repeat(2, 3)
+    for pixels, label in ((enlarged, "0000000160-16x16"), (fakes[32], "0000000320-32x32")):
+        alone = pgmetrics.evaluate(REAL, pixels, FAST, num_images=N)
+        assert values(found, run=label, protocol="at-final") == values(alone, subject="fake")
+    assert {row["level"] for row in rows(found, run="0000000160-16x16", protocol="at-stage")} == {16, None}
+    _, skipped = score(run, loader="mymodel:broken", **how)
+    assert [reason for _, reason in skipped] == [
+        f"mymodel:broken failed on model-{side * 10}-{side}.npz: ZeroDivisionError: no such layer"
+        for side in (16, 32)
+    ]
+    _, skipped = score(run, loader="mymodel:random", **how)
+    assert [reason.split(":")[2] for _, reason in skipped] == [
+        " each call gives other images; load trained weights, and seed whatever is drawn"
+    ] * 2
+
+
+# Refusals, and what is skipped.
+
+
+def test_a_checkpoint_that_cannot_be_read_is_named_and_tried_again_next_time(run):
+    paths = checkpoints(run)
+    whole = {path: path.read_bytes() for path in paths}
+    short, empty, odd = paths[1], paths[4], paths[6]
+    short.write_bytes(whole[short][:-100])
+    empty.write_bytes(b"")
+    # Whole by its header, and other weights than were written.
+    data = bytearray(whole[odd])
+    data[-4000:] = np.full(1000, np.nan, np.float32).tobytes()
+    odd.write_bytes(bytes(data))
+    _, skipped = score(run)
+    assert sorted(path.name for path, _ in skipped) == sorted(path.name for path in (short, empty, odd))
+    reasons = {path.name: reason for path, reason in skipped}
+    assert "cut short" in reasons[short.name]
+    assert "holds no checkpoint" in reasons[empty.name]
+    assert "SHA-256" in reasons[odd.name]
+    scored = [label for kind, label in items(run) if kind == "checkpoint"]
+    assert scored == [label for i, label in enumerate(LABELS) if i not in (1, 4, 6)]
+    for path, content in whole.items():
+        path.write_bytes(content)
+    found, skipped = score(run)
+    assert not skipped
+    assert [label for _, label in items(run)][-3:] == [LABELS[1], LABELS[4], LABELS[6]]
+    assert list(dict.fromkeys(row["run"] for row in found.rows)) == ["reals-32x32", *LABELS]
+
+
+def with_header(content, **fields):
+    """A checkpoint whose header somebody edited; fields of its configuration by their names, too."""
+    length = struct.unpack("<Q", content[:8])[0]
+    header = json.loads(content[8 : 8 + length])
+    facts = json.loads(header["__metadata__"]["progan"])
+    for name, value in fields.items():
+        (facts if name in facts else facts["config"])[name] = value
+    header["__metadata__"]["progan"] = json.dumps(facts)
+    return of_header(json.dumps(header).encode(), content[8 + length :])
+
+
+def of_header(header, data=b""):
+    return struct.pack("<Q", len(header)) + header + data
+
+
+def of_metadata(text):
+    tensor = '{"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}'
+    header = f'{{"__metadata__": {{"progan": {json.dumps(text)}}}, "a": {tensor}}}'
+    return of_header(header.encode(), b"\0" * 4)
+
+
+DEEP = "[" * 100_000 + "]" * 100_000
+DAMAGE = {
+    "empty": lambda whole: b"",
+    "cut": lambda whole: whole[:-1],
+    "half": lambda whole: whole[: len(whole) // 2],
+    "deep header": lambda whole: of_header(b'{"a": ' + DEEP.encode() + b"}"),
+    "deep metadata": lambda whole: of_metadata(DEEP),
+    "list for a header": lambda whole: of_metadata("[]"),
+    "number for a header": lambda whole: of_metadata("1"),
+    "infinite offset": lambda whole: of_header(
+        b'{"__metadata__":{"progan":"{}"},"a":{"dtype":"F32","shape":[1],"data_offsets":[0,1e999]}}'
+    ),
+    "infinite count": lambda whole: with_header(whole, images_shown=float("inf")),
+    "negative count": lambda whole: with_header(whole, images_shown=-5),
+    "huge count": lambda whole: with_header(whole, images_shown=10**30),
+    "float for an integer": lambda whole: with_header(whole, latent_size=8.5, images_shown=99),
+    "absurd size": lambda whole: with_header(whole, latent_size=10**9, images_shown=99),
+    "absurd resolution": lambda whole: with_header(whole, resolution=2**20, images_shown=99),
+    "list for a number": lambda whole: with_header(whole, latent_size=[8], images_shown=99),
+    "no configuration": lambda whole: with_header(whole, config=None, images_shown=99),
+    "NaN weights": lambda whole: (
+        with_header(whole, images_shown=99)[:-4000] + np.full(1000, np.nan, np.float32).tobytes()
+    ),
+}
+
+
+@pytest.mark.parametrize("how", [*DAMAGE, "directory", "pipe", "link to nowhere", "circle of links"])
+def test_one_bad_checkpoint_is_named_and_the_others_are_scored(run, how):
+    # Most of these ended the whole run, with a traceback of whatever a parser raised.
+    whole = checkpoints(run)[0].read_bytes()
+    for path in checkpoints(run)[2:]:
+        path.unlink()
+    bad = run / "checkpoints" / "zbad.safetensors"
+    match how:
+        case "directory":
+            bad.mkdir()
+        case "pipe":
+            os.mkfifo(bad)
+        case "link to nowhere":
+            bad.symlink_to("nowhere")
+        case "circle of links":
+            bad.symlink_to(bad.name)
+        case _:
+            bad.write_bytes(DAMAGE[how](whole))
+    found, skipped = score(run, metrics=["ms-ssim"], num_images=8)
+    assert [path.name for path, _ in skipped] == [bad.name]
+    assert "\n" not in skipped[0][1]
+    assert [label for kind, label in items(run) if kind == "checkpoint"] == LABELS[:2]
+    assert {row["run"] for row in found.rows} == {"reals-32x32", *LABELS[:2]}
+
+
+@pytest.mark.parametrize("how", [{"jobs": 2}, {"watch": True, "poll_seconds": 0.01}])
+def test_bad_checkpoints_end_neither_jobs_nor_a_watch(run, tmp_path, how):
+    whole = checkpoints(run)[0].read_bytes()
+    for path in checkpoints(run)[2:]:
+        path.unlink()
+    names = ("deep header", "list for a header", "infinite count", "NaN weights")
+    for name in names:
+        (run / "checkpoints" / f"{name}.safetensors").write_bytes(DAMAGE[name](whole))
+    np.save(tmp_path / "reals.npy", real_pixels().transpose(0, 2, 3, 1))
+    _, skipped = score(run, str(tmp_path / "reals.npy"), metrics=["ms-ssim"], num_images=8, **how)
+    assert {path.stem for path, _ in skipped} == set(names)
+    assert [label for kind, label in items(run) if kind == "checkpoint"] == LABELS[:2]
+
+
+def test_a_checkpoint_of_another_run_is_named_and_the_others_are_scored(run):
+    paths = checkpoints(run)
+    stray = CONFIG.with_options(["resolution=64"])
+    write_checkpoint(run, 900, 32, config=stray)
+    for path in paths[1:]:
+        path.unlink()
+    _, skipped = score(run, metrics=["ms-ssim"], num_images=8)
+    assert [reason for _, reason in skipped] == ["it grows to 64 × 64, and others of the run to 32 × 32"]
+    assert [label for kind, label in items(run) if kind == "checkpoint"] == LABELS[:1]
+
+
+@pytest.mark.parametrize("error", [MemoryError, RecursionError, KeyError, OverflowError, struct.error])
+def test_what_a_plug_in_raises_for_one_file_ends_nothing(run, monkeypatch, error):
+
+    original = sampler.Sampler.images
+
+    def images(self, *arguments):
+        if self.checkpoint.images_shown == 200:
+            raise error("far down")
+        return original(self, *arguments)
+
+    monkeypatch.setattr(sampler.Sampler, "images", images)
+    _, skipped = score(run, metrics=["ms-ssim"], num_images=8)
+    assert [path.name for path, _ in skipped] == ["images0000000200-res0008.safetensors"]
+    assert f"{error.__name__ if error is not struct.error else 'error'}: " in skipped[0][1]
+    assert len([kind for kind, _ in items(run) if kind == "checkpoint"]) == 7
+
+
+def test_a_mistake_of_the_program_keeps_its_traceback(run, monkeypatch):
+    # A guard that took everything for damage would hide our own bugs as skipped files.
+    from pgmetrics.metrics.ms_ssim import MultiScaleSSIM
+
+    def broken(*_, **__):
+        raise TypeError("a bug")
+
+    monkeypatch.setattr(MultiScaleSSIM, "compute", broken)
+    with pytest.raises(TypeError, match="a bug"):
+        score(run, metrics=["ms-ssim"], num_images=8)
+
+
+def test_a_run_of_which_nothing_can_be_read_is_no_table(run):
+    (run / "untrained.safetensors").unlink()
+    for path in checkpoints(run):
+        path.write_bytes(path.read_bytes()[:-1])
+    found, skipped = score(run)
+    assert not found.rows
+    assert len(skipped) == 8
+    assert not (run / "scores.jsonl").exists()
+
+
+def test_what_concerns_all_checkpoints_is_refused(run, tmp_path):
+    (run / "empty").mkdir()
+    small = ArraySource(real_pixels(side=16))
+    with pytest.raises(
+        SourceError, match=r"16 × 16, and the run grows to 32 × 32; --resize box --resolution 32"
+    ):
+        score(run, small)
+    with pytest.raises(SampleError, match="holds 40 images; num_images asks for 50"):
+        score(run, num_images=50)
+    with pytest.raises(OptionError, match=r"at-final or at-stage, not native"):
+        score(run, protocols=["native"])
+    with pytest.raises(SourceError, match="holds no checkpoints"):
+        score(run / "empty")
+    with pytest.raises(SourceError, match="is no directory"):
+        score(tmp_path / "nowhere")
+    oblong = ArraySource(np.zeros((40, 3, 32, 64), np.uint8))
+    with pytest.raises(SourceError, match="stages are square"):
+        score(run, oblong)
+    np.savez(tmp_path / "r.npz", mu=np.zeros(4), sigma=np.eye(4))
+    with pytest.raises(OptionError, match=r"r\.npz holds statistics; .*give the images"):
+        score(run, tmp_path / "r.npz")
+    assert sorted(p.name for p in run.iterdir()) == [
+        "checkpoints", "empty", "finished.json", "untrained.safetensors",
+    ]  # fmt: skip
+
+
+def test_files_left_out_of_the_reals_are_told_once(run, tmp_path, caplog):
+    contents = {f"{i}.png": encoded(image) for i, image in enumerate(real_pixels().transpose(0, 2, 3, 1))}
+    real = write(tmp_path / "real", contents | {"notes.txt": b""})
+    score(run, real, protocols=["at-final", "at-stage"], metrics=["ms-ssim"])
+    assert caplog.text.count("1 file left out: 1 .txt") == 1
+
+
+# The store.
+
+
+def test_a_finished_run_is_left_as_it_is_and_nothing_is_read(run, monkeypatch):
+    found, _ = score(run)
+    before = store(run)
+    assert sorted(p.name for p in run.iterdir()) == [
+        "checkpoints", "finished.json", "scores.jsonl", "untrained.safetensors",
+    ]  # fmt: skip
+    monkeypatch.setattr("pgmetrics.evaluation.api.evaluate", None)
+    assert score(run)[0] == found == read_scores(run)
+    assert store(run) == before
+
+
+def test_changed_settings_are_a_new_series_and_the_old_one_stays(run):
+    first, _ = score(run)
+    old = store(run)
+    for change in (
+        {"seed": 1},
+        {"num_images": 12},
+        {"protocols": ["at-stage"]},
+        {"metrics": [SWD]},
+        {"metrics": [SlicedWasserstein(patches_per_image=15, directions=8, repeats=2), "ms-ssim"]},
+        {"mirror": True},
+        {"error": "images"},
+        {"real": ArraySource(real_pixels()[::-1], name="reals")},
+    ):
+        (run / "scores.jsonl").write_bytes(old)
+        other, _ = score(run, **change)
+        assert store(run).startswith(old)
+        assert other.provenance["series"] != first.provenance["series"], change
+        assert read_scores(run) == other
+        assert read_scores(run, first.provenance["series"]) == first
+    # What decides no number is no setting.
+    (run / "scores.jsonl").write_bytes(old)
+    score(run, jobs=1, workers=1, max_memory=2**31, cache="off")
+    assert store(run) == old
+
+
+def test_a_checkpoint_that_was_trained_anew_is_scored_anew(run):
+    score(run)
+    before = store(run)
+    path = checkpoints(run)[3]
+    assert write_checkpoint(run, 400, 16, 0.25, weights=450) == path
+    found, _ = score(run)
+    assert store(run).startswith(before)
+    assert [label for _, label in items(run)][len(LABELS) + 2 :] == [LABELS[3]]
+    alone = pgmetrics.evaluate(REAL, f"progan:{path},at=final", FAST, num_images=N)
+    assert values(found, run=LABELS[3]) == values(alone, subject="fake")
+
+
+def test_lines_hold_no_times_and_no_places(run, tmp_path):
+    np.save(tmp_path / "few.npy", real_pixels(20))
+    score(run, str(tmp_path / "few.npy"))  # too few for the floor, which a note says
+    first = store(run)
+    lines = [json.loads(line) for line in first.decode().splitlines()]
+    assert lines[0]["settings"]["real_spec"] == str(tmp_path / "few.npy")
+    assert str(tmp_path) not in json.dumps(lines[1:])
+    assert "floor is left out" in lines[1]["provenance"]["notes"][0]
+    assert not {"started", "seconds", "threads"} & set(str(lines).replace("'", " ").split())
+    moved = shutil.copytree(run, tmp_path / "moved")
+    (moved / "scores.jsonl").unlink()
+    score(moved, str(tmp_path / "few.npy"))
+    assert store(moved) == first
+
+
+def test_somebody_else_who_scores_the_run_is_waited_for(run):
+    (run / ".growth").mkdir()
+    holder = subprocess.Popen(
+        [
+            sys.executable, "-c",
+            "import fcntl, sys\n"
+            "file = open(sys.argv[1], 'w')\n"
+            "fcntl.lockf(file, fcntl.LOCK_EX)\n"
+            "print('held', flush=True)\n"
+            "sys.stdin.read()",
+            str(run / ".growth" / "lock"),
+        ],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    )  # fmt: skip
+    with holder:
+        assert holder.stdout.readline() == b"held\n"
+        with pytest.raises(OptionError, match="is being scored by another process"):
+            score(run)
+        holder.kill()  # a lock must not outlive its holder
+    found, _ = score(run)
+    assert found.rows
+
+
+# Interruption.
+
+_ZYGOTE = """
+import os, signal, sys, time
+sys.path.insert(0, sys.argv[1])
+import torch
+torch.set_num_threads(1)
+import pgmetrics.evaluation
+from pgmetrics import journal
+from pgmetrics.growth import score_run
+from pgmetrics.metrics.swd import SlicedWasserstein
+from tests.toy_network import ToyNetwork
+
+def score(run):
+    swd = SlicedWasserstein(patches_per_image=16, directions=8, repeats=2)
+    score_run(run, sys.argv[2], [swd, "ms-ssim", "fid"], protocols=["at-final", "at-stage"], num_images=16,
+              untrained=True, workers=0, device="cpu", networks={"inception": ToyNetwork()})
+
+# Forked before any thread: a child costs nothing to start, and is killed as any process is.
+for line in sys.stdin:
+    run, after, tear = line.split()
+    begun = time.monotonic()
+    child = os.fork()
+    if not child:
+        os.setpgid(0, 0)
+        if int(tear) >= 0:
+            written = []
+            def dying(self, entry, append=journal.Journal.append):
+                written.append(entry)
+                if len(written) == 3:
+                    self._file = self._file or self._open()
+                    self._file.write(entry.to_line()[: int(tear)])
+                    os.kill(os.getpid(), signal.SIGKILL)
+                append(self, entry)
+            journal.Journal.append = dying
+        try:
+            score(run)
+        except BaseException:
+            import traceback; traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+    if float(after) >= 0:
+        time.sleep(float(after))
+        os.kill(child, signal.SIGKILL)
+    _, status = os.waitpid(child, 0)
+    print(os.waitstatus_to_exitcode(status), time.monotonic() - begun, flush=True)
+"""
+
+
+@pytest.fixture
+def killing(tmp_path):
+    """Scores a run in another process, and kills it after so many seconds: exit code and seconds."""
+    np.save(tmp_path / "reals.npy", real_pixels())
+    arguments = [sys.executable, "-c", _ZYGOTE, str(ROOT), str(tmp_path / "reals.npy")]
+    with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as zygote:
+
+        def ask(run, after=-1.0, tear=-1):
+            zygote.stdin.write(f"{run} {after} {tear}\n")
+            zygote.stdin.flush()
+            code, seconds = zygote.stdout.readline().split()
+            return int(code), float(seconds)
+
+        yield ask
+        zygote.stdin.close()
+        zygote.kill()
+
+
+@pytest.mark.slow
+def test_killed_at_many_moments_the_store_becomes_that_of_an_undisturbed_run(finished, tmp_path, killing):
+    whole = Path(shutil.copytree(finished, tmp_path / "whole"))
+    code, seconds = killing(whole)
+    assert code == 0
+    expected = store(whole)
+    assert len(expected.splitlines()) == 1 + 4 + 1 + 8
+    cut_short = set()
+    moments = 12
+    for k in range(moments):
+        run = Path(shutil.copytree(finished, tmp_path / f"run{k}"))
+        # Twice in a row: at one of the moments spread over the run, and again on the way to its end.
+        for share in ((k + 0.5) / moments, 0.3 * (k % 3)):
+            killing(run, after=share * seconds)
+        left = store(run) if (run / "scores.jsonl").exists() else b""
+        assert expected.startswith(left[: left.rfind(b"\n") + 1])
+        cut_short.add(left.count(b"\n"))
+        assert killing(run)[0] == 0
+        assert store(run) == expected, f"after a kill at {share:.2f} of the run"
+        assert not (run / ".growth").exists()
+        shutil.rmtree(run)
+    assert len(cut_short) > 4  # it was indeed killed here and there
+
+
+@pytest.mark.parametrize("tear", [0, 1, 200, 10**6])
+def test_killed_within_a_line_the_torn_line_is_written_anew(finished, tmp_path, killing, tear):
+    whole, torn = (Path(shutil.copytree(finished, tmp_path / name)) for name in ("whole", "torn"))
+    assert killing(whole)[0] == 0
+    assert killing(torn, tear=tear)[0] == -signal.SIGKILL
+    assert store(torn) != store(whole)
+    assert killing(torn)[0] == 0
+    if tear == 10**6:
+        # A whole line, but for its being acknowledged: it counts.
+        assert store(torn).count(b"\n") == store(whole).count(b"\n")
+    assert store(torn) == store(whole)
+
+
+def test_several_jobs_give_the_same_bytes_and_end_with_whoever_asked(finished, tmp_path):
+    np.save(tmp_path / "reals.npy", real_pixels())
+    one, two, killed = (Path(shutil.copytree(finished, tmp_path / name)) for name in ("one", "two", "killed"))
+    how = {"protocols": ["at-stage", "at-final"], "untrained": True}
+    score(one, str(tmp_path / "reals.npy"), **how)
+    found, skipped = score(two, str(tmp_path / "reals.npy"), jobs=2, **how)
+    assert store(one) == store(two)
+    assert not skipped
+    assert found == read_scores(one)
+    program = (
+        "import sys; from pgmetrics.growth import score_run; "
+        "score_run(sys.argv[1], sys.argv[2], num_images=16, jobs=2, device='cpu', workers=0)"
+    )
+    asked = subprocess.Popen(
+        [sys.executable, "-c", program, str(killed), str(tmp_path / "reals.npy")], cwd=ROOT
+    )
+    with asked:
+        _until(lambda: (killed / "scores.jsonl").exists())
+        helpers = _children(asked.pid)
+        assert helpers
+        asked.kill()
+    _until(lambda: not any(_is_scoring(pid) for pid in helpers))
+
+
+def test_what_cannot_be_sent_to_other_processes_is_refused(run):
+    with pytest.raises(OptionError, match=r"jobs=2 needs images.*that other processes can open"):
+        score(run, lambda indices: real_pixels()[np.array(indices) % 40], jobs=2)
+
+
+# Following.
+
+
+def test_watching_a_training_scores_each_checkpoint_once_and_ends_with_it(tmp_path):
+    config = ProGANConfig(
+        resolution=16, latent_size=8, fmap_base=32, fmap_max=8, minibatch={4: 4}, stabilise_images=32,
+        fade_images=32, total_images=192, minibatch_repeats=2,
+    )  # fmt: skip
+    pixels = real_pixels(40, 16)
+    run = tmp_path / "not" / "there" / "yet"
+    # Slow enough that checkpoints are scored while it trains.
+    trainer = threading.Thread(
+        target=train, args=(ArraySource(pixels), run, config),
+        kwargs={"snapshot_images": 24, "report": lambda progress: time.sleep(0.15)},
+    )  # fmt: skip
+    waiting = threading.Timer(0.5, trainer.start)  # a watch may begin before the run does
+    waiting.start()
+    counts = []
+    found, skipped = score(
+        run, ArraySource(pixels), watch=True, poll_seconds=0.02, untrained=True,
+        progress=lambda what, done, total: counts.append(total),
+    )  # fmt: skip
+    trainer.join()
+    assert not skipped
+    written = checkpoints(run)
+    assert len(written) >= 8
+    scored = [entry.item["file"] for entry in run_scores.read(run) if entry.kind == "checkpoint"]
+    assert scored == [f"checkpoints/{path.name}" for path in written]  # each once, in order
+    assert max(counts) < len(written)  # not all at the end
+    assert "untrained" in {row["run"] for row in found.rows}
+    # And as if they had been scored together.
+    followed = store(run)
+    (run / "scores.jsonl").unlink()
+    score(run, ArraySource(pixels), untrained=True)
+    assert store(run) == followed
+    assert sorted(p.name for p in run.iterdir() if p.name.startswith(".")) == []
+
+
+def test_watching_passes_over_a_checkpoint_that_gives_no_images_and_still_ends(run):
+    path = checkpoints(run)[6]
+    data = bytearray(path.read_bytes())
+    data[-4000:] = np.full(1000, np.nan, np.float32).tobytes()
+    path.write_bytes(bytes(data))
+    tried = []
+    _, skipped = score(
+        run, watch=True, poll_seconds=0.01, metrics=["ms-ssim"],
+        progress=lambda what, done, total: tried.append(what) if what.startswith(LABELS[6]) else None,
+    )  # fmt: skip
+    assert [each.name for each, _ in skipped] == [path.name]
+    assert len(set(tried)) == len(tried)  # once
+    assert len([kind for kind, _ in items(run) if kind == "checkpoint"]) == 7
+
+
+needs_locks = pytest.mark.skipif(
+    not Path("/proc/locks").exists(), reason="needs Linux's list of locks, /proc/locks"
+)
+
+
+@contextmanager
+def _training_in(run):
+    place = os.open(run, os.O_RDONLY)
+    fcntl.flock(place, fcntl.LOCK_EX)
+    yield
+    os.close(place)
+
+
+@needs_locks
+def test_a_trainer_is_gone_when_it_has_been_missed_for_a_minute(tmp_path, monkeypatch):
+    now = 0.0
+    monkeypatch.setattr(trainer, "_now", lambda: now)
+    watched = trainer.Trainer(tmp_path)
+    now = 1000.0
+    assert not watched.is_gone()  # never seen: nobody knows
+    with _training_in(tmp_path):
+        assert not watched.is_gone()
+    now = 2000.0  # long busy
+    assert not watched.is_gone()
+    now = 2059.0
+    with _training_in(tmp_path):
+        assert not watched.is_gone()  # killed, and started again
+    now = 2100.0
+    assert not watched.is_gone()
+    now = 2159.0
+    assert not watched.is_gone()
+    now = 2161.0
+    assert watched.is_gone()
+
+
+@needs_locks
+def test_watching_ends_after_a_killed_trainer_when_all_is_scored(run, monkeypatch, caplog):
+    monkeypatch.setattr(trainer, "GRACE", 0.1)
+    (run / "finished.json").unlink()
+    hidden = [path.rename(run.parent / path.name) for path in checkpoints(run)[2:]]
+    training = _training_in(run)
+    training.__enter__()
+
+    def progress(what, done, total):
+        if (done, total) == (3, 3):  # the floor and two checkpoints
+            for path in hidden:
+                path.rename(run / "checkpoints" / path.name)
+            training.__exit__(None, None, None)
+
+    at_last = threading.Timer(60, (run / "finished.json").write_text, ["{}"])
+    at_last.start()
+    score(run, watch=True, poll_seconds=0.02, metrics=[SWD], progress=progress)
+    at_last.cancel()
+    assert [label for kind, label in items(run) if kind == "checkpoint"] == LABELS
+    assert "nobody trains in" in caplog.text
+
+
+def test_half_of_a_checkpoint_is_no_checkpoint_while_it_is_being_written(tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    path = run / "10-32.npy"
+    # An array of fewer images is a whole array: only its growing shows that it is not the last word.
+    np.save(path, real_pixels(N)[:, :, ::-1])
+    size = {"now": path.stat().st_size}
+
+    def write():
+        for _ in range(12):
+            time.sleep(0.1)
+            with path.open("ab") as file:
+                file.write(b"\0")
+        size["end"] = path.stat().st_size
+        (run / "finished.json").write_text("{}")
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    score(run, pattern="{images}-{resolution}.npy", watch=True, poll_seconds=0.25, metrics=[SWD])
+    writer.join()
+    assert [label for kind, label in items(run) if kind == "checkpoint"] == ["0000000010-32x32"]
+
+
+def _until(condition, seconds=60):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def _children(pid):
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                status = (entry / "stat").read_text()
+            except OSError:
+                continue
+            if int(status.rpartition(")")[2].split()[1]) == pid:
+                found.append(int(entry.name))
+    return found
+
+
+def _is_scoring(pid):
+    try:
+        return b"pgmetrics.growth.crew" in Path(f"/proc/{pid}/cmdline").read_bytes() and os.getpid() != pid
+    except OSError:
+        return False
+
+
+def test_a_copy_of_the_reals_is_the_same_series_and_other_reals_are_not(run, tmp_path):
+    # Wrong: a checkout or `touch` of the reals begins a new series, and everything is scored again.
+    images = REAL.batch(range(2 * N + 1)).transpose(0, 2, 3, 1)
+    for name, first in (("set", 0), ("other", 1)):
+        chosen = images[first : first + 2 * N]
+        write(tmp_path / name, {f"{index}.png": encoded(image) for index, image in enumerate(chosen)})
+    score(run, tmp_path / "set")
+    before = store(run)
+    shutil.copytree(tmp_path / "set", tmp_path / "copy", copy_function=shutil.copyfile)
+    score(run, tmp_path / "copy")
+    assert store(run) == before
+    score(run, tmp_path / "other")
+    assert store(run).startswith(before)
+    assert len({entry.series for entry in run_scores.read(run)}) == 2

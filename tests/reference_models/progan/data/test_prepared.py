@@ -1,0 +1,335 @@
+"""Sets decoded once: the same levels whatever happens on the way, and nothing else taken for one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pgmetrics import sources
+from pgmetrics.errors import OptionError, PgmetricsError, SourceError
+from reference_models.progan.data import prepared as levels_module
+from reference_models.progan.data.prepare import prepare, verify
+from reference_models.progan.data.prepared import PreparedSource, is_prepared, open_training_source
+from reference_models.progan.data.pyramid_levels import levels
+from tests.contracts.source_contract import check_source
+from tests.helpers.image_files import encoded, pixels, write
+from tests.reference_models.progan.data.test_training_images import Noise
+
+N = 20
+
+
+class Labelled(Noise):
+    label_names = ("cat", "dog", "eel")
+    labels = np.arange(N) % 3
+
+
+class Dying(Labelled):
+    """Dies without a word, as by kill -9 or a lack of memory, when a late image is read."""
+
+    def _read(self, indices):
+        if max(indices) >= 13:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super()._read(indices)
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch):
+    """Several blocks and marks for few images."""
+    monkeypatch.setattr(levels_module, "block_length", lambda side: 4)
+    monkeypatch.setattr(levels_module, "_SECONDS_BETWEEN_MARKS", 0.0)
+
+
+@pytest.fixture
+def prepared(tmp_path):
+    """Directory of a complete set."""
+    prepare(Labelled(N), tmp_path / "set")
+    return tmp_path / "set"
+
+
+def contents(directory: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in directory.iterdir()}
+
+
+def unfinish(directory: Path, done: int) -> None:
+    """As if the work had been interrupted when so many images were marked."""
+    begun = json.loads((directory / "levels.json").read_text())
+    for key in ("format", "format_version", "sha256"):
+        del begun[key]
+    (directory / "unfinished-levels.json").write_text(json.dumps(begun | {"done": done}))
+    (directory / "levels.json").unlink()
+
+
+def test_levels_are_means_of_the_original_bytes_rounded_to_even():
+    # Rounding each level from the rounded one above drifts; half up, as in C, differs at every tie.
+    images = pixels(3, 128, 128).transpose(0, 3, 1, 2).copy()
+    images[0] = 255  # the largest sums
+    found = dict(levels(images))
+    assert list(found) == [128, 64, 32, 16, 8, 4]
+    for side, level in found.items():
+        k = 128 // side
+        means = images.reshape(3, 3, side, k, side, k).mean(axis=(3, 5), dtype=np.float64)
+        assert level.dtype == np.uint8
+        np.testing.assert_array_equal(level, np.round(means))
+    assert (found[64] != np.floor(images.reshape(3, 3, 64, 2, 64, 2).mean(axis=(3, 5)) + 0.5)).any()
+
+
+def test_a_prepared_directory_is_plain_arrays_with_checksums(prepared):
+    # What another tool would need to read it, and `sha256sum` to check it.
+    source = Labelled(N)
+    manifest = json.loads((prepared / "levels.json").read_text())
+    for side, level in levels(source.batch(range(N))):
+        name = f"level-{side:04d}.npy"
+        stored = np.load(prepared / name)
+        assert stored.dtype == np.uint8
+        np.testing.assert_array_equal(stored, level)
+        assert manifest["sha256"][name] == hashlib.sha256((prepared / name).read_bytes()).hexdigest()
+    assert np.load(prepared / "labels.npy").tolist() == Labelled.labels.tolist()
+    assert (
+        manifest["sha256"]["labels.npy"] == hashlib.sha256((prepared / "labels.npy").read_bytes()).hexdigest()
+    )
+    assert sorted(contents(prepared)) == sorted([*manifest["sha256"], "levels.json"])
+
+
+def test_a_prepared_set_is_the_source_it_was_made_from(prepared):
+    source, again = Labelled(N), PreparedSource(prepared)
+    check_source(again)
+    np.testing.assert_array_equal(again.batch(range(N)), source.batch(range(N)))
+    assert (again.fingerprint, again.shuffled) == (source.fingerprint, source.shuffled)
+    assert (again.label_names, again.labels.tolist()) == (["cat", "dog", "eel"], Labelled.labels.tolist())
+    np.testing.assert_array_equal(again.level([3, 0, 3], 4), dict(levels(source.batch([3, 0, 3])))[4])
+
+
+def test_after_a_kill_the_same_call_goes_on(tmp_path, prepared):
+    # Catches starting anew, an image twice or left out, and rows after the last mark taken for granted.
+    out = tmp_path / "killed"
+    code = (
+        "import sys; from reference_models.progan import levels; levels._SECONDS_BETWEEN_MARKS = 0.0\n"
+        "levels.block_length = lambda side: 4\n"
+        "from tests.reference_models.progan.data.test_prepared import Dying, N\n"
+        "levels.prepare(Dying(N), levels.Path(sys.argv[1]))"
+    )
+    root = Path(__file__).parents[3]
+    died = subprocess.run([sys.executable, "-c", code, str(out)], cwd=root, check=False)
+    assert died.returncode == -signal.SIGKILL
+    assert is_prepared(out)
+    with pytest.raises(SourceError, match="killed is not complete; the same `progan data` command goes on"):
+        PreparedSource(out)
+    with (out / "level-0016.npy").open("ab") as file:
+        file.write(b"a row cut short")
+    source = Labelled(N)
+    told: list[tuple[int, int]] = []
+    prepare(source, out, report=lambda *done: told.append(done))
+    assert source.read == list(range(12, N))
+    assert told == [(16, N), (20, N)]
+    assert contents(out) == contents(prepared)
+
+
+def test_files_shorter_than_what_was_marked_are_not_continued(prepared):
+    # A hole would be zeros with a checksum.
+    unfinish(prepared, 12)
+    os.truncate(prepared / "level-0008.npy", 128 + 12 * 3 * 64 - 1)
+    with pytest.raises(SourceError, match=r"level-0008\.npy is damaged; delete"):
+        prepare(Labelled(N), prepared)
+    np.save(prepared / "level-0008.npy", np.zeros((N, 8, 8, 3), np.uint8))
+    with pytest.raises(SourceError, match=r"level-0008\.npy is damaged; delete"):
+        prepare(Labelled(N), prepared)
+    for done in (-1, N + 1, None, 2.5):
+        marks = prepared / "unfinished-levels.json"
+        marks.write_text(json.dumps(json.loads(marks.read_text()) | {"done": done}))
+        with pytest.raises(SourceError, match=r"unfinished-levels\.json is damaged"):
+            prepare(Labelled(N), prepared)
+
+
+def test_an_image_that_cannot_be_read_loses_no_other(tmp_path, monkeypatch):
+    monkeypatch.setattr(levels_module, "_SECONDS_BETWEEN_MARKS", 1e9)
+
+    class Broken(Noise):
+        def _read(self, indices):
+            if 13 in indices:
+                raise SourceError("image 13 is damaged")
+            return super()._read(indices)
+
+    with pytest.raises(SourceError, match="image 13 is damaged"):
+        prepare(Broken(N), tmp_path / "set")
+    source = Noise(N)
+    prepare(source, tmp_path / "set")
+    assert min(source.read) == 12
+    verify(tmp_path / "set")
+
+
+def test_a_complete_set_is_not_decoded_again(prepared):
+    source, before = Labelled(N), contents(prepared)
+    prepare(source, prepared)
+    assert source.read == []
+    assert contents(prepared) == before
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        ({"source": Noise(N, 32)}, "from other images"),
+        ({"channels": 1}, "with channels 3, not 1"),
+        ({"mirror": True}, "with mirror null, not true"),
+        ({"source": Noise(N)}, r'with label_names \["cat", "dog", "eel"\], not \[\]'),
+    ],
+)
+@pytest.mark.parametrize("complete", [True, False])
+def test_a_set_prepared_otherwise_is_refused(prepared, change, found, complete):
+    # Going on would leave a directory of two halves.
+    if not complete:
+        unfinish(prepared, 4)
+    before = contents(prepared)
+    with pytest.raises(OptionError, match=f"set was prepared {found}"):
+        prepare(**{"source": Labelled(N), "out": prepared} | change)
+    assert contents(prepared) == before
+
+
+def test_other_labels_are_another_set(prepared):
+    class Relabelled(Labelled):
+        labels = np.arange(N) % 3 == 0
+
+    with pytest.raises(OptionError, match="prepared with labels_digest"):
+        prepare(Relabelled(N), prepared)
+
+
+def test_a_foreign_directory_is_left_alone(tmp_path):
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(OptionError, match="is there already and not empty"):
+        prepare(Noise(N), tmp_path)
+    assert not is_prepared(tmp_path)
+    with pytest.raises(SourceError, match="is no prepared set; `progan data` makes one"):
+        PreparedSource(tmp_path)
+    assert list(contents(tmp_path)) == ["thesis.txt"]
+
+
+def test_damage_is_found(prepared):
+    verify(prepared)
+    told: list[tuple[int, int]] = []
+    verify(prepared, lambda *done: told.append(done))
+    assert told[-1][0] == told[-1][1]
+    path = prepared / "level-0008.npy"
+    data = bytearray(path.read_bytes())
+    data[-7] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(SourceError, match=r"level-0008\.npy does not have the checksum"):
+        verify(prepared)
+    path.write_bytes(data[:-1])
+    with pytest.raises(SourceError, match=r"level-0008\.npy cannot be read: it was cut short or damaged"):
+        PreparedSource(prepared)
+    path.unlink()
+    with pytest.raises(SourceError, match=r"level-0008\.npy cannot be read: No such file"):
+        PreparedSource(prepared)
+    np.save(path, np.zeros((N, 3, 8, 8), np.float32))
+    with pytest.raises(SourceError, match=r"float32 \[20, 3, 8, 8\] where uint8 \[20, 3, 8, 8\] belongs"):
+        PreparedSource(prepared)
+    # An object array is a pickle, which could run anything.
+    np.save(path, np.array([{}], object))
+    with pytest.raises(SourceError, match=r"level-0008\.npy cannot be read"):
+        PreparedSource(prepared)
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        (lambda m: m | {"format_version": 2}, "in version 2; this version reads"),
+        (lambda m: m | {"resolution": 24}, "is damaged"),
+        (lambda m: m | {"resolution": None}, "is damaged"),
+        (lambda m: {k: v for k, v in m.items() if k != "channels"}, "is damaged"),
+        (lambda m: m | {"sha256": {"../secret": "0"}}, "does not list its files"),
+        (lambda m: [m], "is no description"),
+    ],
+)
+def test_a_damaged_description_is_one_line(prepared, change, found):
+    path = prepared / "levels.json"
+    path.write_text(json.dumps(change(json.loads(path.read_text()))))
+    with pytest.raises(SourceError, match=found):
+        PreparedSource(prepared)
+    path.write_text("{")
+    with pytest.raises(SourceError, match="is damaged"):
+        PreparedSource(prepared)
+
+
+def test_cropping_takes_the_centre(tmp_path):
+    # The same square as the policy of files cuts, and another set than the uncropped one.
+    images = pixels(6, 16, 21)
+    path = write(tmp_path / "files", {f"{i}.png": encoded(image) for i, image in enumerate(images)})
+    cropped = prepare(sources.open_source(path), tmp_path / "a", crop=True)
+    by_policy = sources.open_source(path, resize="crop-box", resolution=16)
+    np.testing.assert_array_equal(cropped.batch(range(6)), by_policy.batch(range(6)))
+    np.testing.assert_array_equal(cropped.batch(range(6)), images.transpose(0, 3, 1, 2)[:, :, :, 2:18])
+    assert cropped.fingerprint == sources.open_source(path).fingerprint + "+crop"
+    with pytest.raises(
+        SourceError, match=r"16 × 21 .height × width., and a ProGAN grows squares; --resize crop"
+    ):
+        prepare(sources.open_source(path), tmp_path / "b")
+
+
+def test_a_side_that_is_no_power_of_two_is_refused_with_the_nearest(tmp_path):
+    with pytest.raises(SourceError, match=r"24 × 24.*--resize crop-box --resolution 16"):
+        prepare(Noise(N, 24), tmp_path / "set")
+    with pytest.raises(SourceError, match=r"2 × 2.*--resolution 4"):
+        prepare(Noise(N, 2), tmp_path / "set")
+    assert not (tmp_path / "set").exists()
+
+
+def test_grey_images_are_stored_once(tmp_path):
+    source = prepare(Noise(N, grey=True), tmp_path / "grey", channels=1)
+    assert np.load(tmp_path / "grey" / "level-0016.npy").shape == (N, 1, 16, 16)
+    np.testing.assert_array_equal(source.batch(range(N)), Noise(N, grey=True).batch(range(N)))
+    with pytest.raises(SourceError, match="noise has images in colour"):
+        prepare(Noise(N), tmp_path / "colour", channels=1)
+
+
+def test_too_small_a_disk_is_told_before_decoding(tmp_path, monkeypatch):
+    source, needed = Noise(N), N * 3 * (256 + 64 + 16)
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=needed - 1))
+    with pytest.raises(PgmetricsError, match=r"20 images at all levels up to 16 x 16.*0\.0 GB free"):
+        prepare(source, tmp_path / "set")
+    assert source.read == []
+    # What is there already needs no room.
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=needed))
+    prepare(source, tmp_path / "set")
+
+
+@pytest.mark.parametrize(("side", "room"), [(16, 10_000), (64, 120_000)])
+def test_a_disk_that_fills_up_is_one_line_and_goes_on_later(tmp_path, side, room):
+    # Small blocks fail where they are put on the disk, large ones where they are written.
+    # The limit on a file's size is the nearest thing to a full disk that a test may make.
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
+        with pytest.raises(PgmetricsError, match="set cannot be written: File too large"):
+            prepare(Noise(N, side), tmp_path / "set")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    source = Noise(N, side)
+    prepare(source, tmp_path / "set")
+    assert min(source.read) > 0
+    verify(tmp_path / "set")
+
+
+def test_training_takes_a_level_or_any_source(prepared, tmp_path):
+    half = open_training_source(str(prepared), 8)
+    assert half.resolution == (8, 8)
+    np.testing.assert_array_equal(half.batch(range(N)), np.load(prepared / "level-0008.npy"))
+    assert half.fingerprint != PreparedSource(prepared).fingerprint
+    with pytest.raises(SourceError, match="prepared at 16 x 16 and has no level of 32 x 32"):
+        open_training_source(str(prepared), 32)
+    with pytest.raises(OptionError, match="cannot be resized; leave --resize out"):
+        open_training_source(str(prepared), 8, resize="box")
+    assert open_training_source("synthetic:leaves,n=4", 8).resolution == (8, 8)
+    Image.fromarray(pixels(1, 12, 12)[0]).save(tmp_path / "a.png")
+    assert open_training_source(str(tmp_path), 8).resolution == (12, 12)
+    assert open_training_source(str(tmp_path), 8, resize="box").resolution == (8, 8)

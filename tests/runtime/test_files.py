@@ -1,0 +1,158 @@
+import ast
+import hashlib
+import io
+import json
+import math
+import os
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from pgmetrics.runtime.files import dump_json, finite_or_none, open_regular, parse_json, set_aside, sha256
+
+ROOT = Path(__file__).parents[1]
+
+
+class TestOpenRegular:
+    def test_a_file_is_read_and_so_is_what_a_link_leads_to(self, tmp_path):
+        (tmp_path / "a").write_bytes(b"content")
+        (tmp_path / "b").symlink_to("a")
+        for name in "ab":
+            with open_regular(tmp_path / name) as file:
+                assert file.read() == b"content"
+
+    @pytest.mark.parametrize("made", ["pipe", "directory", "symbolic link", "device"])
+    def test_what_is_no_file_of_its_own_is_refused_by_its_kind_at_once(self, tmp_path, made):
+        # A plain open() waits for ever on a pipe without a writer.
+        path, other = tmp_path / "a", tmp_path / "b"
+        other.write_bytes(b"elsewhere")
+        {
+            "pipe": lambda: os.mkfifo(path),
+            "directory": path.mkdir,
+            "symbolic link": lambda: path.symlink_to(other),
+            "device": lambda: path.symlink_to("/dev/zero"),
+        }[made]()
+        with pytest.raises(OSError, match=f"it is a {made}"):
+            open_regular(path, follow_links=made == "device")
+
+    def test_a_link_that_leads_nowhere_and_a_missing_file_say_so(self, tmp_path):
+        (tmp_path / "loop").symlink_to("loop")
+        for name in ("loop", "missing"):
+            with pytest.raises(OSError, match=name):
+                open_regular(tmp_path / name)
+
+
+class TestParseJson:
+    def test_json_is_read_as_by_the_standard_library(self):
+        text = '{"a": [1, -2.5e3, 1e-999, true, null, "\\u00e9"], "b": {"a": 18446744073709551616}}'
+        expected = {"a": [1, -2500.0, 0.0, True, None, "é"], "b": {"a": 2**64}}
+        assert parse_json(text) == expected
+        assert parse_json(text.encode()) == expected
+        assert parse_json("[" * 64 + "]" * 64)
+        assert parse_json(json.dumps([[[i]] for i in range(99)])) == [[[i]] for i in range(99)]
+
+    @pytest.mark.parametrize(
+        ("text", "fact"),
+        [
+            ('{"a": NaN}', "NaN is no JSON number"),
+            ("[-Infinity]", "-Infinity is no JSON number"),
+            ("[1e999]", "1e999 is beyond"),
+            ("[" + "9" * 5000 + "]", "an integer has 5,000 digits"),
+            ("[" * 65 + "]" * 65, "nested too deeply"),
+            ("[" * 200_000, "nested too deeply"),
+            ('{"a": ' * 200_000, "nested too deeply"),
+            ('{"seed": 0, "b": 1, "seed": 1}', "key 'seed' is there twice"),
+            ("[1, 2", "delimiter"),
+        ],
+    )
+    def test_what_json_does_not_have_is_refused(self, text, fact):
+        with pytest.raises(ValueError, match=fact):
+            parse_json(text)
+
+    def test_bytes_that_are_no_utf8_are_refused(self):
+        with pytest.raises(ValueError, match="codec"):
+            parse_json(b'["\xff\xfe\xfa"]')
+
+    @pytest.mark.parametrize("text", ["NaN", "Infinity", "-Infinity", "1e999", "-1e999"])
+    def test_gaps_of_earlier_versions_are_read_as_none_where_asked(self, text):
+        assert parse_json(f'{{"loss": [0.5, {text}]}}', gaps=True) == {"loss": [0.5, None]}
+
+
+class TestDumpJson:
+    @pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
+    def test_a_number_that_is_not_finite_is_not_written(self, number):
+        with pytest.raises(ValueError, match="not JSON compliant"):
+            dump_json({"loss": [number]})
+        # Tuples become lists, as in JSON itself.
+        assert finite_or_none({"loss": (1, number, {"norm": number})}) == {"loss": [1, None, {"norm": None}]}
+
+    def test_what_is_written_is_read(self):
+        value = {"a": [1, 0.1, -2.5e-300, None, True, "NaN"], "b": {"c": 2**70}}
+        assert parse_json(dump_json(value, indent=1).encode()) == value
+
+    def test_all_of_the_project_s_json_goes_through_here(self):
+        # Ruff bans the calls by their names; this finds them whatever the import is called.
+        for folder in ("pgmetrics", "reference_models", "benchmarks"):
+            for path in (ROOT / folder).rglob("*.py"):
+                for node in ast.walk(ast.parse(path.read_text())):
+                    named = isinstance(node, ast.Import) and "json" in {alias.name for alias in node.names}
+                    taken = isinstance(node, ast.ImportFrom) and node.module == "json"
+                    assert path == ROOT / "pgmetrics" / "files.py" or not (named or taken), path
+
+
+def test_sha256_is_that_of_all_that_is_left_whatever_the_length_of_a_piece():
+    content = bytes(range(256)) * 4096 + b"more than a megabyte"
+    assert sha256(io.BytesIO(content)) == hashlib.sha256(content).hexdigest()
+    file = io.BytesIO(content)
+    file.seek(7)
+    assert sha256(file) == hashlib.sha256(content[7:]).hexdigest()
+
+
+class TestSetAside:
+    def test_it_becomes_the_target_or_is_gone(self, tmp_path):
+        with set_aside(tmp_path / "a.json") as aside:
+            aside.write_bytes(b"new")
+            os.replace(aside, tmp_path / "a.json")
+        for directory in (False, True):
+            with suppress(ZeroDivisionError), set_aside(tmp_path / "a.json", directory=directory) as aside:
+                (aside / "b" if directory else aside).write_bytes(b"half")
+                raise ZeroDivisionError
+        assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+        assert (tmp_path / "a.json").read_bytes() == b"new"
+
+    @pytest.mark.skipif(os.name != "posix", reason="locks")
+    @pytest.mark.parametrize("directory", [False, True])
+    def test_what_a_killed_process_left_is_removed_and_what_a_live_one_writes_is_not(
+        self, tmp_path, directory
+    ):
+        target = tmp_path / "a.json"
+        code = (
+            "import os, sys; from pathlib import Path; from pgmetrics.runtime.files import set_aside\n"
+            f"with set_aside(Path(sys.argv[1]), directory={directory}) as aside:\n"
+            "    (aside / 'b' if aside.is_dir() else aside).write_text('half')\n"
+            "    print(flush=True)\n"
+            "    sys.stdin.read()"
+        )
+        with subprocess.Popen(
+            [sys.executable, "-c", code, str(target)], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        ) as process:
+            process.stdout.readline()
+            others = [
+                tmp_path / ".a.json.other.tmp",
+                tmp_path / ".b.json.0123abcd.tmp",
+                tmp_path / "a.json.1.tmp",
+            ]
+            for other in others:
+                other.touch()
+            (aside,) = set(tmp_path.iterdir()) - set(others)
+            with set_aside(target):
+                assert aside.exists()
+            process.kill()
+            process.wait()
+            assert aside.exists()
+            with set_aside(target):
+                assert not aside.exists()
+            assert set(tmp_path.iterdir()) == set(others)
