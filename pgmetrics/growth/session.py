@@ -68,7 +68,7 @@ def score_run(
     """Score every checkpoint of a training run; what is scored already is not scored again.
 
     Each checkpoint gets the same latents, patches and reals, so that differences between them are paired.
-    Every finished item is a line in `scores.jsonl` in the run's directory (see `journal`): killed at
+    Every finished item is a line in the run's `scores.jsonl` (see `results.run_scores`): killed at
     any moment and called again, the store becomes the one of a run that was never interrupted, to
     the byte. Other settings begin another series in it; device, jobs and workers are no settings.
 
