@@ -229,6 +229,8 @@ def resolve(
     warn_of_left_out(sources.values())
     for source in sources.values():
         source.forget_digests()  # an array may have changed since it was last evaluated
+        # Before a cache asks for the pixels: devices round otherwise, and one set would have two identities.
+        source.to(str(device))
     if options.mirror and given:
         raise OptionError(
             f"mirror flips real images, and {given.name} holds statistics: give --mirror where they are made"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -16,7 +14,7 @@ from pgmetrics.runtime import seeding
 from pgmetrics.runtime.images import check_bytes, grey_to_rgb, to_bytes
 from pgmetrics.runtime.seeding import Stream
 from pgmetrics.sources.arrays import is_tensor, to_numpy
-from pgmetrics.sources.base import IDENTITY, ImageSource, listed
+from pgmetrics.sources.base import ImageSource
 from pgmetrics.sources.ranges import DeclaredRange, same_images
 
 if TYPE_CHECKING:
@@ -111,6 +109,8 @@ class GeneratorSource(ImageSource):
     batches of one shape with image i at one place, so that an image is the same to the bit whatever
     is asked for with it.
     `to` moves the network itself.
+    No digest sees all that decides its images (attributes, hooks, closures, code), so that their pixels
+    identify them, and are digested as they are made.
 
     The first images are made twice, once beside others: a network that draws noise of its own, or lets
     images depend on their neighbours, is refused.
@@ -135,8 +135,6 @@ class GeneratorSource(ImageSource):
             or its parameters or images are not finite or cannot be of the range.
         OptionError: the value range is none.
     """
-
-    _digests_pixels = False
 
     def __init__(
         self,
@@ -172,14 +170,6 @@ class GeneratorSource(ImageSource):
         # A ReLU may have turned NaN into 0.
         if bad := not_finite(network.named_parameters()):
             raise SourceError(f"{self.name}: {bad}; such a network has diverged and cannot be scored")
-
-    def identity(self, indices: Sequence[int] | NDArray[np.int64]) -> str:
-        """The network as it is now, and the latents of these indices."""
-        latents = f"latents={self._shape},range={self._range.value_range},seed={self._seed}"
-        return (
-            f"{IDENTITY}generator:{_weights(self._network)},{latents},batch={self._batch_size},"
-            f"images={listed(indices)}"
-        )
 
     def __len__(self) -> int:
         return self._n
@@ -302,26 +292,3 @@ def _device_and_type_of(network: nn.Module) -> tuple[Any, Any]:
     tensors = [*network.parameters(), *network.buffers()]
     types = (tensor.dtype for tensor in tensors if tensor.is_floating_point())
     return tensors[0].device if tensors else "cpu", next(types, torch.float32)
-
-
-def _weights(network: nn.Module) -> str:
-    """A digest of the code of a network's classes and of all its numbers."""
-    digest = hashlib.sha256()
-    for kind in dict.fromkeys(map(type, network.modules())):
-        digest.update(f"{kind.__module__}.{kind.__qualname__}\n{_code(kind)}\n".encode())
-    # Buffers by themselves, too: state_dict leaves out those that are not to be saved.
-    for name, tensor in (*network.state_dict().items(), *network.named_buffers()):
-        if is_tensor(tensor):
-            digest.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
-            digest.update(np.ascontiguousarray(to_numpy(tensor)).tobytes())
-    return digest.hexdigest()[:32]
-
-
-def _code(kind: type) -> str:
-    """A class's source; nothing of torch's own, which a version identifies, nor where none is kept."""
-    if kind.__module__.partition(".")[0] == "torch":
-        return ""
-    try:
-        return inspect.getsource(kind)
-    except (OSError, TypeError):  # typed into an interpreter, or compiled
-        return ""

@@ -4,6 +4,7 @@ import logging
 
 import numpy as np
 import pytest
+import torch
 
 import pgmetrics
 from pgmetrics import SlicedWasserstein
@@ -18,6 +19,7 @@ from pgmetrics.metrics.prdc import PRDC
 from pgmetrics.prepared.cache import Cache
 from pgmetrics.prepared.moments_npz import write_moments
 from pgmetrics.prepared.statistics import save_statistics
+from pgmetrics.sources import generator
 from tests.evaluation.test_api import Counting, rows
 from tests.helpers.toy_network import Broken, ToyNetwork
 
@@ -377,6 +379,25 @@ class TestCache:
         import re
 
         assert re.search(reason, caplog.text)
+
+    def test_networks_of_equal_weights_do_not_share_an_entry(self, tmp_path):
+        # Wrong: a digest of weights alone, and the statistics of one network are taken for the other's.
+        class Shaded(torch.nn.Module):
+            def __init__(self, psi):
+                super().__init__()
+                self.psi = psi
+
+            def forward(self, z):
+                return self.psi * z
+
+        def distance(psi, **options):
+            real = generator(Shaded(psi), (3, 32, 32), n=60)
+            return values(score(real, Counting(60, seed=1), ["fid"], **options))
+
+        alone = [distance(psi) for psi in (0.3, 0.1)]
+        assert [distance(psi, cache=tmp_path) for psi in (0.3, 0.1, 0.3)] == [*alone, alone[0]]
+        assert alone[0] != alone[1]
+        assert len(list(tmp_path.iterdir())) == 2
 
     def test_images_in_listing_order_are_another_entry(self, tmp_path):
         # A preset takes the first images of the listing, not of the permutation.
