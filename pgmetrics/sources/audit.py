@@ -214,6 +214,8 @@ def _audit_images(source: ImageSource, progress: Callable[[int, int], None] | No
 
 def _remarks(bytes_used: ByteRange, source: ImageSource) -> list[str]:
     remarks = [*source.take_remarks(), bytes_used.remark() or ""]
+    if source.unlabelled is not None:
+        remarks.append(f"no classes: {source.unlabelled}")
     return [remark.removeprefix(f"{printable(source.name)}: ") for remark in remarks if remark]
 
 

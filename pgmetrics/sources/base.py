@@ -146,6 +146,11 @@ class ImageSource(ABC):
         """The class of each image as a place in `label_names`, or None where there are no classes."""
         return None
 
+    @property
+    def unlabelled(self) -> str | None:
+        """Why a file that should name the classes names none; None where nothing is wrong with it."""
+        return None
+
     def to(self, device: str) -> None:  # noqa: B027 - most sources compute nothing
         """Compute there from now on; for sources that run a network. The others need no device."""
 
@@ -164,6 +169,12 @@ def warn_of_left_out(sources: Iterable[ImageSource]) -> None:
     for line in dict.fromkeys(source.left_out for source in sources):
         if line is not None:
             logger.warning(line)
+
+
+def warn_of_no_classes(source: ImageSource) -> None:
+    """Log why there are no classes, where a file should name them; for what would use them."""
+    if source.unlabelled is not None:
+        logger.warning(f"{source.name} has no classes: {source.unlabelled}")
 
 
 class _Digests(dict[int, bytes]):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import operator
 import os
 import re
 import stat
@@ -21,16 +20,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgmetrics.errors import SourceError, printable
-from pgmetrics.runtime.files import check_regular, kind_of, open_regular, parse_json
-from pgmetrics.sources import digests
+from pgmetrics.runtime.files import check_regular, kind_of, open_regular
+from pgmetrics.sources import digests, stylegan_labels
 from pgmetrics.sources.base import IDENTITY, ImageSource
 from pgmetrics.sources.decode import SUFFIXES, Decoding, decode, quiet_pillow
 from pgmetrics.sources.digests import Stamp
 
 _LARGEST_FILE = 2**31  # bytes of one image file; what a zip claims beyond it is a bomb or a mistake
-_LABELS = "dataset.json"
+_LABELS = stylegan_labels.FILE_NAME
 _DIGITS = re.compile("([0-9]+)")
 _LITTER = ("thumbs.db", "desktop.ini", ".ds_store")
+_LITTER_FOLDERS = {"__MACOSX", ".ipynb_checkpoints", ".git", "@eaDir"}  # copies, thumbnails and histories
 _KINDS = 5  # kinds of files that a line names
 _EXAMPLES = 3  # files that it names where they are of a kind that could have been an image
 
@@ -320,17 +320,27 @@ class FolderSource(ImageSource):
         """The class of each image as a place in `label_names`, or None where there are no classes."""
         return self._labelled[1]
 
+    @property
+    def unlabelled(self) -> str | None:
+        """Why `dataset.json` gives no classes; None where nothing is wrong with it, or it is not there."""
+        return self._labelled[2]
+
     @cached_property
-    def _labelled(self) -> tuple[list[str], NDArray[np.int64] | None]:
+    def _labelled(self) -> tuple[list[str], NDArray[np.int64] | None, str | None]:
         if self.files.labels_file is not None:
-            return _stylegan_labels(self.files.labels_file, self.names)
+            try:
+                labels = stylegan_labels.class_of_each(self.files.labels_file, self.names)
+            except SourceError as error:
+                return [], None, f"{_LABELS} {error}"
+            count = 0 if labels is None else int(labels.max()) + 1
+            return [str(label) for label in range(count)], labels, None
         shared = len(_shared_folder(self.names))
         folders = [name[shared:].partition("/") for name in self.names]
         if not all(rest for _, _, rest in folders):
-            return [], None
+            return [], None, None
         label_names = sorted({folder for folder, _, _ in folders})
         place = {folder: label for label, folder in enumerate(label_names)}
-        return label_names, np.array([place[folder] for folder, _, _ in folders], np.int64)
+        return label_names, np.array([place[folder] for folder, _, _ in folders], np.int64), None
 
 
 def open_zip(path: str) -> zipfile.ZipFile:
@@ -358,12 +368,19 @@ def _walk(root: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
             above = (*above, (status.st_dev, status.st_ino))
             with os.scandir(path) as entries:
                 for entry in entries:
-                    if entry.is_dir():
+                    if _is_folder(entry):
                         pending.append((entry.path, f"{prefix}{entry.name}/", above))
                     else:
                         yield prefix + entry.name, entry
         except OSError as error:
             raise SourceError(f"{printable(path)} cannot be listed: {error.strerror}") from error
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself, say: named when it is read, as a dangling one is
+        return False
 
 
 def _member(path: str, info: zipfile.ZipInfo) -> _Member:
@@ -422,14 +439,19 @@ def _is_image(name: str) -> bool:
 
 
 def _is_litter(name: str) -> bool:
-    """Whether a file manager of macOS or Windows put it there, whatever its suffix."""
+    """Whether a file manager or another program put it there, whatever its suffix."""
     *folders, file = name.split("/")
-    return file.startswith("._") or file.lower() in _LITTER or "__MACOSX" in folders
+    return file.startswith("._") or file.lower() in _LITTER or any(map(_is_litter_folder, folders))
+
+
+def _is_litter_folder(folder: str) -> bool:
+    return folder in _LITTER_FOLDERS or folder == ".Trash" or folder.startswith(".Trash-")
 
 
 def _kind_of_other(name: str) -> str:
     if _is_litter(name):
-        return "of macOS or Windows"
+        folder = next(filter(_is_litter_folder, name.split("/")[:-1]), "__MACOSX")
+        return "of macOS or Windows" if folder == "__MACOSX" else f"in {folder}"
     suffix = os.path.splitext(name.rpartition("/")[2])[1].lower()
     return suffix if suffix[1:].isalnum() and len(suffix) <= 12 else "without suffix"
 
@@ -503,19 +525,3 @@ def _nothing(files: Directory | Archive) -> str:
             name = printable(other.name)
             return f"holds no images but checkpoints, such as {name}; name one of these instead"
     return f"holds no {wanted} files; {_counted(files.others)}, such as {printable(files.others[0].name)}"
-
-
-def _stylegan_labels(content: bytes, names: list[str]) -> tuple[list[str], NDArray[np.int64] | None]:
-    """Labels as NVlabs' data-set tool writes them: {"labels": [[name, class], ...]} or null."""
-    try:
-        pairs = parse_json(content)["labels"]
-        if not pairs:
-            return [], None
-        table = {str(name): operator.index(label) for name, label in pairs}
-        labels = np.array([table[name] for name in names], np.int64)
-    except (ValueError, TypeError, KeyError, OverflowError):
-        # Vectors, or labels of other files: no classes that anything here could use.
-        return [], None
-    if labels.min() < 0:
-        return [], None
-    return [str(label) for label in range(int(labels.max()) + 1)], labels

@@ -75,6 +75,11 @@ class Wrapped(ImageSource):
         """The class of each image."""
         return self._source.labels
 
+    @property
+    def unlabelled(self) -> str | None:
+        """Why the source behind has no classes, where a file should name them."""
+        return self._source.unlabelled
+
     def to(self, device: str) -> None:
         """Compute there from now on."""
         self._source.to(device)

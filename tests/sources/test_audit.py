@@ -128,3 +128,13 @@ def test_faults_of_a_generator_are_named_one_by_one():
 def test_what_cannot_be_opened_is_refused(tmp_path):
     with pytest.raises(SourceError, match="is empty"):
         audit(tmp_path)
+
+
+def test_a_broken_labels_file_is_a_warning_with_its_reason(tmp_path):
+    write(tmp_path, {"a.png": encoded(IMAGES[0]), "b.png": encoded(IMAGES[1]), "dataset.json": b"{"})
+    for spec in (tmp_path, f"{tmp_path}@0:2"):
+        found = audit(spec)
+        assert found.exit_code == 0
+        assert found.warnings[0].startswith("no classes: dataset.json cannot be read as JSON: ")
+    (tmp_path / "dataset.json").write_text('{"labels": [["a.png", 0]]}')
+    assert audit(tmp_path).warnings == ["no classes: dataset.json gives b.png no class"]

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import pickle
+import re
 import socket
 import time
 import zipfile
@@ -15,6 +16,7 @@ from PIL import Image, features
 
 from pgmetrics import sources
 from pgmetrics.errors import SourceError
+from pgmetrics.sources.audit import audit
 from pgmetrics.sources.base import sequence
 from pgmetrics.sources.folder import natural
 from pgmetrics.sources.resize import Resized
@@ -331,6 +333,40 @@ def test_links_are_followed_but_not_in_circles(tmp_path):
         source.batch([1])
 
 
+@pytest.mark.parametrize("name", ["a.png", "b.png", "b"])
+def test_a_link_to_itself_is_named_as_a_dangling_one_is(tmp_path, name):
+    # Catches a whole folder that "cannot be listed: Too many levels of symbolic links".
+    folder = write(tmp_path / "set", {"a.png": encoded(IMAGES[1]), "sub/c.png": encoded(IMAGES[1])})
+    (folder / "sub" / name).symlink_to(name)
+    source = sources.open_source(folder)
+    if name == "b":
+        assert source.left_out.endswith("1 file left out: 1 without suffix")
+        return
+    place = source.names.index(f"sub/{name}")
+    with pytest.raises(SourceError, match=rf"sub/{name} in .* cannot be read: Too many levels"):
+        source.batch([place])
+    found = audit(folder)
+    assert list(found.unreadable) == [f"sub/{name}"]
+    assert found.exit_code == 1
+
+
+def test_folders_of_copies_and_litter_are_left_out(tmp_path):
+    # Catches Jupyter's copies, thumbnails and deleted files among the images; other dot folders stay.
+    folders = [".ipynb_checkpoints", "a/.git/x", "@eaDir", ".Trash", "a/.Trash-1000/files"]
+    more = {f"{folder}/{i}.png": encoded(IMAGES[0]) for i, folder in enumerate(folders)}
+    kept = {".hidden/0.png": encoded(IMAGES[0]), ".Trashy/0.png": encoded(IMAGES[1])}
+    for path in (
+        write(tmp_path / "set", contents() | more | kept),
+        write_zip(tmp_path / "set.zip", contents() | more | kept),
+    ):
+        source = sources.open_source(path)
+        assert sorted(source.names) == sorted([*NAMES, *kept])
+        assert source.left_out == (
+            f"{path}: 5 files left out: 1 in .Trash, 1 in .Trash-1000, 1 in .git, 1 in .ipynb_checkpoints, "
+            "1 in @eaDir"
+        )
+
+
 def test_names_that_are_no_text_can_be_read_and_named(tmp_path):
     name = os.fsdecode(b"\xff\xfe.png")
     try:
@@ -365,28 +401,70 @@ def test_labels_are_the_first_folders(tmp_path):
     assert flat.labels is None
 
 
+def stylegan_set(tmp_path, content):
+    images = {f"00000/{name}.png": encoded(IMAGES[0]) for name in "ab"}
+    return write_zip(tmp_path / "set.zip", {"dataset.json": content, **images})
+
+
 @pytest.mark.parametrize(
     ("labels", "expected"),
     [
         ([["00000/b.png", 0], ["00000/a.png", 2]], [2, 0]),
+        ([["00000/b.png", 21_840], ["00000/a.png", 0], ["00000/c.png", 7]], [0, 21_840]),
+        ([["00000/b.png", 99_999], ["00000/a.png", 0]], [0, 99_999]),
         (None, None),
-        ([["00000/a.png", [0.5, 0.5]]], None),
-        ([["00000/b.png", 0]], None),
-        # Numbers that are no classes: a score, and the mark of an unlabelled image.
-        ([["00000/b.png", 0.5], ["00000/a.png", 2.5]], None),
-        ([["00000/b.png", 0], ["00000/a.png", -1]], None),
+        ([], None),
     ],
 )
 def test_stylegan_sets_carry_their_labels(tmp_path, labels, expected):
     # The folder 00000 is a shard there, not a class.
-    path = write_zip(
-        tmp_path / "set.zip",
-        {"dataset.json": json.dumps({"labels": labels}).encode()}
-        | {f"00000/{name}.png": encoded(IMAGES[0]) for name in "ab"},
-    )
-    source = sources.open_source(path)
+    source = sources.open_source(stylegan_set(tmp_path, json.dumps({"labels": labels}).encode()))
     assert source.ignored == 0
     assert (source.labels is None) if expected is None else (source.labels.tolist() == expected)
+    assert len(source.label_names) == (0 if expected is None else max(expected) + 1)
+    assert source.unlabelled is None
+
+
+def labelled(a, b=0):
+    return f'{{"labels": [["00000/a.png", {a}], ["00000/b.png", {b}]]}}'
+
+
+UNUSABLE = [
+    ("{", "cannot be read as JSON: Expecting property name"),
+    ("\xff", "cannot be read as JSON: "),
+    ("[" * 100 + "]" * 100, "cannot be read as JSON: it is nested too deeply"),
+    (labelled("1e999"), "cannot be read as JSON: the number 1e999 is beyond a double's range"),
+    ("[]", "holds no labels"),
+    ("{}", "holds no labels"),
+    ('{"labels": 3}', r'does not hold {"labels": \[\[name, class\], …\]}'),
+    ('{"labels": [3]}', r'does not hold {"labels": \[\[name, class\], …\]}'),
+    ('{"labels": [["00000/a.png", 0]]}', r"gives 00000/b\.png no class"),
+    ('{"labels": [["x.png", 0]]}', r"gives 00000/a\.png no class"),
+    (labelled("[0.5, 0.5]"), r"gives 00000/a\.png a vector; a class is a whole number"),
+    (labelled("-1"), r"gives 00000/a\.png -1; a class is a whole number from 0 upwards"),
+    (labelled("2.5"), r"gives 00000/a\.png 2\.5; a class is a whole number"),
+    (labelled("true"), r"gives 00000/a\.png True; a class is a whole number"),
+    (labelled("null"), r"gives 00000/a\.png None; a class is a whole number"),
+    (labelled("2000000000"), r"gives 00000/a\.png class 2,000,000,000; at most 100,000 classes are taken"),
+    (labelled("9" * 39), r"gives 00000/a\.png class 9.*; at most 100,000 classes are taken"),
+    (
+        '{"labels": [["00000/a.png", 0], ["00000/b.png", 0], ["00000/a.png", 1]]}',
+        r"gives 00000/a\.png two classes",
+    ),
+]
+
+
+@pytest.mark.parametrize(("content", "reason"), UNUSABLE)
+def test_labels_that_are_no_classes_are_none_and_the_reason_is_told(tmp_path, content, reason):
+    # Catches a broken file that silently means "no classes", and 2·10⁹ names of classes in memory.
+    source = sources.open_source(stylegan_set(tmp_path, content.encode("latin-1")))
+    for one in (source, Subset(source, 0, 2)):
+        assert one.labels is None
+        assert one.label_names == []
+        assert re.match(f"dataset.json {reason}", one.unlabelled)
+    # Scores need no classes, so nothing is told with them.
+    assert source.batch([0]).shape == (1, 3, 8, 8)
+    assert source.take_remarks() == []
 
 
 def test_labels_stay_with_their_images(tmp_path):

@@ -120,7 +120,7 @@ def train(
     --kimg and --total-images end training there; the schedule of the stages stays the preset's.
     """
     from pgmetrics.runtime.devices import pick_device
-    from pgmetrics.sources.base import warn_of_left_out
+    from pgmetrics.sources.base import warn_of_left_out, warn_of_no_classes
     from reference_models.progan.data.prepared import open_training_source
     from reference_models.progan.data.training_images import fitted
     from reference_models.progan.training.distributed import follows
@@ -138,6 +138,8 @@ def train(
         warn_of_left_out([source])
     # What was asked for goes before what the data say.
     config = fitted(config, source, conditional=conditional).with_options(options)
+    if not config.label_size and not follows():  # otherwise the refusal says the same
+        warn_of_no_classes(source)
     if total_images is not None:
         config = replace(config, total_images=total_images)
     if seed is not None:

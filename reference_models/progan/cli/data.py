@@ -48,7 +48,7 @@ def data(
     The same command goes on where it was interrupted. On a complete directory it compares every
     file with its checksum. Classes come along, from folders or from dataset.json.
     """
-    from pgmetrics.sources.base import warn_of_left_out
+    from pgmetrics.sources.base import warn_of_left_out, warn_of_no_classes
     from pgmetrics.sources.resolve import open_source
     from reference_models.progan.training.progress import decoding_bar
 
@@ -58,6 +58,7 @@ def data(
         source, resolution=resolution, resize=resize, alpha=alpha, bits=None if bits is None else int(bits)
     )
     warn_of_left_out([images])
+    warn_of_no_classes(images)
     complete = (out / level_files.MANIFEST).is_file()
     with decoding_bar() as report:
         prepare.prepare(

@@ -153,8 +153,8 @@ class TrainingImages:
         self._labels = self._source.labels
         if self._labels is None:
             raise SourceError(
-                f"{name} has no classes and label_size={classes} needs that many; put its images into one "
-                "folder per class or name their classes in dataset.json, or train with label_size=0"
+                f"{name} has no classes and label_size={classes} needs that many; "
+                f"{_way_to_classes(self._source)}, or train with label_size=0"
             )
         self.label_names = tuple(self._source.label_names)
         if len(self.label_names) != classes:
@@ -328,11 +328,14 @@ def fitted(config: ProGANConfig, source: ImageSource, *, conditional: bool = Fal
     if not conditional:
         return config
     if not source.label_names:
-        raise SourceError(
-            f"{source.name} has no classes to condition on; put its images into one folder per class or name "
-            "their classes in dataset.json"
-        )
+        raise SourceError(f"{source.name} has no classes to condition on; {_way_to_classes(source)}")
     return replace(config, label_size=len(source.label_names))
+
+
+def _way_to_classes(source: ImageSource) -> str:
+    return source.unlabelled or (
+        "put its images into one folder per class or name their classes in dataset.json"
+    )
 
 
 def prepare(pixels: Tensor, mirrored: Tensor | None, stage: Stage) -> Tensor:

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from reference_models.progan.cli import main
-from reference_models.progan.model import config as configs
+from reference_models.progan.model import presets as configs
 from reference_models.progan.model.checkpoint import Checkpoint, checkpoints, save
 from reference_models.progan.model.checkpoint import inspect as inspect_checkpoint
 from reference_models.progan.model.config import ProGANConfig
@@ -223,6 +223,29 @@ def test_states_are_kept_as_asked(here, tmp_path):
     train(here, "--preset", "test-8", "--out", tmp_path / "run", *asked)
     kept = sorted(int(path.stem[6:]) for path in (tmp_path / "run" / "states").iterdir())
     assert kept == [64, 80, 96]
+
+
+@pytest.mark.parametrize(
+    ("label", "reason"),
+    [
+        ("2000000000", "class 2,000,000,000; at most 100,000 classes are taken"),
+        ("[0.5, 0.5]", "a vector; a class is a whole number"),
+    ],
+)
+def test_a_broken_dataset_json_is_told_and_refused_where_classes_are_asked_for(here, tmp_path, label, reason):
+    # Catches training without classes, and without a word, on a set that seems to have them.
+    images = shutil.copytree(here / "images", tmp_path / "images")
+    pairs = ", ".join(f'["{k}.png", {label}]' for k in range(20))
+    (images / "dataset.json").write_text(f'{{"labels": [{pairs}]}}')
+    reason = f"dataset.json gives 0.png {reason}"
+    arguments = ("--preset", "test-8", "--total-images", 8, "--workers", 0, "--device", "cpu")
+    command = ("train", "--data", images, *arguments, "--out", tmp_path / "run")
+    refused = progan(*command, "--conditional")
+    assert (refused.exit_code, refused.stdout) == (1, "")
+    assert refused.stderr.splitlines() == [f"Error: {images} has no classes to condition on; {reason}"]
+    for done in (progan(*command), progan("data", images, "--workers", 0, "--out", tmp_path / "set")):
+        assert done.exit_code == 0, done.stderr
+        assert f"Warning: {images} has no classes: {reason}" in done.stderr.splitlines()
 
 
 def test_classes_are_learned_from_folders_of_a_prepared_set(tmp_path):
