@@ -6,7 +6,7 @@ import dataclasses
 import logging
 from collections.abc import Mapping, Sequence
 from math import ceil, hypot, log2
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pgmetrics.comparison.result import COLUMNS, Comparison, Gate, Judging
 from pgmetrics.comparison.scores import Key, Scores, base_protocol, is_results, name
@@ -22,14 +22,15 @@ from pgmetrics.metrics.registry import metric as find_metric
 from pgmetrics.sources.resolve import open_source
 from pgmetrics.uncertainty import intervals, randomization, verdicts
 from pgmetrics.uncertainty.intervals import Difference
-from pgmetrics.uncertainty.verdicts import Aim, Score, Verdict
+from pgmetrics.uncertainty.verdicts import Aim, Effect, Score, Verdict
 
-if TYPE_CHECKING:
-    pass
+_Judged = tuple[dict[str, Any], Effect]  # a row, and what it means for a gate that asks its metric
+
 _WITH_OTHER_ERRORS = frozenset({"swd", "is", "precision", "recall", "density", "coverage"})
 _UNTESTED = frozenset({"fid-infinity"})
 
 _NO_ERROR = "the sets differ, and so few images give no error to tell which is better; give more images"
+_OPEN = "the sets differ, and noise leaves open which is better; give more images of A, B and the reals"
 
 logger = logging.getLogger("pgmetrics")
 
@@ -152,7 +153,8 @@ def _compare_results(
     judged = _judged(differences, protocols, judging.significance, reals)
     no_reals = "the reals' own value is not known, or not the same; score both with the same --real SOURCE"
     gate = _gate(judged, reasons, no_reals, named=metrics is not None)
-    return _told(Comparison(a.name, b.name, judged, settings, judging, _once(notes), gate=gate))
+    rows = tuple(row for row, _ in judged)
+    return _told(Comparison(a.name, b.name, rows, settings, judging, _once(notes), gate=gate))
 
 
 def _score_of_reals(a: Scores, b: Scores, key: Key, significance: float) -> Score | None:
@@ -252,9 +254,10 @@ def _compare_images(
     notes = [*observed.notes, *(f"{metric} is undecided: {reason}" for metric, reason in reasons.items())]
     notes += _too_few(differences, judging)
     provenance = {**observed.provenance, "permutations": judging.permutations}
-    rows = _judged(differences, protocols, judging.significance, reals)
+    judged = _judged(differences, protocols, judging.significance, reals)
     no_reals = "the reals' own value is not known; --real SOURCE gives it"
-    gate = _gate(rows, reasons, no_reals, _powerless(differences, judging), named=metrics is not None)
+    gate = _gate(judged, reasons, no_reals, _powerless(differences, judging), named=metrics is not None)
+    rows = tuple(row for row, _ in judged)
     return _told(
         Comparison(name(fakes[0]), name(fakes[1]), rows, (), judging, _once(notes), provenance, gate)
     )
@@ -323,8 +326,8 @@ def _judged(
     protocols: Sequence[str | None],
     significance: float,
     reals: Sequence[Score | None] | None = None,
-) -> tuple[dict[str, Any], ...]:
-    """A row with its verdict for each difference; fid-bias and its like are no scores.
+) -> list[_Judged]:
+    """A row with its verdict for each difference, and what it means for a gate; fid-bias is no score.
 
     Args:
         differences: of B and A.
@@ -340,7 +343,7 @@ def _judged(
     ]
     p_values = _corrected([one.p_value for one, _, _ in kept])
     p_differences = _corrected([one.p_difference for one, _, _ in kept])
-    rows = []
+    rows: list[_Judged] = []
     for (one, protocol, own), p_holm, p_difference in zip(kept, p_values, p_differences, strict=True):
         adjusted = {"p_holm": p_holm, "p_difference": p_difference}
         row = {**dataclasses.asdict(one), "protocol": protocol, **adjusted}
@@ -354,8 +357,8 @@ def _judged(
             significance=significance,
         )
         row |= _beside_reals(one, found, verdicts.limit(one.metric, own), significance)
-        rows.append({column: row[column] for column in COLUMNS})
-    return tuple(rows)
+        rows.append(({column: row[column] for column in COLUMNS}, _effect(one, row, own, significance)))
+    return rows
 
 
 def _corrected(p_values: Sequence[float | None]) -> list[float | None]:
@@ -382,7 +385,7 @@ def _beside_reals(
 
 
 def _gate(
-    rows: Sequence[Mapping[str, Any]],
+    judged: Sequence[_Judged],
     reasons: Mapping[str, str],
     no_reals: str,
     powerless: Mapping[str, str] | None = None,
@@ -392,35 +395,46 @@ def _gate(
     """What `--fail-if-worse` asks of the rows.
 
     Args:
-        rows: with their verdicts.
+        judged: rows with their verdicts, and what these mean for a gate.
         reasons: why metrics have rows that are undecided, and the fix.
         no_reals: the same of numbers whose goal is the reals' own value, where that is not known.
         powerless: the same of metrics that no test could have decided.
         named: whether the user named the metrics.
     """
-    metrics = list(dict.fromkeys(row["metric"] for row in rows))
+    metrics = list(dict.fromkeys(row["metric"] for row, _ in judged))
     asked = [metric for metric in metrics if verdicts.is_asked(metric, named)]
     worse, undecided = [], {}
     for metric in asked:
-        effects = {_effect(row) for row in rows if row["metric"] == metric}
+        mine = [one for one in judged if one[0]["metric"] == metric]
+        effects = {effect for _, effect in mine}
         if "worse" in effects:
             worse.append(metric)
-        elif effects == {"undecided"}:
-            of_reals = verdicts.direction(metric).aim is Aim.REALS
-            undecided[metric] = reasons.get(metric, no_reals if of_reals else _NO_ERROR)
+        elif "undecided" in effects and "better" not in effects:
+            row = next(row for row, effect in mine if effect == "undecided")
+            undecided[metric] = reasons.get(metric) or _why_open(row, no_reals)
         elif powerless and metric in powerless:
             undecided[metric] = powerless[metric]
     others = tuple(metric for metric in metrics if metric not in asked and verdicts.is_score(metric))
     return Gate(tuple(asked), others, tuple(worse), undecided)
 
 
-def _effect(row: Mapping[str, Any]) -> verdicts.Effect:
+def _effect(one: Difference, row: Mapping[str, Any], reals: Score | None, significance: float) -> Effect:
     """What a row means for a gate that asks its metric."""
-    if row["verdict"] == "different" and row["p_difference"] is None:
-        # The test of images found a difference, and without an error nothing tells which set is better.
-        return "undecided"
-    reals = None if row["reals"] is None else Score(row["reals"], row["reals_stderr"])
-    return verdicts.effect(row["metric"], row["verdict"], reals, row["nearer"])
+    if row["verdict"] == "different":
+        # The test of images found a difference; without an error nothing tells which set is better.
+        p = row["p_difference"]
+        if p is None or verdicts.is_open(
+            one.metric, *one.scores, p_difference=p, reals=reals, significance=significance
+        ):
+            return "undecided"
+    return verdicts.effect(one.metric, row["verdict"], reals, row["nearer"])
+
+
+def _why_open(row: Mapping[str, Any], no_reals: str) -> str:
+    """Why a number was tested and still decides nothing, and what would decide it."""
+    if row["reals"] is None and verdicts.direction(row["metric"]).aim is Aim.REALS:
+        return no_reals
+    return _NO_ERROR if row["p_difference"] is None else _OPEN
 
 
 def _alike_under(a: Scores, b: Scores) -> str | None:

@@ -82,7 +82,8 @@ class Gate:
         asked: metrics that it asks: all that improve in one direction, and MS-SSIM where it is named.
         not_asked: metrics that have rows and are not asked.
         worse: those of the asked in which B is worse; of MS-SSIM, farther from the reals' own value.
-        undecided: those of the asked of which no row is decided, each with the reason and the fix.
+        undecided: those of the asked of which a row is undecided, and none better or worse, each with the
+            reason and the fix.
     """
 
     asked: tuple[str, ...] = ()
@@ -151,7 +152,7 @@ class Comparison:
 
     @property
     def decided(self) -> bool:
-        """Whether every metric that the gate asks has a decided row, and it asks any."""
+        """Whether every metric that the gate asks is decided, and it asks any."""
         return self.gate.decided
 
     def to_pandas(self) -> pd.DataFrame:

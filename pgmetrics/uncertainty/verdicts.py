@@ -250,6 +250,29 @@ def effect(metric: str, found: Verdict, reals: Score | None, near: Literal["A", 
     return "better" if near == "B" else "worse"
 
 
+def is_open(
+    metric: str,
+    a: Score,
+    b: Score,
+    *,
+    p_difference: float,
+    reals: Score | None = None,
+    significance: float = 0.01,
+) -> bool:
+    """Whether "different" leaves open which set is better: it would be told, were the difference sure.
+
+    It is not open where A and B lie beyond a limit, so that neither is better.
+
+    Args:
+        metric, a, b, p_difference, reals, significance: as of `verdict`.
+    """
+    if p_difference <= significance:
+        return False
+    sure = verdict(metric, a, b, p_value=0.0, reals=reals, significance=significance)
+    near = None if reals is None else nearer(a, b, reals, significance)
+    return effect(metric, sure, reals, near) in ("better", "worse")
+
+
 def reach(significance: float, df: float = inf) -> float:
     """Standard errors that noise exceeds, in either direction, in such a share of cases: Student's t.
 

@@ -12,7 +12,7 @@ from scipy import stats
 
 import pgmetrics
 from pgmetrics import SlicedWasserstein
-from pgmetrics.comparison.compare import _alike_under, _judged, _paired, compare
+from pgmetrics.comparison.compare import _alike_under, _gate, _judged, _paired, compare
 from pgmetrics.comparison.scores import Scores
 from pgmetrics.comparison.settings import differing_settings
 from pgmetrics.errors import OptionError, PgmetricsError, SampleError, StateError
@@ -21,6 +21,7 @@ from pgmetrics.metrics.frechet import FrechetInceptionDistance
 from pgmetrics.results import Results
 from pgmetrics.results.run_scores import Entry, Journal
 from pgmetrics.uncertainty.intervals import Difference
+from pgmetrics.uncertainty.verdicts import Score
 from tests.helpers.samplers import write_checkpoint
 from tests.helpers.toy_network import ToyNetwork
 
@@ -60,6 +61,10 @@ def row(metric="ms-ssim", value=0.1, stderr=0.01, **changes):
 
 def results(*rows, **provenance):
     return Results(rows or (row(),), provenance)
+
+
+def judged_rows(*arguments):
+    return tuple(row for row, _ in _judged(*arguments))
 
 
 def verdicts(found):
@@ -222,7 +227,7 @@ def difference(p_value, metric="swd", change=-1.0, level=None):
     ],
 )
 def test_verdicts_are_holms(p_values, expected):
-    rows = _judged([difference(p) for p in p_values], [None] * len(p_values), 0.01)
+    rows = judged_rows([difference(p) for p in p_values], [None] * len(p_values), 0.01)
     assert [r["verdict"] for r in rows] == expected
 
 
@@ -234,8 +239,8 @@ def test_verdicts_are_holms(p_values, expected):
     ],
 )  # fmt: skip
 def test_each_metric_has_its_good_direction(metric, change, expected):
-    (judged,) = _judged([difference(1e-4, metric, float(change))], [None], 0.01)
-    assert judged["verdict"] == expected
+    (found,) = judged_rows([difference(1e-4, metric, float(change))], [None], 0.01)
+    assert found["verdict"] == expected
 
 
 def test_sets_that_differ_are_not_called_better_while_the_difference_may_be_0():
@@ -244,7 +249,7 @@ def test_sets_that_differ_are_not_called_better_while_the_difference_may_be_0():
         Difference("swd", level, 2.0, 1.0, -1.0, 0.1, low, high, 1e-4, "swaps of pairs", 9, 9, p_difference=p)
         for level, low, high, p in ((32, -1.5, -0.5, 0.0001), (16, -8.9, 6.9, 0.8))
     ]
-    assert [row["verdict"] for row in _judged(judged, [None, None], 0.01)] == ["better", "different"]
+    assert [row["verdict"] for row in judged_rows(judged, [None, None], 0.01)] == ["better", "different"]
 
 
 def test_the_interval_that_decides_is_as_sure_as_the_verdict():
@@ -255,18 +260,58 @@ def test_the_interval_that_decides_is_as_sure_as_the_verdict():
         for p in (0.014, 0.006, 0.0049)
     ]
     for one, alone, twice in zip(judged, ("different", "better", "better"), (2, 2, 0), strict=True):
-        assert [row["verdict"] for row in _judged([one], [None], 0.01)] == [alone]
-        pair = _judged([one, one], [None, None], 0.01)
+        assert [row["verdict"] for row in judged_rows([one], [None], 0.01)] == [alone]
+        pair = judged_rows([one, one], [None, None], 0.01)
         assert sum(row["verdict"] == "different" for row in pair) == twice
 
 
 def test_a_number_without_an_error_is_not_called_better():
     alone = Difference("coverage", None, 0.5, 0.9, 0.4, None, None, None, 1e-4, "swaps of pairs", 20, 20)
-    assert _judged([alone], [None], 0.01)[0]["verdict"] == "different"
+    assert judged_rows([alone], [None], 0.01)[0]["verdict"] == "different"
+
+
+def gate_of(metric, a, b, p_differences, reals=None, error=0.01):
+    """The gate of one metric with a row for each p-value of its difference, all sure to be unlike."""
+    rows = [
+        Difference(
+            metric, level, a, b, b - a, error, None, None, 1e-4, "swaps of pairs", 9, 9, error, error,
+            p_difference=p,
+        )
+        for level, p in enumerate(p_differences)
+    ]  # fmt: skip
+    known = [None if reals is None else Score(reals, 0.001)] * len(rows)
+    judged = _judged(rows, [None] * len(rows), 0.01, known)
+    return _gate(judged, {}, "no reals", named=True)
+
+
+@pytest.mark.parametrize(
+    ("metric", "a", "b", "reals", "open_"),
+    [
+        # SWD rose from 66 to 100 at p = 0.0006, and the gate passed: its direction alone was noise.
+        ("swd", 0.066, 0.100, None, True), ("swd", 0.100, 0.066, None, True), ("kid", 1.0, 2.0, None, True),
+        ("is", 5.0, 4.0, None, True), ("density", 0.9, 0.3, None, True), ("precision", 0.5, 0.3, 0.9, True),
+        ("ms-ssim", 0.2, 0.5, 0.2, True),
+        # Beyond the limit neither is better, however sure the difference is.
+        ("density", 0.95, 3.0, None, False), ("is", 5.0, 9.0, 4.0, False),
+        ("precision", 0.8, 0.9, 0.7, False),
+    ],
+)  # fmt: skip
+def test_a_gate_does_not_pass_while_noise_leaves_open_which_set_is_better(metric, a, b, reals, open_):
+    gate = gate_of(metric, a, b, [0.03], reals)
+    assert gate.decided is not open_
+    assert not gate.worse
+    if open_:
+        assert "noise leaves open which is better; give more images" in gate.undecided[metric]
+
+
+def test_one_sure_level_decides_for_levels_that_are_open():
+    assert gate_of("swd", 2.0, 1.0, [1e-4, 0.5]).decided
+    assert gate_of("swd", 1.0, 2.0, [1e-4, 0.5]).worse == ("swd",)
+    assert not gate_of("swd", 1.0, 2.0, [0.2, 0.5]).decided
 
 
 def test_a_number_that_is_no_score_is_left_out():
-    assert _judged([difference(None, "fid-bias")], [None], 0.01) == ()
+    assert judged_rows([difference(None, "fid-bias")], [None], 0.01) == ()
 
 
 # Results.
