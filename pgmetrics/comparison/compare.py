@@ -10,7 +10,7 @@ from typing import Any
 
 from pgmetrics.comparison.result import COLUMNS, Comparison, Gate, Judging
 from pgmetrics.comparison.scores import Key, Scores, base_protocol, is_results, name
-from pgmetrics.comparison.settings import Setting, differing_settings, images_of_source
+from pgmetrics.comparison.settings import BY_NAMES, Setting, differing_settings, images_of_source
 from pgmetrics.errors import OptionError, StateError
 from pgmetrics.evaluation.api import observe
 from pgmetrics.evaluation.plan import Progress
@@ -153,8 +153,8 @@ def _compare_results(
     judged = _judged(differences, protocols, judging.significance, reals)
     no_reals = "the reals' own value is not known, or not the same; score both with the same --real SOURCE"
     gate = _gate(judged, reasons, no_reals, named=metrics is not None)
-    rows = tuple(row for row, _ in judged)
-    return _told(Comparison(a.name, b.name, rows, settings, judging, _once(notes), gate=gate))
+    told = tuple(row for row, _ in judged)
+    return _told(Comparison(a.name, b.name, told, settings, judging, _once(notes), gate=gate))
 
 
 def _score_of_reals(a: Scores, b: Scores, key: Key, significance: float) -> Score | None:
@@ -452,8 +452,18 @@ def _alike_under(a: Scores, b: Scores) -> str | None:
 
 def _unlike(a: str, b: str, settings: Sequence[Setting], alike_under: str | None = None) -> str:
     """The refusal: the first setting that matters, and how many more there are."""
-    first, *more = [setting for setting in settings if setting.matters]
-    others = f", and {len(more)} more (--explain lists all)" if more else ""
+    matter = [setting for setting in settings if setting.matters]
+    old = next((one for one in matter if BY_NAMES in (one.a, one.b)), None)
+    if old is not None:
+        earlier, later = (a, b) if old.a == BY_NAMES else (b, a)
+        unlike = any(BY_NAMES not in (one.a, one.b) for one in matter)
+        too = "; they differ in other settings, too (--explain lists all)" if unlike else ""
+        return (
+            f"{earlier} identifies its images by names and times as earlier versions did; "
+            f"score it again to compare it with {later}{too}"
+        )
+    first = matter[0]
+    others = f", and {len(matter) - 1} more (--explain lists all)" if len(matter) > 1 else ""
     way_out = f"--protocol {alike_under} takes what was scored alike" if alike_under else "score both alike"
     return (
         f"{a} and {b} were scored differently: {first.name}: {first.a} in A, {first.b} in B{others}; "

@@ -14,6 +14,9 @@ from pgmetrics.sources.base import IDENTITY
 _HARMLESS_PARAMETERS = ("num_images", "num_pairs", "error", "keep_rows")
 _READING = ("mirror", "preset", "resolution", "resize", "alpha", "bits")
 ABSENT = "-"
+BY_NAMES = "identified by names and times, as earlier versions did; score it again"
+"""The value of a set of images whose digests say nothing of its content."""
+_BY_CONTENT = "identified by content"
 
 
 @dataclass(frozen=True)
@@ -113,11 +116,10 @@ def _provenance_settings(scores: Scores) -> dict[str, tuple[Any, bool]]:
 
 
 def _explained(a: str, b: str) -> tuple[str, str]:
-    """Say which of two sets an older version identified; the images themselves may be the same."""
-    remark = " (identified by names and times, by an older version; score it again to compare)"
-    if a.startswith(IDENTITY) == b.startswith(IDENTITY):
+    """Say which of two sets an earlier version identified; the images themselves may be the same."""
+    if ABSENT in (a, b) or a.startswith(IDENTITY) == b.startswith(IDENTITY):
         return a, b
-    return (a, b + remark) if a.startswith(IDENTITY) else (a + remark, b)
+    return (_BY_CONTENT, BY_NAMES) if a.startswith(IDENTITY) else (BY_NAMES, _BY_CONTENT)
 
 
 def gives_any(metric: str, parameters: Mapping[str, Any], wanted: Sequence[str]) -> bool:

@@ -445,13 +445,25 @@ def test_the_reals_of_a_metric_are_compared_and_not_those_of_others():
         compare(a, Results((row("swd"),), others))
 
 
-def test_reals_that_an_older_version_identified_are_named_as_such():
-    a, b = (
-        Results((row("swd"),), settings_of(sources__real__fingerprint=images))
-        for images in ("zip:c36ef8e5", "v2:files:77")
+def test_a_result_that_an_older_version_wrote_is_to_be_scored_again(tmp_path, monkeypatch):
+    old, new = "zip:c36ef8e5", "v2:files:77"
+    for name, images, mirror in (("old", old, False), ("new", new, False), ("other", new, True)):
+        settings = settings_of(sources__real__fingerprint=images, parameters__mirror=mirror)
+        Results((row("swd"),), settings).save(tmp_path / f"{name}.json")
+    monkeypatch.chdir(tmp_path)
+    fix = (
+        "old.json identifies its images by names and times as earlier versions did; "
+        "score it again to compare it with new.json"
     )
-    with pytest.raises(StateError, match=r"zip:c36ef8e5 \(identified by names and times.*score it again"):
-        compare(a, b)
+    for pair in (("old.json", "new.json"), ("new.json", "old.json")):
+        with pytest.raises(StateError) as refused:
+            compare(*pair)
+        assert str(refused.value) == fix
+        explained = compare(*pair, explain=True).explanation()
+        assert old not in explained
+        assert new not in explained
+    with pytest.raises(StateError, match=r"^old\.json .* other\.json; they differ in other settings, too"):
+        compare("old.json", "other.json")
 
 
 def test_settings_of_metrics_that_are_not_compared_do_not_matter():
