@@ -1,8 +1,12 @@
 """Digests of files, remembered on this machine for as long as the files do not change.
 
-As git's index does, a file whose path, inode, size and times are those of when it was digested is not
-read again. What is remembered lies in one SQLite file in the cache directory. It may be deleted at any
-time; one that cannot be read or written costs time and nothing else.
+As git's index does, a file whose path, device, inode, size and times are those of when it was digested is
+not read again, and one that changed within the last two minutes is not remembered. A change that shows in
+none of these goes unseen: one through a memory map where the system writes it back later than that (Linux
+does after 30 to 35 s), or never, as on a file system in memory.
+
+What is remembered lies in one SQLite file in the cache directory. It may be deleted at any time; one that
+cannot be read or written costs time and nothing else.
 """
 
 from __future__ import annotations
@@ -26,22 +30,25 @@ logger = logging.getLogger("pgmetrics")
 
 _THREADS = 4
 _PIECE = 64  # files that a thread digests at a time
-_SETTLED = 2 * 10**9  # nanoseconds: the coarsest times that file systems keep
-_STAMP = struct.Struct("<QQqq")
+_SETTLED = 120 * 10**9
+"""Nanoseconds. File systems keep times of 2 s at the coarsest, but a write through a memory map may move them
+only when it is written back: on Linux after 30 s and the next turn, 5 s later, of what does it."""
+_STAMP = struct.Struct("<QQQqq")
 _CHECK = 8  # bytes of a digest's own digest
 
 
 class Stamp(bytes):
-    """Inode, size, time of change and of the inode's change of the file that holds an image."""
+    """Device, inode, size, time of change and of the inode's change of the file that holds an image."""
 
     @classmethod
     def of(cls, status: os.stat_result) -> Stamp:
         """The stamp of a file."""
-        return cls(_STAMP.pack(status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns))
+        where = (status.st_dev % 2**64, status.st_ino % 2**64)  # Windows has longer ones
+        return cls(_STAMP.pack(*where, status.st_size, status.st_mtime_ns, status.st_ctime_ns))
 
     def is_settled(self, now: int) -> bool:
         """Whether any change after `now`, in nanoseconds, would show in the stamp."""
-        _, _, modified, changed = _STAMP.unpack(self)
+        *_, modified, changed = _STAMP.unpack(self)
         latest: int = max(modified, changed)
         return latest < now - _SETTLED
 

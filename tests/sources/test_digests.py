@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -14,6 +15,7 @@ from pgmetrics.sources import digests
 from tests.helpers.image_files import encoded, pixels, write, write_zip
 
 IMAGES = pixels(5, seed=4)
+SETTLED = digests._SETTLED
 CONTENTS = {f"{i}.png": encoded(image) for i, image in enumerate(IMAGES)}
 
 
@@ -71,10 +73,31 @@ def test_a_changed_file_is_digested_again(tmp_path, read, change):
 
 def test_a_file_that_was_just_written_is_not_remembered(tmp_path, monkeypatch, read):
     # Within a tick of the clock, another content of equal size would have the same stamp.
-    monkeypatch.setattr(digests, "_SETTLED", 2 * 10**9)
+    monkeypatch.setattr(digests, "_SETTLED", SETTLED)
     path = write(tmp_path / "set", CONTENTS)
     assert identify(path) == identify(path)
     assert read == [5, 5]
+
+
+def status(device=1, seconds=0):
+    """What os.stat gives, of a file that was written so many seconds after 1970 on a device."""
+    times = {"st_mtime_ns": seconds * 10**9, "st_ctime_ns": seconds * 10**9}
+    return SimpleNamespace(st_dev=device, st_ino=7, st_size=99, **times)
+
+
+def test_another_file_system_at_the_same_place_shows():
+    # Catches a disk that is mounted in place of another: images of disks have equal inodes and times.
+    assert digests.Stamp.of(status(device=1)) != digests.Stamp.of(status(device=2))
+    assert digests.Stamp.of(status(device=1)) == digests.Stamp.of(status(device=1))
+    assert digests.Stamp.of(status(device=2**64 + 1))  # as Windows may number them
+
+
+def test_a_file_settles_once_writes_through_a_memory_map_must_show(monkeypatch):
+    # Linux writes pages back after 30 s and up to 5 s more; until then, a second write moves no time.
+    monkeypatch.setattr(digests, "_SETTLED", SETTLED)
+    stamp = digests.Stamp.of(status(seconds=1000))
+    assert not stamp.is_settled(1060 * 10**9)
+    assert stamp.is_settled(1200 * 10**9)
 
 
 @pytest.mark.parametrize("damage", ["text", "cut", "directory", "read-only", "pipe"])
