@@ -10,9 +10,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import math
 import os
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,31 +20,16 @@ from pgmetrics.errors import OptionError, PgmetricsError, StateError
 from pgmetrics.results import files, run_scores, tables
 from pgmetrics.results.files import check_destination as check_destination
 from pgmetrics.results.provenance import check as check_provenance
+from pgmetrics.results.rows import COLUMNS as COLUMNS
+from pgmetrics.results.rows import FLOATS, INTEGERS, checked, place
 from pgmetrics.runtime.files import dump_json, open_regular, parse_json
 
 if TYPE_CHECKING:
     import pandas as pd
 
-COLUMNS = (
-    "run",
-    "subject",
-    "metric",
-    "level",
-    "value",
-    "stderr",
-    "stderr_kind",
-    "n_real",
-    "n_fake",
-    "seed",
-    "protocol",
-)
 FORMATS = ("table", "csv", "json", "markdown", "latex")
 
-_INTEGERS = ("level", "n_real", "n_fake", "seed")
-_FLOATS = ("value", "stderr")
 _STAGE = {"images_shown": "Int64", "resolution": "Int64", "alpha": "float64"}
-_TEXTS = ("run", "subject", "metric", "stderr_kind", "protocol")
-_REQUIRED = ("run", "subject", "metric", "value")
 _KEY = ("run", "subject", "metric", "level", "seed", "protocol")
 
 
@@ -66,7 +49,7 @@ class Results:
             `{"runs": {run: provenance}}`.
 
     Raises:
-        StateError: a row lacks a column or has one too many, a value is missing or not finite, or
+        StateError: a row lacks a column or has one too many, a value is missing or impossible, or
             two rows answer the same question.
     """
 
@@ -74,13 +57,13 @@ class Results:
     provenance: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        rows = tuple(_clean(row) for row in self.rows)
+        rows = tuple(checked(row) for row in self.rows)
         seen = set()
         for row in rows:
             key = tuple(row[column] for column in _KEY)
             if key in seen:
                 raise StateError(
-                    f"two results for {_place(row)} in run {row['run']!r}; "
+                    f"two results for {place(row)} in run {row['run']!r}; "
                     "give each its own label with results.with_run(LABEL)"
                 )
             seen.add(key)
@@ -118,7 +101,7 @@ class Results:
         import pandas as pd
 
         rows: list[dict[str, Any]] = list(self.rows)
-        columns, types = list(COLUMNS), dict.fromkeys(_INTEGERS, "Int64") | dict.fromkeys(_FLOATS, "float64")
+        columns, types = list(COLUMNS), dict.fromkeys(INTEGERS, "Int64") | dict.fromkeys(FLOATS, "float64")
         if stages:
             items = {run: self.item(run) or {} for run in {row["run"] for row in rows}}
             rows = [row | {name: items[row["run"]].get(name) for name in _STAGE} for row in rows]
@@ -241,28 +224,28 @@ def read_results(path: str | os.PathLike[str], series: str | None = None) -> Res
         StateError: the file holds something else, or no such series.
         PgmetricsError: the file cannot be read.
     """
-    place = run_scores.store_path(path)
-    suffix = place.suffix.lower()
+    source = run_scores.store_path(path)
+    suffix = source.suffix.lower()
     if series is not None and suffix != ".jsonl":
-        raise OptionError(f"{place}: a series is part of a store, {run_scores.FILE_NAME}; leave it out")
+        raise OptionError(f"{source}: a series is part of a store, {run_scores.FILE_NAME}; leave it out")
     if suffix == ".jsonl":
         stored, about = run_scores.load(path, series)
         try:
             check_provenance(about)
+            return Results(tuple(stored), about)
         except StateError as error:
-            raise StateError(f"{place}: {error}") from error
-        return Results(tuple(stored), about)
+            raise StateError(f"{source}: {error}; restore the file, or move it away") from error
     readers = {".json": Results.from_json, ".csv": Results.from_csv}
     if suffix != ".parquet" and suffix not in readers:
-        raise OptionError(f"{place}: results are read from .json, .csv, .parquet or .jsonl")
+        raise OptionError(f"{source}: results are read from .json, .csv, .parquet or .jsonl")
     try:
         if suffix == ".parquet":
-            rows, provenance = files.from_parquet(place, COLUMNS)
+            rows, provenance = files.from_parquet(source, COLUMNS)
             check_provenance(provenance)
             return Results(tuple(rows), provenance)
-        return readers[suffix](_read_text(place))
+        return readers[suffix](_read_text(source))
     except StateError as error:
-        raise StateError(f"{place}: {error}") from error
+        raise StateError(f"{source}: {error}") from error
 
 
 def _read_text(path: Path) -> str:
@@ -287,45 +270,11 @@ def run_id(description: Mapping[str, Any]) -> str:
     return "run-" + hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
 
-def _clean(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The row in column order and in Python's own types, so that it is written exactly."""
-    if set(row) != set(COLUMNS):
-        raise StateError(
-            f"a result has the columns {', '.join(COLUMNS)}; "
-            f"missing here: {sorted(set(COLUMNS) - set(row))}, unknown: {sorted(set(row) - set(COLUMNS))}"
-        )
-    clean = {name: row[name] for name in COLUMNS}
-    for name in _REQUIRED:
-        if clean[name] is None or clean[name] == "":
-            raise StateError(f"a result needs a {name}; it is missing for {_place(clean)}")
-    for name in _TEXTS:
-        # The csv module of some Pythons writes a carriage return that it cannot read.
-        if clean[name] is not None and (
-            not isinstance(clean[name], str) or re.search(r"[\x00-\x1f]", clean[name])
-        ):
-            raise StateError(f"a {name} is text of one line, not {clean[name]!r}")
-    for names, kind in ((_INTEGERS, int), (_FLOATS, float)):
-        for name in names:
-            try:
-                clean[name] = None if clean[name] is None else kind(clean[name])
-            except (TypeError, ValueError, OverflowError) as error:
-                raise StateError(f"the {name} for {_place(clean)} is no number: {clean[name]!r}") from error
-    for name in _FLOATS:
-        if clean[name] is not None and not math.isfinite(clean[name]):
-            raise StateError(f"the {name} for {_place(clean)} is {clean[name]}, which says nothing")
-    return clean
-
-
-def _place(row: Mapping[str, Any]) -> str:
-    level = "" if row["level"] is None else f" at level {row['level']}"
-    return f"{row['metric']}{level} of {row['subject']}"
-
-
 def _parse(name: str, text: str) -> str | float | int | None:
     if not text:
         return None
     try:
-        return int(text) if name in _INTEGERS else float(text) if name in _FLOATS else text
+        return int(text) if name in INTEGERS else float(text) if name in FLOATS else text
     except ValueError as error:
         raise StateError(f"not a result: {name} is {text!r}") from error
 

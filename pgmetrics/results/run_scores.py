@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from pgmetrics.errors import PgmetricsError, StateError
+from pgmetrics.results.rows import checked, is_one_line
 from pgmetrics.runtime.files import check_regular, dump_json, open_regular, parse_json
 
 FORMAT = 1
@@ -73,7 +74,7 @@ class Entry:
         """The entry that `to_line` wrote.
 
         Raises:
-            StateError: the line is something else, or of another format.
+            StateError: the line is something else, of another format, or a row of it is none.
         """
         try:
             content = parse_json(line)
@@ -87,7 +88,7 @@ class Entry:
         return cls(
             content["series"],
             content["item"],
-            tuple(content.get("results", ())),
+            tuple(checked(row) for row in content.get("results", ())),
             content.get("provenance", {}),
             content.get("settings"),
         )
@@ -274,7 +275,7 @@ def _well_formed(content: Mapping[str, Any]) -> bool:
         parts |= {"settings": dict}
     else:
         parts |= {"results": list, "provenance": dict}
-        if not isinstance(item.get("label"), str):
+        if not is_one_line(item.get("label")):
             return False
     if not all(isinstance(content.get(name), kind) for name, kind in parts.items()):
         return False

@@ -44,35 +44,39 @@ class Direction:
         limit: a value beyond which a further step the good way is no improvement; None if there is none, or
             if only the reals' own value tells it.
         up_to_reals: whether what the reals score, where it is known, is the limit.
+        least, most: the bounds of any value that can be computed, None where there is none. KID without bias,
+            FID∞, which extrapolates, C_T and the biases fall below 0.
     """
 
     aim: Aim
     limit: float | None = None
     up_to_reals: bool = False
+    least: float | None = None
+    most: float | None = None
 
 
 DIRECTIONS: Mapping[str, Direction] = {
-    "swd": Direction(Aim.LOWER),
-    "ms-ssim": Direction(Aim.REALS),
-    "fid": Direction(Aim.LOWER),
+    "swd": Direction(Aim.LOWER, least=0.0),
+    "ms-ssim": Direction(Aim.REALS, least=0.0, most=1.0),
+    "fid": Direction(Aim.LOWER, least=0.0),
     "fid-bias": Direction(Aim.NONE),
     "fid-infinity": Direction(Aim.LOWER),
-    "fd": Direction(Aim.LOWER),
+    "fd": Direction(Aim.LOWER, least=0.0),
     "fd-bias": Direction(Aim.NONE),
     # Images that please the classifier can exceed the reals' score, unlike them (Barratt & Sharma 2018).
-    "is": Direction(Aim.HIGHER, up_to_reals=True),
+    "is": Direction(Aim.HIGHER, up_to_reals=True, least=1.0),
     "kid": Direction(Aim.LOWER),
     # Other reals do not reach 1. A set that exceeds them keeps to the common images, or has a few outliers
     # whose large balls hold many reals (Naeem et al. 2020).
-    "precision": Direction(Aim.HIGHER, up_to_reals=True),
-    "recall": Direction(Aim.HIGHER, up_to_reals=True),
+    "precision": Direction(Aim.HIGHER, up_to_reals=True, least=0.0, most=1.0),
+    "recall": Direction(Aim.HIGHER, up_to_reals=True, least=0.0, most=1.0),
     # Unbounded above (Naeem et al. 2020). 1 is its expectation between equal distributions at any number of
     # images: of n reals and one fake, each real has the fake among its k nearest with probability k / n.
-    "density": Direction(Aim.HIGHER, limit=1.0),
-    "coverage": Direction(Aim.HIGHER, up_to_reals=True),
+    "density": Direction(Aim.HIGHER, limit=1.0, least=0.0),
+    "coverage": Direction(Aim.HIGHER, up_to_reals=True, least=0.0, most=1.0),
     # Low means copies. Independent images of the right distribution have about a half, and what is far from
     # all reals has 1, so that a high value is no merit.
-    "authpct": Direction(Aim.HIGHER, limit=0.5, up_to_reals=True),
+    "authpct": Direction(Aim.HIGHER, limit=0.5, up_to_reals=True, least=0.0, most=1.0),
     # Far below 0 means copies and far above 0 underfitting; its deviation is that of the null hypothesis.
     "ct": Direction(Aim.NONE),
 }

@@ -87,14 +87,16 @@ def test_values_in_data_are_raw():
     assert ",0.005," in results.to_csv()
 
 
-finite = st.floats(allow_nan=False, allow_infinity=False)
+possible = st.floats(-1e70, 1e70)
 labels = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1)
 
 
-@given(value=finite, stderr=st.none() | finite, run=labels, level=st.none() | st.integers(1, 4096))
+@given(
+    value=possible, stderr=st.none() | possible.map(abs), run=labels, level=st.none() | st.integers(1, 4096)
+)
 def test_csv_and_json_read_back_exactly(value, stderr, run, level):
     # Rounding on the way out, a comma or quotes in a label, None read back as 0 or "".
-    results = Results((row(value=value, stderr=stderr, run=run, level=level),), {"device": "cpu"})
+    results = Results((row("kid", level, value, stderr=stderr, run=run),), {"device": "cpu"})
     assert Results.from_json(results.to_json()) == results
     assert Results.from_csv(results.to_csv()).rows == results.rows
 
@@ -612,6 +614,49 @@ def test_a_provenance_of_another_kind_is_refused_by_its_part(tmp_path, part, pro
 def test_a_cell_of_another_kind_is_refused(tmp_path, changes):
     with pytest.raises(StateError, match=f"{next(iter(changes))}"):
         read_results(file_of(tmp_path / "a.json", {}, **changes))
+
+
+IMPOSSIBLE = [
+    ({"value": -0.001}, "the value for swd of fake is -0.001; it is at least 0"),
+    ({"metric": "fid", "value": -3}, "the value for fid of fake is -3; it is at least 0"),
+    ({"metric": "ms-ssim", "value": 1.5}, "the value for ms-ssim of fake is 1.5; it is at most 1"),
+    ({"metric": "is", "value": 0.5}, "the value for is of fake is 0.5; it is at least 1"),
+    ({"value": 1e308}, "the value for swd of fake is 1e.308; no number here is beyond 1e.70"),
+    ({"metric": "kid", "value": -1e308}, "the value for kid of fake is -1e.308; no number"),
+    ({"value": True}, "the value for swd of fake is no number: 'True'"),
+    ({"value": "0.5"}, "the value for swd of fake is no number: '0.5'"),
+    ({"stderr": -1}, "the stderr for swd of fake is -1; it is at least 0"),
+    ({"metric": "kid", "stderr": -1}, "the stderr for kid of fake is -1; it is at least 0"),
+    ({"stderr": 1e300}, "the stderr for swd of fake is 1e.300; no number"),
+    ({"stderr": False}, "the stderr for swd of fake is no number: 'False'"),
+    ({"seed": -1}, "the seed for swd of fake is -1; it is a whole number from 0 "),
+    ({"seed": 0.5}, "the seed for swd of fake is 0.5; it is a whole number"),
+    ({"n_fake": -8}, "the n_fake for swd of fake is -8; it is a whole number from 0 "),
+    ({"n_fake": 8.5}, "the n_fake for swd of fake is 8.5; it is a whole number"),
+    ({"n_real": True}, "the n_real for swd of fake is no number: 'True'"),
+    ({"n_real": 2**70}, "the n_real for swd of fake is 1.18059e.21; it is a whole number from 0 to 9.2e.18"),
+    ({"level": 0}, "the level for swd at level 0 of fake is 0; it is a whole number from 1 "),
+]
+
+
+@pytest.mark.parametrize(("changes", "line"), IMPOSSIBLE)
+def test_an_impossible_number_is_no_result(tmp_path, changes, line):
+    # Catches a comparison that believes a negative distance, or a bool for a number.
+    with pytest.raises(StateError, match=f"a.json: not a result: {line}"):
+        read_results(file_of(tmp_path / "a.json", {}, **({"level": None} | changes)))
+
+
+@pytest.mark.parametrize("metric", ["kid", "ct", "fid-bias", "fd-bias", "fid-infinity", "ones-own"])
+def test_numbers_that_may_be_negative_are_results(tmp_path, metric):
+    found = read_results(file_of(tmp_path / "a.json", {}, metric=metric, value=-0.25, seed=2**128 - 1))
+    assert found.rows[0]["value"] == -0.25
+    assert found.rows[0]["seed"] == 2**128 - 1
+
+
+def test_an_impossible_number_of_a_table_is_no_result(tmp_path):
+    (tmp_path / "a.csv").write_text(Results((row(value=0.125),)).to_csv().replace("0.125", "-0.125"))
+    with pytest.raises(StateError, match=r"a\.csv: not a result: the value for swd .* is -0\.125"):
+        read_results(tmp_path / "a.csv")
 
 
 @pytest.mark.parametrize(

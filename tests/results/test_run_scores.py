@@ -5,6 +5,7 @@ import json
 import pytest
 
 from pgmetrics.errors import PgmetricsError, StateError
+from pgmetrics.results import read_results
 from pgmetrics.results.run_scores import Entry, Journal, load, read, series_of
 
 
@@ -156,7 +157,7 @@ def changed(entry, **changes):
         *parents, last = name.split("__")
         place = content
         for parent in parents:
-            place = place[parent]
+            place = place[int(parent) if parent.isdigit() else parent]
         place[last] = value
     return (json.dumps(content) + "\n").encode()
 
@@ -187,6 +188,38 @@ def test_a_line_of_another_kind_is_refused_by_its_number(tmp_path, line):
     path.write_bytes(path.read_bytes() + line)
     with pytest.raises(StateError, match=r"scores\.jsonl, line 5: .*restore the file"):
         load(path)
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        (changed(ENTRIES[2], item__label="a\x1b[31m"), "a part of it is missing or of another kind"),
+        (changed(ENTRIES[2], item__label="a\nb"), "a part of it is missing or of another kind"),
+        (changed(ENTRIES[2], results__0__run="a\x1b[31m"), "a run is text of one line"),
+        (changed(ENTRIES[2], results__0__value=-0.1), "not a result: the value for swd at level 16 of fake"),
+        (
+            changed(ENTRIES[2], results__0__stderr=True),
+            "not a result: the stderr for swd at level 16 of fake",
+        ),
+        (changed(ENTRIES[2], results__0__seed=-1), "not a result: the seed for swd at level 16 of fake"),
+    ],
+)
+def test_an_impossible_row_is_refused_by_its_line_with_the_way_out(tmp_path, line, found):
+    # Catches a refusal that names no file, and numbers that no score can have.
+    path = write(tmp_path / "scores.jsonl")
+    path.write_bytes(path.read_bytes() + line)
+    for reads in (read, load, read_results):
+        with pytest.raises(
+            StateError, match=rf"scores\.jsonl, line 5: {found}.*; restore the file, or move it"
+        ):
+            reads(path)
+
+
+def test_two_rows_of_one_place_name_their_store(tmp_path):
+    twice = checkpoint("b", 20)
+    path = write(tmp_path / "scores.jsonl", [settings(), Entry("s", twice.item, twice.results * 2, {})])
+    with pytest.raises(StateError, match=r"scores\.jsonl: two results for swd .*; restore the file"):
+        read_results(path)
 
 
 def test_a_provenance_does_not_say_what_the_item_is(tmp_path):
