@@ -77,8 +77,11 @@ def _number(value: float) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:g}"
 
 
-# Control characters, line separators, the bidirectional controls, and surrogates, which no encoding takes.
-_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+# Control characters, line separators, the bidirectional controls, surrogates, which no encoding takes,
+# and what XML does not take.
+_UNPRINTABLE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]"
+)
 _MARKDOWN = re.compile(r"[\\`*_\[\]<>&|~$]")
 _NAMED = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
 
@@ -87,8 +90,9 @@ def printable(text: str) -> str:
     r"""The text on one line, with every character escaped that a terminal would obey instead of show.
 
     These are control characters (`\n`, `\x1b`), C1 controls and line separators (`\u2028`), controls of the
-    writing direction (`\u202e`), and surrogates: a byte of a file name that is no UTF-8 becomes `\xff`.
-    Everything else stays, so that escaping twice changes nothing; a backslash stays, too.
+    writing direction (`\u202e`), what XML does not take (`\uffff`), and surrogates: a byte of a file name
+    that is no UTF-8 becomes `\xff`. Everything else stays, so that escaping twice changes nothing; a
+    backslash stays, too.
     """
     return _UNPRINTABLE.sub(_escaped, text)
 

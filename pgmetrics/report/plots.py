@@ -14,11 +14,12 @@ from math import ceil, floor, log10
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pgmetrics.errors import OptionError, PgmetricsError
+from pgmetrics.errors import OptionError, PgmetricsError, printable
 from pgmetrics.metrics import outputs
 from pgmetrics.report.run_curves import Curve, Growth, Point, is_deviation, is_floor, whole
 from pgmetrics.results import tables
 from pgmetrics.results.files import write_whole
+from pgmetrics.runtime.files import safe_name
 from pgmetrics.uncertainty.verdicts import in_words as direction_in_words
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ _LINE_HEIGHT = 14.0
 _LEFT, _RIGHT = 44, 82
 _CHARACTER = 6.5
 _CROWDED = 14
+# A store's text is shown as it is: a dollar sign begins no formula, and LaTeX reads none of it.
+_PLAIN_TEXT: Any = {"text.parse_math": False, "text.usetex": False}
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ class Plot:
     """One plot of a run.
 
     Attributes:
-        name: for files, such as `swd-at-final`.
+        name: for files, such as `swd-at-final`; safe, whatever the store calls its metrics.
         title: what is plotted, with the unit.
         protocol: the family of protocols that its numbers belong to.
         curves: what is drawn; several are the levels of one metric.
@@ -119,7 +122,7 @@ class Plot:
             if curve.untrained is not None:
                 text += f"; untrained network {_said(curve.untrained)}"
             parts.append(text + ".")
-        return " ".join(parts)
+        return printable(" ".join(parts))
 
     @property
     def key(self) -> str:
@@ -141,6 +144,12 @@ class Plot:
 
     def draw(self, look: Look) -> Figure:
         """The figure, on no screen and in nobody's list of open figures."""
+        from matplotlib import rc_context
+
+        with rc_context(_PLAIN_TEXT):
+            return self._drawn(look)
+
+    def _drawn(self, look: Look) -> Figure:
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=(look.width / _POINTS_PER_INCH, look.height / _POINTS_PER_INCH))
@@ -175,12 +184,13 @@ def plots(growth: Growth) -> list[Plot]:
     for protocol in growth.protocols:
         curves = growth.curves(protocol)
         for curve in whole(curves):
-            title = outputs.style(curve.metric).title
+            title = printable(outputs.style(curve.metric).title)
             levels = tuple(c for c in curves if c.metric == curve.metric and c.level is not None)
             mean = ", mean over levels" if levels else ""
-            found.append(Plot(f"{curve.metric}-{protocol}", title + mean, protocol, (curve,), growth))
+            name = safe_name(f"{curve.metric}-{protocol}")
+            found.append(Plot(name, title + mean, protocol, (curve,), growth))
             if len(levels) > 1:
-                name = f"{curve.metric}-levels-{protocol}"
+                name = safe_name(f"{curve.metric}-levels-{protocol}")
                 found.append(Plot(name, f"{title} by level", protocol, levels, growth))
     return found
 
@@ -237,6 +247,7 @@ def render(figure: Figure, format: str, *, opaque: bool = False, text_as_paths: 
 
     undated: dict[str, Any] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(format, {})
     settings: Any = {
+        **_PLAIN_TEXT,
         "svg.hashsalt": "pgmetrics",
         "svg.fonttype": "path" if text_as_paths else "none",
         "pdf.fonttype": 42,
@@ -366,7 +377,7 @@ def _draw_curve(axes: Axes, curve: Curve, colour: str, marker: str) -> None:
             markeredgewidth=1.2,
             zorder=4,
             clip_on=False,
-            gid=f"point:{point.row['run']}: {_said(point)}",
+            gid=printable(f"point:{point.row['run']}: {_said(point)}"),
         )
 
 

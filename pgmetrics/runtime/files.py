@@ -21,6 +21,7 @@ from pgmetrics.errors import PgmetricsError, printable_json
 
 _PIECE = 2**20
 _MOST_DIGITS = 40  # 128 bits; nothing that we write has more
+_LONGEST_NAME = 120
 _MOST_LEVELS = 64  # lists and objects within each other; ours have fewer than ten
 
 _KINDS = (
@@ -212,6 +213,15 @@ def check_writable(path: str | os.PathLike[str], inputs: Iterable[object] = ()) 
 def unwritable(path: str | os.PathLike[str], reason: str) -> PgmetricsError:
     """The refusal of a file that cannot be written."""
     return PgmetricsError(f"{os.fspath(path)} cannot be written: {reason}")
+
+
+def safe_name(text: str) -> str:
+    """A name for a file that every file system takes, that leads nowhere, and that no other text gets."""
+    safe = re.sub(r"[^\w.\[\]-]+", "_", text, flags=re.ASCII)
+    if safe == text and len(text) <= _LONGEST_NAME and text.strip("."):
+        return text
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    return f"{safe[:_LONGEST_NAME]}-{digest[:8]}"
 
 
 @contextmanager

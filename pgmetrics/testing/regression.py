@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
-import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -26,12 +24,11 @@ from pgmetrics.metrics.registry import metric as find_metric
 from pgmetrics.metrics.swd import SlicedWasserstein
 from pgmetrics.results import Results, read_results
 from pgmetrics.results.reals import row_of_reals
+from pgmetrics.runtime.files import safe_name
 from pgmetrics.testing import REGEN
 from pgmetrics.uncertainty import verdicts
 from pgmetrics.uncertainty.intervals import Difference, independent_difference, interval
 from pgmetrics.uncertainty.verdicts import Score
-
-_LONGEST_NAME = 120
 
 logger = logging.getLogger("pgmetrics")
 
@@ -136,7 +133,7 @@ class MetricRegression:
 
     def _baseline(self, name: str | None) -> Path:
         text = self.test.partition("::")[2].replace("::", ".")
-        path = self.directory / f"{_file_name(text if name is None else f'{text}.{name}')}.json"
+        path = self.directory / f"{safe_name(text if name is None else f'{text}.{name}')}.json"
         if path in self._used:
             pytest.fail(f"{self.test} checks twice; give each check a name of its own", pytrace=False)
         self._used.add(path)
@@ -384,11 +381,3 @@ def _title(place: Place, levels: Collection[int | None] = ()) -> str:
     if subject == "real":
         title += " (reals)"
     return f"{run}: {title}" if run else title
-
-
-def _file_name(text: str) -> str:
-    """A name that every file system takes, and that no other text gets."""
-    safe = re.sub(r"[^\w.\[\]-]+", "_", text, flags=re.ASCII)
-    if safe == text and len(text) <= _LONGEST_NAME:
-        return text
-    return f"{safe[:_LONGEST_NAME]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"

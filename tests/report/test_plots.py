@@ -1,5 +1,6 @@
 """Plots: every metric has one, they hold the store's numbers, and equal scores give equal files."""
 
+import json
 import re
 import sys
 import xml.etree.ElementTree as ET
@@ -7,9 +8,10 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from matplotlib.text import Text
 from PIL import Image
 
-from pgmetrics.errors import OptionError, PgmetricsError
+from pgmetrics.errors import OptionError, PgmetricsError, printable
 from pgmetrics.report import plots, svg
 from pgmetrics.report.plots import Look
 from pgmetrics.report.run_curves import read_growth
@@ -144,6 +146,53 @@ def test_without_matplotlib_it_says_how_to_get_it(growth, tmp_path, monkeypatch)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(PgmetricsError, match="pip install matplotlib"):
         plots.save_plots(growth, tmp_path)
+
+
+def hostile_growth(network_run, folder, text):
+    """The run with its labels, protocols and MS-SSIM's name made hostile."""
+    folder.mkdir()
+    with open(folder / "scores.jsonl", "w") as file:
+        for line in (network_run / "scores.jsonl").read_text().splitlines():
+            entry = json.loads(line)
+            for row in entry.get("results", ()):
+                row |= {"run": row["run"] + text, "protocol": text + row["protocol"]}
+                row["metric"] = row["metric"].replace("ms-ssim", f"ms{text}")
+            if "label" in entry["item"]:
+                entry["item"]["label"] += text
+            file.write(json.dumps(entry) + "\n")
+    return read_growth(folder)
+
+
+@pytest.mark.parametrize(
+    "text", ["/../../evil", r"$\frac{$", "$x$", "<b>&\"'", "\udcff", "\ufffe", "..", "x" * 400]
+)
+def test_a_hostile_store_is_drawn_as_text_within_the_folder(network_run, tmp_path, text):
+    # Files were written beside the folder; mathtext, FreeType and the parser of SVG failed on the rest.
+    found = hostile_growth(network_run, tmp_path / "run", text)
+    before = set(tmp_path.rglob("*"))
+    written = plots.save_plots(found, tmp_path / "deep" / "out", "svg")
+    assert set(tmp_path.rglob("*")) - before == {tmp_path / "deep", tmp_path / "deep" / "out", *written}
+    assert {path.parent for path in written} == {tmp_path / "deep" / "out"}
+    assert len(set(written)) == 9
+    for path in written:
+        ET.parse(path)
+        assert re.fullmatch(r"[\w.-]+", path.name, re.ASCII)
+    plot = next(plot for plot in plots.plots(found) if plot.metric == f"ms{text}")
+    for format in ("png", "pdf"):
+        plots.render(plot.draw(Look()), format)
+    svg.inline(plot, "p", 400, 300)
+    assert plot.draw(Look()).axes[0].get_title("left") == printable(f"MS{text.upper()}")
+
+
+def test_no_setting_of_the_user_hands_a_store_to_latex(network_run, tmp_path):
+    from matplotlib import rc_context
+
+    found = hostile_growth(network_run, tmp_path / "run", r"\input{x}")
+    with rc_context({"text.usetex": True}):
+        figure = plots.plots(found)[0].draw(Look())
+    words = [text for text in figure.findobj(Text) if text.get_text()]
+    assert words
+    assert not any(text.get_usetex() or text.get_parse_math() for text in words)
 
 
 # In a page.

@@ -15,7 +15,8 @@ import torch  # noqa: F401 - the runs within this one must not be the first to i
 import pgmetrics
 from pgmetrics import SlicedWasserstein
 from pgmetrics.results import Results
-from pgmetrics.testing.regression import _compare, _file_name
+from pgmetrics.runtime.files import safe_name
+from pgmetrics.testing.regression import _compare
 from tests.comparison.test_compare import row, settings_of
 from tests.helpers.samplers import write_checkpoint
 
@@ -356,8 +357,8 @@ def test_each_check_has_a_file_of_its_own(checked, pytester):
 
 
 def test_names_of_files_are_safe_and_differ():
-    assert _file_name("TestX.test_y[32-swd]") == "TestX.test_y[32-swd]"
-    names = [_file_name(f"test[{sign}]") for sign in ("a/b", "a_b", "a:b", "ä", "A" * 300)]
+    assert safe_name("TestX.test_y[32-swd]") == "TestX.test_y[32-swd]"
+    names = [safe_name(f"test[{sign}]") for sign in ("a/b", "a_b", "a:b", "ä", "A" * 300)]
     assert len(set(names)) == len(names)
     for name in names:
         assert re.fullmatch(r"[\w.\[\]-]{1,140}", name, re.ASCII)
