@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import inspect
 import io
 import logging
 import os
 import re
-import sys
 import warnings
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
@@ -25,6 +23,7 @@ from pgmetrics.errors import WeightsError
 from pgmetrics.functional.finite import not_finite
 from pgmetrics.runtime import seeding
 from pgmetrics.runtime.files import check_regular, open_regular, parse_json, sha256
+from pgmetrics.runtime.modules import import_from_here, named_anew
 
 _PYTHON_NAME = re.compile(
     r"(?P<module>[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):(?P<name>[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)"
@@ -77,10 +76,9 @@ def read_network(spec: object) -> tuple[str, LoadedNetwork]:
     # What exists is meant, whatever signs its name contains.
     if not os.path.lexists(text) and (match := _PYTHON_NAME.fullmatch(text)):
         module, name = match["module"], match["name"]
-        # Around both imports: from where the first one left the generators, the second draws other numbers.
         with seeding.global_generators_kept():
             found = _imported(text, module, name)
-            return text, _from_object(found, text, lambda: _imported_anew(module, name))
+            return text, _from_object(found, text, lambda: named_anew(text))
     return text, _from_file(text)
 
 
@@ -226,36 +224,16 @@ def _mentions_pickle(config: Any) -> bool:
 
 def _imported(text: str, module: str, name: str) -> Any:
     """What `module:name` names."""
-    # A console script does not look into the current directory, where a user's module mostly is.
-    here = os.getcwd()
-    sys.path.insert(0, here)
     try:
-        found: Any = importlib.import_module(module)
+        found: Any = import_from_here(module)
     except Exception as error:
         raise WeightsError(
             f"{text} is no file, and importing {module} failed: {type(error).__name__}: {first_line(error)}"
         ) from error
-    finally:
-        sys.path.remove(here)
     for part in name.split("."):
         if not hasattr(found, part):
             raise WeightsError(f"{text}: {module} has no {name}")
         found = getattr(found, part)
-    return found
-
-
-def _imported_anew(module: str, name: str) -> Any:
-    """What `module:name` names in a second copy of the module; None where there can be none."""
-    found: Any = None
-    spec = importlib.util.find_spec(module)
-    if spec is not None and isinstance(spec.loader, importlib.machinery.SourceFileLoader):
-        found = importlib.util.module_from_spec(spec)
-        try:
-            spec.loader.exec_module(found)
-            for part in name.split("."):
-                found = getattr(found, part)
-        except Exception:  # it can be imported only once, say: nothing is known then
-            return None
     return found
 
 
@@ -272,18 +250,18 @@ def _from_object(found: Any, shown: str, find_anew: Callable[[], Any] = lambda: 
     """
     with seeding.global_generators_kept():
         named, found = found, _made(found, shown)
-        # Of a maker that remembers what it made, another copy is asked.
-        twin = _made(named, shown) if named is not found else None
-        if twin is None or twin is found:
-            anew = find_anew()
-            twin = None if anew is None else _made(anew, shown)
+        # A maker may remember what it made, or wrap what its module made when it was imported.
+        again, anew = _made(named, shown), find_anew()
+        twins = [again, None if anew is None else _made(anew, shown)]
+        twins = [twin for twin in twins if twin is not None and twin is not found]
     if isinstance(found, nn.Module):
         digest = _state_digest(found)
-        if isinstance(twin, nn.Module) and (other := _state_digest(twin)) != digest:
-            raise WeightsError(
-                f"{shown} is another network each time it is made (SHA-256 of its weights {digest[:8]}, then "
-                f"{other[:8]}); {RANDOM_LAYERS}"
-            )
+        for other in (_state_digest(twin) for twin in twins if isinstance(twin, nn.Module)):
+            if other != digest:
+                raise WeightsError(
+                    f"{shown} is another network each time it is made (SHA-256 of its weights {digest[:8]}, "
+                    f"then {other[:8]}); {RANDOM_LAYERS}"
+                )
         return _from_module(found, shown, shown, digest)
     if not callable(found):
         raise WeightsError(
@@ -295,7 +273,7 @@ def _from_object(found: Any, shown: str, find_anew: Callable[[], Any] = lambda: 
         found,
         lambda device: cast(Callable[[Tensor], Any], found),
         shown,
-        twin=twin if callable(twin) else None,
+        twin=twins[-1] if twins and callable(twins[-1]) else None,
     )
 
 

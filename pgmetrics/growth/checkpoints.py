@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pgmetrics.errors import OptionError, PgmetricsError, SourceError
 from pgmetrics.results.run_scores import FILE_NAME
 from pgmetrics.runtime.files import kind_of, open_regular
+from pgmetrics.runtime.modules import named_anew
 from pgmetrics.sources.base import ImageSource
 from pgmetrics.sources.plugins import Checkpoint, checkpoint, refusing_damaged
 from pgmetrics.sources.resolve import from_object, made_twice, named, open_source
@@ -278,8 +279,11 @@ def _loaded(loader: str, path: Path) -> ImageSource:
             return open_source(images)
         return from_object(images, name=path.name)
 
-    function = named(loader)
-    return made_twice(lambda: function(path), f"{loader} failed on {path.name}", opened)
+    def anew() -> object:
+        copied = named_anew(loader)
+        return None if copied is None else copied(path)
+
+    return made_twice(lambda: named(loader)(path), f"{loader} failed on {path.name}", opened, anew)
 
 
 def _no_checkpoint(path: Path) -> str:

@@ -152,6 +152,20 @@ def global_generators_kept() -> Iterator[None]:
         np.random.set_state(states[1])  # noqa: NPY002
 
 
+@contextmanager
+def global_generators_elsewhere() -> Iterator[None]:
+    """Let Python's, NumPy's and torch's global generators draw as in another process for a while.
+
+    What somebody else's code draws unseeded then shows. A CUDA generator stays where it is.
+    """
+    with global_generators_kept():
+        random.seed()
+        np.random.seed()  # noqa: NPY002
+        if (torch := sys.modules.get("torch")) is not None:
+            torch.default_generator.seed()  # torch.seed would seed a CUDA that is not in use yet
+        yield
+
+
 def _sequence(seed: int, stream: Stream, key: tuple[int, ...]) -> np.random.SeedSequence:
     check_number("a seed", seed, 0, LARGEST_SEED, whole=True)
     # Larger integers would be split into several words, and two keys could fall together.

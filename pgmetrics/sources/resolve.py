@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import importlib
-import importlib.metadata
 import inspect
 import os
 import re
@@ -20,6 +18,7 @@ import numpy as np
 from pgmetrics.errors import OptionError, PgmetricsError, SourceError, printable
 from pgmetrics.runtime import seeding
 from pgmetrics.runtime.files import open_regular
+from pgmetrics.runtime.modules import import_from_here, named_anew
 from pgmetrics.sources import arrays
 from pgmetrics.sources.arrays import ArraySource, DatasetSource, FileArraySource
 from pgmetrics.sources.base import ImageSource
@@ -105,8 +104,13 @@ def _open_text(text: str, decoding: Decoding, resolution: int | None) -> ImageSo
     raise SourceError(_missing(text))
 
 
-def made_twice(make: Callable[[], Any], what: str, opened: Callable[[Any], ImageSource]) -> ImageSource:
-    """The images that a maker gives; it is called twice, and refused if it gives others the second time.
+def made_twice(
+    make: Callable[[], Any],
+    what: str,
+    opened: Callable[[Any], ImageSource],
+    anew: Callable[[], Any] = lambda: None,
+) -> ImageSource:
+    """The images that a maker gives; it is called again, and refused if it gives others then.
 
     A network of random weights, for one, would be another in each process. A few images are compared.
     A maker that takes longer than 10 s, or gives a path, is called once.
@@ -115,9 +119,11 @@ def made_twice(make: Callable[[], Any], what: str, opened: Callable[[Any], Image
         make: gives images in any form.
         what: names it in messages.
         opened: makes a source of what it gives.
+        anew: gives what `make` does from a second copy of the module, for what is made when that is imported;
+            None where there is none.
 
     Raises:
-        SourceError: it fails, or gives other images the second time.
+        SourceError: it fails, or gives other images again.
     """
     with seeding.global_generators_kept():
         try:
@@ -126,24 +132,30 @@ def made_twice(make: Callable[[], Any], what: str, opened: Callable[[Any], Image
             source = opened(images)
             if isinstance(images, (str, os.PathLike)) or time.monotonic() - started > _LONG_TO_MAKE:
                 return source
-            second = make()
-            again = source if second is images else opened(second)
-            few = sorted({0, len(source) // 2, len(source) - 1})
-            alike = (len(source), source.resolution) == (len(again), again.resolution) and same_images(
-                source.batch(few), again.batch(few)
-            )
+            again, copied = make(), anew()
+            alike = again is images or _alike(source, opened(again))
+            alike_copy = copied is None or _alike(source, opened(copied))
         except PgmetricsError:
             raise
         except Exception as error:  # whatever somebody else's code raises
             raise SourceError(f"{what}: {type(error).__name__}: {error}") from error
-    if not alike:
+    if not (alike and alike_copy):
+        when = "import of its module" if alike else "call"
         raise SourceError(
-            f"{what}: each call gives other images; load trained weights, and seed whatever is drawn"
+            f"{what}: each {when} gives other images; load trained weights, and seed whatever is drawn"
         )
     # Of the images read here nothing is to be told.
     source.take_notes()
     source.take_remarks()
     return source
+
+
+def _alike(source: ImageSource, again: ImageSource) -> bool:
+    """Whether two sources show the same, by a few of their images."""
+    if (len(source), source.resolution) != (len(again), again.resolution):
+        return False
+    few = sorted({0, len(source) // 2, len(source) - 1})
+    return same_images(source.batch(few), again.batch(few))
 
 
 def named(text: str) -> Any:
@@ -247,11 +259,12 @@ def _python(text: str, module: str, name: str, options: dict[str, str]) -> Image
         n = int(options["n"]) if "n" in options else None
     except ValueError:
         raise SourceError(f"{text}: n is a whole number, not {options['n']!r}") from None
-    found = _named(text, module, name)
-    if _takes_nothing(found):
-        source = made_twice(found, text, lambda images: from_object(images, name=text, n=n))
-    else:
-        source = from_object(found, name=text, n=n)
+    source = made_twice(
+        lambda: _made(_named(text, module, name)),
+        text,
+        lambda images: from_object(images, name=text, n=n),
+        lambda: _made(named_anew(f"{module}:{name}")),
+    )
     if n is not None and not isinstance(source, FunctionSource):
         raise SourceError(
             f"{text}: n says how often a function is called; {module}:{name} has its own length"
@@ -261,7 +274,7 @@ def _python(text: str, module: str, name: str, options: dict[str, str]) -> Image
 
 def _named(text: str, module: str, name: str) -> Any:
     try:
-        found: Any = _import(module)
+        found: Any = import_from_here(module)
     except ModuleNotFoundError as error:
         if error.name is None or not (module + ".").startswith(error.name + "."):
             raise SourceError(f"{text}: importing {module} failed: {error}") from error
@@ -276,14 +289,9 @@ def _named(text: str, module: str, name: str) -> Any:
     return found
 
 
-def _import(module: str) -> object:
-    # A console script does not look into the current directory, where a user's module mostly is.
-    here = os.getcwd()
-    sys.path.insert(0, here)
-    try:
-        return importlib.import_module(module)
-    finally:
-        sys.path.remove(here)
+def _made(found: Any) -> Any:
+    """What a maker makes; anything else as it is."""
+    return found() if _takes_nothing(found) else found
 
 
 def _takes_nothing(function: Any) -> bool:

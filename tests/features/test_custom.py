@@ -507,6 +507,7 @@ class Net(nn.Module):
             _NET + "import functools\n@functools.cache\ndef make(): return Net()",
             "is another network each time",
         ),
+        (_NET + "net = Net()\ndef make(): return nn.Sequential(net)", "is another network each time"),
         (
             "W = torch.rand(3, 2)\ndef make(images): return images.mean((2, 3)) @ W",
             "gives other features when",
@@ -516,7 +517,7 @@ class Net(nn.Module):
             "gives other features",
         ),
     ],
-    ids=["factory", "class", "module", "cached", "function", "factory of a function"],
+    ids=["factory", "class", "module", "cached", "wrapper", "function", "factory of a function"],
 )
 @pytest.mark.parametrize("size", [(SIDE, SIDE), None])
 def test_a_name_that_is_another_network_in_each_process_is_refused(tmp_path, monkeypatch, text, fact, size):

@@ -246,6 +246,9 @@ def test_a_loader_makes_images_of_checkpoints_that_no_plug_in_knows(tmp_path, mo
         "    return np.load(path)['pixels']\n"
         "def random(path):\n"
         "    return np.random.randint(0, 256, images(path).shape).astype(np.uint8)\n"
+        "noise = np.random.randint(0, 256, (1000, 3, 32, 32)).astype(np.uint8)\n"
+        "def of_import(path):\n"
+        "    return noise[: len(images(path))]\n"
         "def broken(path):\n"
         "    raise ZeroDivisionError('no such layer')\n"
     )
@@ -267,10 +270,11 @@ def test_a_loader_makes_images_of_checkpoints_that_no_plug_in_knows(tmp_path, mo
         f"mymodel:broken failed on model-{side * 10}-{side}.npz: ZeroDivisionError: no such layer"
         for side in (16, 32)
     ]
-    _, skipped = score(run, loader="mymodel:random", **how)
-    assert [reason.split(":")[2] for _, reason in skipped] == [
-        " each call gives other images; load trained weights, and seed whatever is drawn"
-    ] * 2
+    for name, when in (("random", "call"), ("of_import", "import of its module")):
+        _, skipped = score(run, loader=f"mymodel:{name}", **how)
+        assert [reason.split(":")[2] for _, reason in skipped] == [
+            f" each {when} gives other images; load trained weights, and seed whatever is drawn"
+        ] * 2
 
 
 # Refusals, and what is skipped.

@@ -1,6 +1,7 @@
 """What a text means, and what is said when it means nothing."""
 
 import importlib.metadata
+import re
 import subprocess
 import sys
 import types
@@ -305,6 +306,15 @@ def network(seed=None):
 
 def random_network(): return sources.generator(network(), 4, n=40)
 def seeded_network(): return sources.generator(network(5), 4, n=40)
+inner = network()
+at_import = sources.generator(network(), 4, n=40)
+random_at_import = np.random.randint(0, 256, (9, 4, 4, 3)).astype(np.uint8)
+seeded_at_import = sources.generator(network(5), 4, n=40)
+def of_import(): return sources.generator(inner, 4, n=40)
+@functools.cache
+def remembered(): return random_array()
+def function(indices): return random_at_import[np.array(indices) % 9].transpose(0, 3, 1, 2)
+
 def random_array(): return np.random.randint(0, 256, (9, 4, 4, 3)).astype(np.uint8)
 def seeded_array(): return np.random.default_rng(1).integers(0, 256, (9, 4, 4, 3)).astype(np.uint8)
 def fails(): raise ZeroDivisionError("no such layer")
@@ -335,7 +345,41 @@ def test_a_maker_that_gives_other_images_each_time_is_refused(makers, name):
     assert global_states() == before
 
 
-@pytest.mark.parametrize("name", ["seeded_network", "seeded_array"])
+@pytest.mark.parametrize(
+    "name", ["at_import", "random_at_import", "of_import", "remembered", "function", "function,n=9"]
+)
+def test_what_chance_decides_when_the_module_is_imported_is_refused(makers, name):
+    # Catches asking only the copy that was imported: another network in each process, and nothing said.
+    before = global_states()
+    # From here on the module is known, and the generators stand where they stood before it was imported.
+    assert len(open_source(f"{makers}:seeded_at_import")) == 40
+    message = f"makers:{name}: each import of its module gives other images; load trained weights"
+    with pytest.raises(SourceError, match=message) as refusal:
+        open_source(f"{makers}:{name}")
+    assert "\n" not in str(refusal.value)
+    assert global_states() == before
+
+
+def test_a_module_that_can_be_imported_once_is_taken_and_told(tmp_path, monkeypatch, caplog):
+    text = "import sys\nif hasattr(sys, '_met'): raise RuntimeError('met')\nsys._met = 1\n" + _MAKERS
+    (tmp_path / "makers_once.py").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    monkeypatch.setattr(sys, "_met", 1, raising=False)
+    monkeypatch.delattr(sys, "_met")
+    try:
+        for _ in range(2):
+            assert len(open_source("makers_once:random_at_import")) == 9
+    finally:
+        sys.modules.pop("makers_once")
+    (record,) = caplog.records
+    assert re.match(
+        r"makers_once:random_at_import: makers_once cannot be imported twice \(met\): it was not seen",
+        record.getMessage(),
+    )
+
+
+@pytest.mark.parametrize("name", ["seeded_network", "seeded_array", "seeded_at_import"])
 def test_a_maker_that_is_seeded_is_taken(makers, name):
     before = global_states()
     source = open_source(f"{makers}:{name}")
