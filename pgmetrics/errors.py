@@ -82,6 +82,7 @@ def _number(value: float) -> str:
 _UNPRINTABLE = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]"
 )
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _MARKDOWN = re.compile(r"[\\`*_\[\]<>&|~$]")
 _NAMED = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
 
@@ -95,6 +96,11 @@ def printable(text: str) -> str:
     backslash stays, too.
     """
     return _UNPRINTABLE.sub(_escaped, text)
+
+
+def encodable(text: str) -> str:
+    r"""The text with the surrogates alone escaped, as `printable` does: a byte that is no UTF-8 is `\xff`."""
+    return _SURROGATE.sub(_escaped, text)
 
 
 def printable_json(text: str) -> str:

@@ -9,9 +9,10 @@ import pytest
 from click.testing import CliRunner
 
 from pgmetrics.cli import main
-from pgmetrics.comparison.result import Comparison
+from pgmetrics.comparison.result import COLUMNS, Comparison
 from pgmetrics.errors import PgmetricsError, markdown_text, printable
-from pgmetrics.results import Results
+from pgmetrics.features.weights import PUBLISHED
+from pgmetrics.results import Results, read_results
 from pgmetrics.runtime.files import dump_json
 from pgmetrics.sources.audit import audit
 from tests.helpers.image_files import encoded, pixels
@@ -80,6 +81,32 @@ def test_csv_keeps_the_value_quoted():
     text = Results((row('a,"b"\x9b'),), {}).to_text("csv")
     assert '"a,""b""\x9b"' in text
     assert next(csv.DictReader(io.StringIO(text)))["run"] == 'a,"b"\x9b'
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".json", ".parquet", ".md", ".tex", ".txt"])
+def test_a_label_that_is_no_utf8_reaches_every_format(tmp_path, suffix):
+    # Parquet failed, and so did CSV on standard output and in the page.
+    found = Results((row("a\udcff"),), {})
+    path = tmp_path / f"a{suffix}"
+    found.save(path)
+    if suffix == ".parquet":
+        assert read_results(path).rows[0]["run"] == r"a\xff"
+        return
+    for text in (found.to_csv(), Comparison("a", "b", (dict.fromkeys(COLUMNS, "\udcff"),)).to_csv()):
+        assert r"\xff" in text
+        text.encode()
+
+
+def test_places_of_weights_are_printed_escaped(tmp_path, monkeypatch):
+    place = tmp_path / "a\x1b[31m\nb\u202e"
+    place.mkdir()
+    (place / PUBLISHED["vgg16"].names[0]).touch()
+    monkeypatch.setattr("pgmetrics.features.weights._sha256", lambda *_: PUBLISHED["vgg16"].sha256)
+    monkeypatch.setenv("PGMETRICS_WEIGHTS", str(place))
+    for arguments in (["vgg16"], ["vgg16", "--bundle", str(tmp_path / "c\x1b[31m\nd")]):
+        done = CliRunner().invoke(main, ["weights", *arguments])
+        assert all(line.isprintable() for line in done.output.split("\n"))
+        assert r"\x1b[31m\n" in done.output
 
 
 @pytest.mark.parametrize("format", ["table", "markdown"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from pgmetrics.cli.options import say
+from pgmetrics.errors import printable
 from pgmetrics.runtime.files import dump_json
 
 
@@ -31,15 +32,15 @@ def weights(networks: tuple[str, ...], bundle: str | None, format_: str) -> None
     asked = networks or tuple(PUBLISHED)
     if bundle is not None:
         for path in make_bundle(bundle, asked):
-            say(str(path))
+            say(printable(str(path)))
         return
     found = [survey(network) for network in asked]
     if format_ == "json":
         say(dump_json(found, indent=1))
         return
     for one in found:
-        say(f"{one['network']}: {one['state']}")
+        say(f"{one['network']}: {printable(one['state'])}")
         for key in ("used_by", "file", "bytes", "sha256", "urls"):
             value = one[key]
             shown = " ".join(value) if isinstance(value, list) else f"{value:,}" if key == "bytes" else value
-            say(f"  {key.replace('_', ' ')}: {shown}")
+            say(f"  {key.replace('_', ' ')}: {printable(shown)}")

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pgmetrics.comparison.settings import ABSENT, Setting
-from pgmetrics.errors import OptionError, markdown_text, printable
+from pgmetrics.errors import OptionError, encodable, markdown_text, printable
 from pgmetrics.metrics.outputs import style
 from pgmetrics.results.files import check_destination, write_whole
 from pgmetrics.runtime.files import dump_json
@@ -183,7 +183,7 @@ class Comparison:
         writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(self.rows)
-        return text.getvalue()
+        return encodable(text.getvalue())
 
     def to_json(self) -> str:
         """Everything, as one object."""

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pgmetrics.errors import OptionError, PgmetricsError, StateError
+from pgmetrics.errors import OptionError, PgmetricsError, StateError, encodable
 from pgmetrics.results import files, run_scores, tables
 from pgmetrics.results.files import check_destination as check_destination
 from pgmetrics.results.provenance import check as check_provenance
@@ -124,12 +124,15 @@ class Results:
         return tables.paper_table(self.rows)
 
     def to_csv(self) -> str:
-        """The tidy table, raw values, missing ones empty; floats are exact when read back."""
+        r"""The tidy table, raw values, missing ones empty; floats are exact when read back.
+
+        A byte of a label that is no UTF-8 is written `\xff`, since a CSV could not be encoded with it.
+        """
         text = io.StringIO()
         writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(self.rows)
-        return text.getvalue()
+        return encodable(text.getvalue())
 
     def to_json(self) -> str:
         """`{"results": [row, ...], "provenance": {...}}`; floats are exact when read back."""
@@ -193,6 +196,14 @@ class Results:
         text: str = getattr(self, f"to_{format}")()
         return text
 
+    def _encodable(self) -> Results:
+        """The rows with text that UTF-8 takes, as `to_csv` writes it."""
+        rows = [
+            {name: encodable(value) if isinstance(value, str) else value for name, value in row.items()}
+            for row in self.rows
+        ]
+        return replace(self, rows=tuple(rows))
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a file in the format its suffix names: .csv, .json, .md, .txt, .tex or .parquet.
 
@@ -205,7 +216,7 @@ class Results:
         """
         format = check_destination(path)
         if format == "parquet":
-            content = files.to_parquet(self.to_pandas(), self.provenance, os.fspath(path))
+            content = files.to_parquet(self._encodable().to_pandas(), self.provenance, os.fspath(path))
         else:
             content = self.to_text(format).encode("utf-8", "backslashreplace")
         files.write_whole(path, content)
