@@ -16,7 +16,6 @@ from pgmetrics.cli.options import (
     reading,
     running,
 )
-from pgmetrics.comparison import result, scores
 from pgmetrics.errors import PgmetricsError
 
 if TYPE_CHECKING:
@@ -107,6 +106,7 @@ def compare(
     if explain and format_ == "csv":
         raise click.UsageError("--explain makes a second table: --format table, markdown or json holds both")
     from pgmetrics.comparison import compare as comparison
+    from pgmetrics.comparison import result, scores
     from pgmetrics.results.files import check_destination
 
     if out is not None:

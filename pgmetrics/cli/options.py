@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from pgmetrics.features import own_network
-from pgmetrics.metrics.feature_rows import FeatureMetric
-from pgmetrics.metrics.registry import metric
+from pgmetrics.errors import printable
 
 if TYPE_CHECKING:
     from pgmetrics.metrics.base import Metric
-
-import re
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import TypeVar
-
-from pgmetrics.errors import printable
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -279,6 +272,11 @@ def own_network_for(
     metrics: Sequence[str | Metric], options: dict[str, Any]
 ) -> tuple[Sequence[str | Metric], dict[str, Any]]:
     """The metrics, reading the network of --features if one was given, and the options without it."""
+    # Here, since each of them loads torch, which no --help waits for.
+    from pgmetrics.features import own_network
+    from pgmetrics.metrics.feature_rows import FeatureMetric
+    from pgmetrics.metrics.registry import metric
+
     rest = dict(options)
     spec, resize, value_range = (rest.pop(f"features{part}") for part in ("", "_resize", "_range"))
     if spec is None:

@@ -9,7 +9,6 @@ from pathlib import Path
 import click
 
 from pgmetrics.errors import printable
-from reference_models.progan.data import level_files, prepare
 
 
 @click.command()
@@ -50,6 +49,7 @@ def data(
     """
     from pgmetrics.sources.base import warn_of_left_out, warn_of_no_classes
     from pgmetrics.sources.resolve import open_source
+    from reference_models.progan.data import level_files, prepare
     from reference_models.progan.training.progress import decoding_bar
 
     if resize is not None and crop:

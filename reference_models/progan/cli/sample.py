@@ -9,7 +9,6 @@ from typing import Literal
 import click
 
 from pgmetrics.errors import printable
-from reference_models.progan.sampling import export
 
 _NOT_DIRECTORIES = (".gif", ".jpeg", ".jpg", ".npy", ".tar", ".webp")
 
@@ -71,6 +70,7 @@ def sample(
     """
     from pgmetrics.runtime.devices import pick_device
     from pgmetrics.runtime.files import check_writable
+    from reference_models.progan.sampling import export
     from reference_models.progan.sampling import source as samples
 
     suffix = out.suffix.lower()
