@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pgmetrics.comparison.settings import ABSENT, Setting
-from pgmetrics.errors import OptionError, encodable, markdown_text, printable
+from pgmetrics.errors import OptionError, check_number, encodable, markdown_text, printable
 from pgmetrics.metrics.outputs import style
 from pgmetrics.results.files import check_destination, write_whole
 from pgmetrics.runtime.files import dump_json
@@ -70,8 +70,7 @@ class Judging:
         for name in ("significance", "confidence"):
             if not 0 < getattr(self, name) < 1:
                 raise OptionError(f"{name} is a probability between 0 and 1, not {getattr(self, name)}")
-        if self.permutations < 1:
-            raise OptionError(f"a test needs at least 1 permutation, not {self.permutations}")
+        check_number("permutations of a test", self.permutations, 1, 10**8, whole=True)
 
 
 @dataclass(frozen=True)
@@ -261,10 +260,15 @@ def _grid(comparison: Comparison) -> list[list[str]]:
             for one in ("difference", "low", "high")
         )
         span = ABSENT if row["low"] is None else f"{low} to {high}"
-        p = ABSENT if row["p_holm"] is None else f"{row['p_holm']:.4f}"
+        p = ABSENT if row["p_holm"] is None else _p(row["p_holm"])
         cells = [a, b, *([own] if beside else []), difference, span, p, _in_full(row)]
         grid.append([row_title(row, comparison.rows), *cells])
     return grid
+
+
+def _p(value: float) -> str:
+    """A p-value for people; none is 0."""
+    return f"{value:.4f}" if value >= 0.0001 else "<0.0001"
 
 
 def row_title(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:

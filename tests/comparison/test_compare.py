@@ -340,6 +340,16 @@ def test_files_give_what_their_tables_give(tmp_path):
         assert found.b == str(tmp_path / f"b{suffix}")
 
 
+def test_no_table_says_that_a_p_value_is_zero():
+    # Data keep the number itself.
+    found = compare(results(row("swd", 0.1, 0.001)), results(row("swd", 0.109, 0.001)))
+    assert 0 < found.rows[0]["p_holm"] < 1e-5
+    assert "  <0.0001  " in found.to_table()
+    assert r"| \<0.0001 |" in found.to_markdown()
+    assert "0.0000" not in found.to_table() + found.to_markdown()
+    assert str(found.rows[0]["p_holm"]) in found.to_csv()
+
+
 def test_errors_over_directions_decide_nothing():
     a, b = (results(row("swd", value, stderr_kind="directions")) for value in (1.0, 2.0))
     found = compare(a, b)
@@ -598,7 +608,7 @@ def test_one_run_at_several_seeds_is_refused():
         ("a.zip", "b.zip", {"protocol": "at-final"}, "a protocol is chosen among results"),
         (results(), results(), {"significance": 0}, "significance is a probability"),
         (results(), results(), {"confidence": 95}, "confidence is a probability"),
-        (results(), results(), {"permutations": 0}, "at least 1 permutation"),
+        (results(), results(), {"permutations": 0}, "permutations of a test is a whole number at least 1"),
         ("nowhere.csv", results(), {}, "nowhere.csv cannot be read"),
     ],
 )
