@@ -65,6 +65,12 @@ def _one_line() -> Iterator[None]:
         yield
     except PgmetricsError as error:
         raise click.ClickException(printable(str(error))) from error
+    except MemoryError as error:
+        # numpy says how much was asked for.
+        reason = printable(str(error)) or "an allocation failed"
+        raise click.ClickException(
+            f"there is not enough memory: {reason}; ask for fewer or smaller images"
+        ) from error
     except click.ClickException as error:
         # What was typed may come from a file's name, by a shell's pattern.
         error.message = printable(error.message)  # type: ignore[misc]

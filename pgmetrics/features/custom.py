@@ -236,7 +236,7 @@ def _declared_resizer(
     if resize == "none":
         return torch.Tensor.float, resize, resolution
     name, _, size = resize.partition(":")
-    if name not in RESIZERS or not (size.isascii() and size.isdigit() and int(size)):
+    if name not in RESIZERS or not (size.isascii() and size.isdigit() and len(size) < 6 and int(size)):
         raise OptionError(f"{resize!r} is neither none nor NAME:SIZE in pixels with NAME one of {known}")
     side = int(size)
     resizer = RESIZERS[name]

@@ -32,6 +32,7 @@ from pgmetrics.results import Results, run_scores
 from pgmetrics.results.run_scores import Entry, Journal
 from pgmetrics.runtime.files import check_regular, dump_json, parse_json
 from pgmetrics.sources.base import IDENTITY
+from pgmetrics.sources.loading import MOST_WORKERS
 
 if TYPE_CHECKING:
     from pgmetrics.metrics.base import Metric
@@ -113,8 +114,7 @@ def score_run(
             f"a protocol is {' or '.join(PROTOCOLS)}, not {', '.join(unknown) or 'none at all'}"
         )
     check_number("poll_seconds", poll_seconds, 0, 86_400)
-    if jobs < 1:
-        raise OptionError(f"at least one item is scored at a time, not {jobs}")
+    check_number("jobs", jobs, 1, MOST_WORKERS, whole=True)
     place = Path(run)
     finder = Finder(place, pattern)
     kept = place / WORK / "reals" if cache is None else None if cache == "off" else Path(cache)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pgmetrics.errors import OptionError
+from pgmetrics.errors import OptionError, check_number
 from pgmetrics.functional.mmd import PolynomialKernel, squared_mmd, squared_mmd_influence, subset_squared_mmds
 from pgmetrics.metrics.base import Estimate, State
 from pgmetrics.metrics.feature_rows import FeatureMetric
@@ -62,8 +62,8 @@ class KernelInceptionDistance(FeatureMetric):
             raise OptionError(f"kid needs a gamma above 0, or None for 1 / D, not {self.gamma}")
         if not (isfinite(self.coef0) and self.coef0 >= 0):
             raise OptionError(f"kid needs a coef0 of at least 0, or it has no kernel, not {self.coef0}")
-        if self.subsets < 0:
-            raise OptionError(f"kid draws 0 subsets (all pairs of images) or more, not {self.subsets}")
+        # 0 of them mean all pairs of images.
+        check_number("subsets of kid", self.subsets, 0, 10**6, whole=True)
         if self.subset_size < 2:
             raise OptionError(f"kid needs subsets of at least 2 images, not {self.subset_size}")
         if self.draws not in ("keyed", "torch-fidelity"):

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pgmetrics.errors import OptionError, SampleError, StateError
+from pgmetrics.errors import OptionError, SampleError, StateError, check_number
 from pgmetrics.functional.patches import (
     PATCH,
     ChannelStatistics,
@@ -52,6 +52,9 @@ _KINDS = {"directions": "directions", "images": "images", "both": "images and di
 
 _LARGEST = 256.0
 """Residuals of images of bytes are within 255 of zero, and rounding adds far less than 1."""
+
+_MOST = 2**16
+"""Patches of an image and level, directions of a repeat, and repeats."""
 
 _FEW_DIRECTIONS = 100
 """Directions below which an error over images and directions is called by their number: their spread is a
@@ -98,9 +101,9 @@ class SlicedWasserstein(Metric):
     def __post_init__(self) -> None:
         if self.error not in _KINDS:
             raise OptionError(f"swd has errors over {', '.join(_KINDS)}, not {self.error}")
-        for name in ("num_images", "patches_per_image", "directions", "repeats"):
-            if getattr(self, name) < 1:
-                raise OptionError(f"swd needs {name} of at least 1, not {getattr(self, name)}")
+        check_number("num_images of swd", self.num_images, 1, 2**63 - 1, whole=True)
+        for name in ("patches_per_image", "directions", "repeats"):
+            check_number(f"{name} of swd", getattr(self, name), 1, _MOST, whole=True)
         if self.directions * self.repeats < 2:
             raise OptionError("swd needs at least 2 directions in all, or there is no error estimate")
 

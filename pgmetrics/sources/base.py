@@ -16,6 +16,10 @@ from pgmetrics.runtime import seeding
 from pgmetrics.runtime.seeding import Stream
 
 logger = logging.getLogger("pgmetrics")
+LARGEST_SIDE = 2**16
+"""Pixels of a side of any image; a number beyond it is damage or a mistake."""
+MOST_IMAGES = 2**32
+"""Images that a generator may claim to have."""
 IDENTITY = "v2:"
 """How every identity begins; those of versions that looked at names, sizes and times begin otherwise."""
 

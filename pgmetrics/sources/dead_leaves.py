@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from pgmetrics.errors import SourceError
 from pgmetrics.runtime import seeding
 from pgmetrics.runtime.seeding import Stream
-from pgmetrics.sources.base import IDENTITY, ImageSource, listed
+from pgmetrics.sources.base import IDENTITY, MOST_IMAGES, ImageSource, listed
 
 VERSION = 1  # part of the identity: raise it whenever a pixel changes
 SMALLEST, LARGEST = 4, 1024
@@ -55,9 +55,10 @@ class DeadLeaves(ImageSource):
                 f"synthetic:leaves has resolutions 4, 8, 16 ... 1024, not {resolution}; "
                 "--resize box brings one of these to any other"
             )
-        if n < 1 or seed < 0:
+        if not 1 <= n <= MOST_IMAGES or not 0 <= seed <= seeding.LARGEST_SEED:
             raise SourceError(
-                f"synthetic:leaves needs n from 1 and seed from 0 upwards, not n={n}, seed={seed}"
+                f"synthetic:leaves needs n from 1 to {MOST_IMAGES:,} and seed from 0 to 2**128 - 1, "
+                f"not n={n}, seed={seed}"
             )
         self._side = resolution
         self._n = n

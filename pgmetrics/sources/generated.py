@@ -14,7 +14,7 @@ from pgmetrics.runtime import seeding
 from pgmetrics.runtime.images import check_bytes, grey_to_rgb, to_bytes
 from pgmetrics.runtime.seeding import Stream
 from pgmetrics.sources.arrays import is_tensor, to_numpy
-from pgmetrics.sources.base import ImageSource
+from pgmetrics.sources.base import MOST_IMAGES, ImageSource
 from pgmetrics.sources.ranges import DeclaredRange, same_images
 
 if TYPE_CHECKING:
@@ -54,8 +54,8 @@ class FunctionSource(ImageSource):
     ) -> None:
         super().__init__()
         self.name = name or str(getattr(make, "__qualname__", type(make).__name__))
-        if n < 1:
-            raise SourceError(f"{self.name} needs n from 1 upwards, not {n}")
+        if not 1 <= n <= MOST_IMAGES:
+            raise SourceError(f"{self.name} needs n from 1 to {MOST_IMAGES:,}, not {n}")
         self._make = make
         self._n = n
         self._range = None if value_range is None else DeclaredRange(value_range, self.name)
@@ -158,8 +158,10 @@ class GeneratorSource(ImageSource):
                 f"{self.name} is no torch.nn.Module, which a generator is; of a function of indices "
                 "pgmetrics.sources.function makes a source"
             )
-        if n < 1 or batch_size < 1:
-            raise SourceError(f"{self.name} needs n and batch_size from 1 upwards, not {n} and {batch_size}")
+        if not 1 <= n <= MOST_IMAGES or not 1 <= batch_size <= MOST_IMAGES:
+            raise SourceError(
+                f"{self.name} needs n and batch_size from 1 to {MOST_IMAGES:,}, not {n} and {batch_size}"
+            )
         self._network = network
         self._shape = (latent_dim,) if isinstance(latent_dim, int) else tuple(latent_dim)
         self._range = DeclaredRange(value_range, self.name)

@@ -23,7 +23,7 @@ from typing import IO, Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pgmetrics.errors import PgmetricsError, SourceError
+from pgmetrics.errors import PgmetricsError, SourceError, check_number
 from pgmetrics.runtime.blocks import plan
 from pgmetrics.runtime.files import dump_json
 
@@ -31,7 +31,9 @@ Progress = Callable[[int, int], None]  # images done, images in all
 
 _LENGTH = struct.Struct("<Q")
 _PIPE_BYTES = 1 << 20  # the kernel's default of 64 kB means a switch of processes per 64 kB
-_MOST_WORKERS = 16
+_MOST_WORKERS = 16  # unless more are asked for
+MOST_WORKERS = 1024
+"""Processes that may be asked for: more than any machine has cores for."""
 
 
 class Source(Protocol):
@@ -83,7 +85,10 @@ def blocks(
 
     Raises:
         SourceError: an image cannot be read, as the source says it; or a worker died.
+        OptionError: workers are below 0 or beyond MOST_WORKERS.
     """
+    if workers is not None:
+        check_number("workers", workers, 0, MOST_WORKERS, whole=True)
     pieces = plan(len(indices), length)
     places = np.asarray(indices, np.int64)
     tasks = [places[start:stop].tolist() for start, stop in pieces]

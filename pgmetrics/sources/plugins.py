@@ -10,11 +10,9 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol, cast
 
 from pgmetrics.errors import PgmetricsError, SourceError
-from pgmetrics.sources.base import ImageSource
+from pgmetrics.sources.base import LARGEST_SIDE, ImageSource
 
 ENTRY_POINTS = "pgmetrics.sources"
-LARGEST_SIDE = 2**16
-"""Pixels of a side of any image that training makes; a number beyond it is damage."""
 
 
 class Plugin(Protocol):

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pgmetrics.errors import OptionError
-from pgmetrics.sources.base import ImageSource
+from pgmetrics.errors import OptionError, check_number
+from pgmetrics.sources.base import LARGEST_SIDE, ImageSource
 from pgmetrics.sources.wrappers import Wrapped
 
 _FILTERS = {
@@ -28,8 +28,8 @@ def check_policy(resize: str | None, resolution: int | None) -> None:
     """
     if resize is not None and resize not in POLICIES:
         raise OptionError(f"there is no resize policy {resize!r}; there are {', '.join(POLICIES)}")
-    if resolution is not None and resolution < 1:
-        raise OptionError(f"a resolution is a number of pixels from 1 upwards, not {resolution}")
+    if resolution is not None:
+        check_number("a resolution in pixels", resolution, 1, LARGEST_SIDE, whole=True)
     if (resize is None) != (resolution is None):
         given, missing = ("resize", "resolution") if resolution is None else ("resolution", "resize")
         raise OptionError(

@@ -245,8 +245,8 @@ def _synthetic(text: str, kind: str, options: dict[str, str], resolution: int | 
     for key, value in options.items():
         if key not in numbers:
             raise SourceError(f"{text}: synthetic:leaves has no option {key}; it has {', '.join(numbers)}")
-        if not value.isascii() or not value.isdigit():
-            raise SourceError(f"{text}: {key} is a whole number, not {value!r}")
+        if not value.isascii() or not value.isdigit() or len(value) > 40:
+            raise SourceError(f"{text[:200]}: {key} is a whole number, not {value[:60]!r}")
         numbers[key] = int(value)
     return DeadLeaves(**numbers)
 

@@ -1,8 +1,10 @@
 """What every command does: options given twice are refused or add up, refusals are one printable line."""
 
 import click
+import numpy as np
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 
 from pgmetrics.cli import main as pgmetrics
 from reference_models.progan.cli import main as progan
@@ -95,3 +97,51 @@ def test_a_refusal_is_one_printable_line(group, arguments, code, line):
     assert last.startswith("Error: ")
     assert line in last
     assert done.stderr.replace("\n", "").isprintable()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (
+            ("check", "{set}", "--resize", "box", "--resolution", "100000000000"),
+            "resolution in pixels is a whole",
+        ),
+        (("swd", "--resize", "box", "--resolution", "1" + "0" * 11), "resolution in pixels is a whole"),
+        (("swd", "--workers", "100000000"), "workers is a whole number at least 0 and at most 1,024"),
+        (("swd", "--patches", "100000000000"), "patches_per_image of swd is a whole number"),
+        (("swd", "--directions", "100000000000"), "directions of swd is a whole number"),
+        (
+            ("swd", "--real", "synthetic:leaves,n=" + "9" * 30),
+            "needs n from 1 to 4,294,967,296",
+        ),
+        (("swd", "--real", "synthetic:leaves,n=" + "9" * 200), "n is a whole number"),
+        (("swd", "--real", "synthetic:leaves,resolution=100000000000"), "synthetic:leaves has resolutions"),
+    ],
+)
+def test_numbers_that_size_an_allocation_are_bounded(tmp_path, arguments, line):
+    # Wrong: a traceback of an allocation, an overflow, or as many processes as were asked for.
+    images = tmp_path / "set"
+    images.mkdir()
+    for k in range(4):
+        Image.fromarray(np.full((32, 32, 3), k, np.uint8)).save(images / f"{k}.png")
+    arguments = [one.format(set=images) for one in arguments]
+    if arguments[0] == "swd":
+        given = [] if "--real" in arguments else ["--real", str(images)]
+        arguments += [*given, "--fake", str(images)]
+    result = CliRunner().invoke(pgmetrics, arguments)
+    assert result.exit_code in (1, 2)
+    assert isinstance(result.exception, SystemExit)
+    assert line in result.stderr.splitlines()[-1]
+    assert result.stderr.splitlines()[-1].startswith("Error: ")
+
+
+def test_too_little_memory_is_one_line(monkeypatch):
+    def allocate(*_, **__):
+        raise MemoryError("Unable to allocate 12.0 GiB")
+
+    monkeypatch.setattr("pgmetrics.sources.audit.audit", allocate)
+    result = CliRunner().invoke(pgmetrics, ["check", "synthetic:leaves"])
+    assert result.exit_code == 1
+    assert result.stderr.splitlines() == [
+        "Error: there is not enough memory: Unable to allocate 12.0 GiB; ask for fewer or smaller images"
+    ]

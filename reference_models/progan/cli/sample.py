@@ -12,6 +12,8 @@ from pgmetrics.errors import printable
 
 _NOT_DIRECTORIES = (".gif", ".jpeg", ".jpg", ".npy", ".tar", ".webp")
 
+_LARGEST_GRID = 2**16  # which is in memory at once
+
 
 @click.command()
 @click.argument(
@@ -83,6 +85,10 @@ def sample(
         raise click.UsageError("several checkpoints or labels make one grid; let --out end in .png")
     if suffix in (".png", ".zip", ".npz"):
         check_writable(out, checkpoints)
+    if suffix == ".png" and (num_images or 0) > _LARGEST_GRID:
+        raise click.UsageError(
+            f"a grid has {_LARGEST_GRID:,} images at most; more go into a directory, .zip or .npz"
+        )
     num_images = num_images or (8 if len(rows) > 1 else 64)
     sources = [
         samples.ProGANSource(path, seed, num_images, at, label=label, truncation=truncation)
