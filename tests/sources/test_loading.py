@@ -160,7 +160,7 @@ def test_look_ahead_is_bounded(tmp_path):
     main = """
 import os, time
 from mine import Slow
-from pgmetrics.loading import blocks
+from pgmetrics.sources.loading import blocks
 it = blocks(Slow(), range(1000), 10, 2)
 next(it)
 time.sleep(0.5)
@@ -185,7 +185,7 @@ def test_a_script_without_a_main_guard_runs_once_and_workers_load_no_torch(tmp_p
     main = """
 import torch
 from mine import Curious
-from pgmetrics.loading import blocks
+from pgmetrics.sources.loading import blocks
 print("started")
 print(sum(len(pixels) for _, pixels in blocks(Curious(), range(100), 10, 2)))
 """
@@ -206,7 +206,7 @@ def test_a_source_of_the_script_itself_is_read_in_its_process(tmp_path):
     main = """
 import os
 from mine import Mine
-from pgmetrics.loading import blocks
+from pgmetrics.sources.loading import blocks
 class Here(Mine):
     pass
 print({int(pixels.max()) for _, pixels in blocks(Here(), range(100), 10, 2)} == {os.getpid() % 251})
@@ -220,7 +220,7 @@ def test_a_killed_worker_is_told_in_one_line(tmp_path):
     # What the system does to a process when memory runs out. Catches waiting for ever.
     main = """
 from mine import Doomed
-from pgmetrics.loading import blocks
+from pgmetrics.sources.loading import blocks
 from pgmetrics.errors import SourceError
 try:
     list(blocks(Doomed(), range(100), 10, 2))
@@ -242,7 +242,7 @@ class Doomed(Mine):
 def test_a_mistake_in_a_source_keeps_its_traceback(tmp_path):
     main = """
 from mine import Wrong
-from pgmetrics.loading import blocks
+from pgmetrics.sources.loading import blocks
 list(blocks(Wrong(), range(100), 10, 2))
 """
     code = """
@@ -263,7 +263,7 @@ class Sleepy(Mine):
 """
 SLEEPY_MAIN = """
 from mine import Sleepy
-from pgmetrics.loading import blocks
+from pgmetrics.sources.loading import blocks
 for _ in blocks(Sleepy(), range(100), 10, 2):
     pass
 """
@@ -310,7 +310,7 @@ def test_a_terminals_ctrl_c_is_the_parents_to_answer(tmp_path):
     # Workers that answered it themselves would print a traceback each, or be reported as dead.
     main = """
 from mine import Interrupted
-from pgmetrics.loading import blocks
+from pgmetrics.sources.loading import blocks
 print(sum(len(pixels) for _, pixels in blocks(Interrupted(), range(100), 10, 2)))
 """
     code = """
