@@ -64,6 +64,7 @@ def main() -> None:
     standard error.
 
     Exit codes: 0 done, 1 refused with the reason, 2 wrong usage, 3 compare --fail-if-worse found worse,
-    4 finished, but some items were skipped and named, 5 compare --fail-if-worse could not decide.
+    4 finished, but some items were skipped and named, 5 compare --fail-if-worse could not decide,
+    130 interrupted (Ctrl-C), 141 whoever read standard output has gone (a closed pipe).
     """
     log_to_stderr()

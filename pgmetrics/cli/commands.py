@@ -13,6 +13,9 @@ import click
 from pgmetrics.errors import PgmetricsError, printable
 from pgmetrics.runtime.streams import guarded_streams
 
+INTERRUPTED = 130
+"""Exit code: Ctrl-C, as shells have it."""
+
 
 class Commands(click.Group):
     """A group whose commands report our own errors as one line, and refuse an option that is given twice."""
@@ -71,6 +74,10 @@ def _one_line() -> Iterator[None]:
         raise click.ClickException(
             f"there is not enough memory: {reason}; ask for fewer or smaller images"
         ) from error
+    except KeyboardInterrupt:
+        # Click would end with 1, as of a refusal.
+        click.echo("Interrupted.", err=True)
+        raise SystemExit(INTERRUPTED) from None
     except click.ClickException as error:
         # What was typed may come from a file's name, by a shell's pattern.
         error.message = printable(error.message)  # type: ignore[misc]

@@ -9,15 +9,13 @@ from typing import Any
 
 import click
 
+from pgmetrics.cli.commands import INTERRUPTED
 from pgmetrics.cli.delivery import deliver
 from pgmetrics.cli.options import metrics_option, networking, reading, running, writing
 from pgmetrics.errors import printable
 
 SKIPPED = 4
 """Exit code: finished, but some checkpoints could not be read."""
-
-INTERRUPTED = 130
-"""Exit code: Ctrl-C, as shells have it."""
 
 
 @click.command()

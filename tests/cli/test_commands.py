@@ -1,12 +1,18 @@
 """What every command does: options given twice are refused or add up, refusals are one printable line."""
 
+import re
+from pathlib import Path
+
 import click
 import numpy as np
 import pytest
 from click.testing import CliRunner
 from PIL import Image
 
+from pgmetrics.cli import compare, growth
 from pgmetrics.cli import main as pgmetrics
+from pgmetrics.cli.commands import INTERRUPTED
+from pgmetrics.runtime import streams
 from reference_models.progan.cli import main as progan
 
 ADDING_UP = {
@@ -145,3 +151,24 @@ def test_too_little_memory_is_one_line(monkeypatch):
     assert result.stderr.splitlines() == [
         "Error: there is not enough memory: Unable to allocate 12.0 GiB; ask for fewer or smaller images"
     ]
+
+
+def test_the_exit_codes_are_documented_alike_wherever_they_are_listed():
+    # Those of interrupts and of closed pipes were in neither list.
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    own = {compare.WORSE, growth.SKIPPED, compare.UNDECIDED, INTERRUPTED, streams.READER_GONE}
+    for text in (readme, CliRunner().invoke(pgmetrics, ["--help"]).stdout):
+        listed = text.partition("Exit codes:")[2].partition("\n\n")[0]
+        codes = [int(code) for code in re.findall(r"(?:^|, |,\s)\s*(\d+)\b", listed)]
+        assert codes == sorted({0, 1, 2} | own)
+
+
+def test_an_interrupt_is_no_refusal(monkeypatch):
+    # It ended with 1, but of growth and progan train.
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pgmetrics.sources.audit.audit", interrupt)
+    done = CliRunner().invoke(pgmetrics, ["check", "synthetic:leaves"])
+    assert done.exit_code == INTERRUPTED
+    assert done.stderr == "Interrupted.\n"
