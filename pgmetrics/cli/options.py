@@ -272,11 +272,6 @@ def own_network_for(
     metrics: Sequence[str | Metric], options: dict[str, Any]
 ) -> tuple[Sequence[str | Metric], dict[str, Any]]:
     """The metrics, reading the network of --features if one was given, and the options without it."""
-    # Here, since each of them loads torch, which no --help waits for.
-    from pgmetrics.features import own_network
-    from pgmetrics.metrics.feature_rows import FeatureMetric
-    from pgmetrics.metrics.registry import metric
-
     rest = dict(options)
     spec, resize, value_range = (rest.pop(f"features{part}") for part in ("", "_resize", "_range"))
     if spec is None:
@@ -285,6 +280,11 @@ def own_network_for(
         return metrics, rest
     if rest["preset"]:
         raise click.UsageError(f"--preset {rest['preset']} has a network of its own; leave out --features")
+
+    # Here, since each of them loads torch, which nothing without --features waits for.
+    from pgmetrics.features import own_network
+    from pgmetrics.metrics.feature_rows import FeatureMetric
+    from pgmetrics.metrics.registry import metric
 
     found = [metric(one) for one in metrics]
     if not any(isinstance(one, FeatureMetric) for one in found):
