@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,11 +18,6 @@ from pgmetrics.errors import OptionError, SourceError
 from pgmetrics.runtime import images as byte_images
 from pgmetrics.sources.base import IDENTITY, ImageSource, listed
 from reference_models.progan.model import checkpoint as checkpoints
-from reference_models.progan.sampling.latents import class_index, class_rows, latents
-from reference_models.progan.sampling.sampler import Sampler
-
-if TYPE_CHECKING:
-    pass
 
 recognises = checkpoints.recognises
 describe = checkpoints.describe
@@ -75,6 +70,9 @@ class ProGANSource(ImageSource):
         self.name += "" if at == "stage" else f",at={at}"
         self.name += "" if label is None else f",label={label}"
         self.name += "" if truncation is None else f",truncation={truncation}"
+        from reference_models.progan.sampling.latents import class_index
+        from reference_models.progan.sampling.sampler import Sampler
+
         self._sampler = Sampler(path, self.name)
         self.checkpoint = checkpoint = self._sampler.checkpoint
         self._class = None if label is None else class_index(checkpoint, label, f"progan:{path}")
@@ -121,6 +119,8 @@ class ProGANSource(ImageSource):
         config, batch = self.checkpoint.config, self._sampler.batch
         places, indices = list(index_at), list(index_at.values())
         z = np.zeros((batch, config.latent_size), np.float32)
+        from reference_models.progan.sampling.latents import class_rows, latents
+
         z[places] = latents(self._seed, indices, config.latent_size, self._truncation)
         classes = class_rows(self.checkpoint, self._seed, indices, self._class)
         y = None
