@@ -16,8 +16,6 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.export import load
-from torch.export.passes import move_to_device_pass
 
 from pgmetrics.errors import WeightsError
 from pgmetrics.functional.finite import not_finite
@@ -154,6 +152,8 @@ def _is_attention_mask(tensor: Tensor) -> bool:
 
 def _exported(path: str, names: list[str]) -> LoadedNetwork:
     # Only here, as it brings SymPy along.
+    from torch.export import load
+    from torch.export.passes import move_to_device_pass
 
     _refuse_code(path, names)
     log = logging.getLogger("torch.export")

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import stdtr, stdtrit
 
 from pgmetrics.errors import OptionError
 from pgmetrics.metrics.error_kinds import degrees_of_freedom, is_over_images
@@ -101,6 +100,8 @@ def interval(value: float, stderr: float, level: float = 0.95, df: float = inf) 
     if not 0 < level < 1:
         raise OptionError(f"a confidence lies between 0 and 1, not at {level}")
 
+    from scipy.special import stdtrit
+
     reach = float(stdtrit(df, (1 + level) / 2)) * stderr
     return value - reach, value + reach
 
@@ -188,6 +189,8 @@ def _without_bias(difference: float, bias: float) -> float:
 def _two_sided(difference: float, error: float, df: float) -> float:
     if error == 0:
         return 1.0 if difference == 0 else 0.0
+
+    from scipy.special import stdtr
 
     return float(2 * stdtr(df, -abs(difference) / error))
 

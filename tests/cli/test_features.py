@@ -212,7 +212,7 @@ class TestStats:
         # torch-fidelity's precision and recall are on VGG16; the names' usual metrics are on Inception.
         asked = []
         monkeypatch.setattr(
-            "pgmetrics.evaluation.api.open_network", lambda name, **_: asked.append(name) or Toy()
+            "pgmetrics.evaluation.setup.open_network", lambda name, **_: asked.append(name) or Toy()
         )
         out = tmp_path / "r.pgstats"
         made = invoke("stats", folders[0], "--preset", "torch-fidelity", "--metrics", "prdc", "--out", out)

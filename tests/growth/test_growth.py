@@ -33,7 +33,7 @@ from tests.helpers.growing_run import CONFIG, LABELS, MOMENTS, write_checkpoint,
 from tests.helpers.image_files import encoded, write
 from tests.helpers.toy_network import ToyNetwork
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SWD = SlicedWasserstein(patches_per_image=16, directions=8, repeats=2)
 FAST = (SWD, "ms-ssim")
 N = 16
@@ -571,11 +571,11 @@ import os, signal, sys, time
 sys.path.insert(0, sys.argv[1])
 import torch
 torch.set_num_threads(1)
-import pgmetrics.evaluation
-from pgmetrics import journal
+import pgmetrics.evaluation.api
+from pgmetrics.results import run_scores
 from pgmetrics.growth import score_run
 from pgmetrics.metrics.swd import SlicedWasserstein
-from tests.toy_network import ToyNetwork
+from tests.helpers.toy_network import ToyNetwork
 
 def score(run):
     swd = SlicedWasserstein(patches_per_image=16, directions=8, repeats=2)
@@ -591,14 +591,14 @@ for line in sys.stdin:
         os.setpgid(0, 0)
         if int(tear) >= 0:
             written = []
-            def dying(self, entry, append=journal.Journal.append):
+            def dying(self, entry, append=run_scores.Journal.append):
                 written.append(entry)
                 if len(written) == 3:
                     self._file = self._file or self._open()
                     self._file.write(entry.to_line()[: int(tear)])
                     os.kill(os.getpid(), signal.SIGKILL)
                 append(self, entry)
-            journal.Journal.append = dying
+            run_scores.Journal.append = dying
         try:
             score(run)
         except BaseException:

@@ -13,7 +13,7 @@ import pytest
 
 from pgmetrics.runtime.files import dump_json, finite_or_none, open_regular, parse_json, set_aside, sha256
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 class TestOpenRegular:
@@ -100,7 +100,7 @@ class TestDumpJson:
                 for node in ast.walk(ast.parse(path.read_text())):
                     named = isinstance(node, ast.Import) and "json" in {alias.name for alias in node.names}
                     taken = isinstance(node, ast.ImportFrom) and node.module == "json"
-                    assert path == ROOT / "pgmetrics" / "files.py" or not (named or taken), path
+                    assert path == ROOT / "pgmetrics" / "runtime" / "files.py" or not (named or taken), path
 
 
 def test_sha256_is_that_of_all_that_is_left_whatever_the_length_of_a_piece():

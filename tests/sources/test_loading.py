@@ -18,7 +18,7 @@ from pgmetrics.sources.base import ImageSource
 from pgmetrics.sources.wrappers import Mirrored
 from tests.helpers.image_files import encoded, pixels, write
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 posix = pytest.mark.skipif(os.name != "posix", reason="sends signals")
 
 

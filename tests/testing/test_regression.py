@@ -20,7 +20,7 @@ from pgmetrics.testing.regression import _compare
 from tests.comparison.test_compare import row, settings_of
 from tests.helpers.samplers import write_checkpoint
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 REGEN = "--metrics-regen"
 # Of the plug-ins beside ours one takes a second to load, each time.
 ALONE = ("-p", "no:cacheprovider", "-p", "no:hypothesispytest")
@@ -497,7 +497,7 @@ def test_the_recorded_baseline_of_this_project_is_plain():
     path = (
         Path(__file__).parent
         / "baselines"
-        / "test_testing"
+        / "test_regression"
         / "test_a_small_checkpoint_scores_as_recorded.json"
     )
     content = json.loads(path.read_text())

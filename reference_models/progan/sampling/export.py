@@ -9,10 +9,8 @@ from math import ceil, sqrt
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torchvision.utils import make_grid
 
 from pgmetrics.errors import OptionError
 from pgmetrics.runtime import images as byte_images
@@ -32,6 +30,9 @@ def image_grid(pixels: NDArray[np.uint8], columns: int | None = None) -> NDArray
     Returns:
         uint8 [rows * H, columns * W, 3], as image libraries take it.
     """
+    import torch
+    from torchvision.utils import make_grid
+
     grid = make_grid(torch.from_numpy(pixels), nrow=columns or ceil(sqrt(len(pixels))), padding=0)
     image: NDArray[np.uint8] = grid.permute(1, 2, 0).numpy()
     return image

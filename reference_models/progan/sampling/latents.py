@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr, ndtri
 
 from pgmetrics.errors import OptionError
 from pgmetrics.runtime import seeding
@@ -43,6 +42,8 @@ def _draw_again(row: NDArray[np.float32], truncation: float, random: seeding.Gen
 
     far = np.abs(row) > truncation
     # By the inverse of the distribution: repeating until all are near takes ages for a small bound.
+    from scipy.special import ndtr, ndtri
+
     below, above = ndtr([-truncation, truncation])
     row[far] = ndtri(below + (above - below) * random.random(np.count_nonzero(far)))
 

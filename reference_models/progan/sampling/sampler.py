@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from pgmetrics.runtime import images as byte_images
@@ -73,6 +72,8 @@ class Sampler:
         Raises:
             SourceError: the network gives NaN or infinite values.
         """
+        import torch
+
         if self._generator is None:
             self._generator = checkpoints.load(self._path)[1].to(self._device)
         side = self.checkpoint.resolution

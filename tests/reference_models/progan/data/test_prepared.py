@@ -18,7 +18,7 @@ from PIL import Image
 
 from pgmetrics import sources
 from pgmetrics.errors import OptionError, PgmetricsError, SourceError
-from reference_models.progan.data import prepared as levels_module
+from reference_models.progan.data import prepare as prepare_module
 from reference_models.progan.data.prepare import prepare, verify
 from reference_models.progan.data.prepared import PreparedSource, is_prepared, open_training_source
 from reference_models.progan.data.pyramid_levels import levels
@@ -46,8 +46,8 @@ class Dying(Labelled):
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
     """Several blocks and marks for few images."""
-    monkeypatch.setattr(levels_module, "block_length", lambda side: 4)
-    monkeypatch.setattr(levels_module, "_SECONDS_BETWEEN_MARKS", 0.0)
+    monkeypatch.setattr(prepare_module, "block_length", lambda side: 4)
+    monkeypatch.setattr(prepare_module, "SECONDS_BETWEEN_MARKS", 0.0)
 
 
 @pytest.fixture
@@ -114,12 +114,13 @@ def test_after_a_kill_the_same_call_goes_on(tmp_path, prepared):
     # Catches starting anew, an image twice or left out, and rows after the last mark taken for granted.
     out = tmp_path / "killed"
     code = (
-        "import sys; from reference_models.progan import levels; levels._SECONDS_BETWEEN_MARKS = 0.0\n"
+        "import sys; from reference_models.progan.data import prepare as levels\n"
+        "levels.SECONDS_BETWEEN_MARKS = 0.0\n"
         "levels.block_length = lambda side: 4\n"
         "from tests.reference_models.progan.data.test_prepared import Dying, N\n"
         "levels.prepare(Dying(N), levels.Path(sys.argv[1]))"
     )
-    root = Path(__file__).parents[3]
+    root = Path(__file__).parents[4]
     died = subprocess.run([sys.executable, "-c", code, str(out)], cwd=root, check=False)
     assert died.returncode == -signal.SIGKILL
     assert is_prepared(out)
@@ -152,7 +153,7 @@ def test_files_shorter_than_what_was_marked_are_not_continued(prepared):
 
 
 def test_an_image_that_cannot_be_read_loses_no_other(tmp_path, monkeypatch):
-    monkeypatch.setattr(levels_module, "_SECONDS_BETWEEN_MARKS", 1e9)
+    monkeypatch.setattr(prepare_module, "SECONDS_BETWEEN_MARKS", 1e9)
 
     class Broken(Noise):
         def _read(self, indices):

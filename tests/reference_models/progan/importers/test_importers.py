@@ -932,7 +932,7 @@ def test_the_command_refuses_in_one_line(progan, tmp_path, out):
         ((path, "--out", out), 1, "it is neither a pickle nor a PyTorch file"),
         ((tmp_path / "missing", "--out", out), 1, "missing cannot be imported: No such file or directory"),
         ((tmp_path, "--out", out), 1, "it is a directory, and only regular files are opened"),
-        ((path, "--out", path), 1, "needs a name of its own"),
+        ((path, "--out", path), 1, "it is one of the inputs"),
         ((path,), 2, "Missing option '--out'"),
         ((path, "--out", out, "--which", "D"), 2, "'D' is not one of"),
     ]

@@ -29,7 +29,7 @@ from tests.reference_models.progan.training.test_steps import (
     losses,
 )
 
-HERE = Path(__file__).parents[3]
+HERE = Path(__file__).parents[4]
 
 
 def torchrun(*arguments, **options):
@@ -56,8 +56,8 @@ import sys
 from pathlib import Path
 import torch
 from dataclasses import replace
-from reference_models.progan.ranks import joined
-from tests.reference_models.progan.test_steps import CONFIG, FADING, VARIANTS, gradients, losses
+from reference_models.progan.training.distributed import joined
+from tests.reference_models.progan.training.test_steps import CONFIG, FADING, VARIANTS, gradients, losses
 
 with joined() as ranks:
     assert ranks.size == 2

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 WAYS = "kill,torn,disk,interrupt,twice"
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="forks")
 

@@ -27,7 +27,7 @@ from reference_models.progan.training.signals import Interrupted, stop_requests
 from reference_models.progan.training.train import train
 from reference_models.progan.training.trainer import Trainer
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 # 4 until 40, fading to 8 until 64, 8 until 104, fading to 16 until 128, 16 until 192; a look is 8 images.
 CONFIG = ProGANConfig(
     resolution=16,
@@ -136,8 +136,8 @@ def test_steps_that_were_lost_are_made_again(tmp_path, straight):
 
 KILLED = """
 import os, signal, sys
-from reference_models.progan import checkpoint
-from reference_models.progan.trainer import Trainer
+from reference_models.progan.model import checkpoint
+from reference_models.progan.training.trainer import Trainer
 sys.path.insert(0, {tests!r})
 from test_resume import CONFIG, go_on
 from pathlib import Path

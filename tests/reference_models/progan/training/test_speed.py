@@ -93,8 +93,6 @@ def test_its_json_holds_what_the_table_says(matrices):
         "precision=bfloat16",
         "--micro-batch",
         "2",
-        "--option",
-        "mbstd_group=2",
     ]
     done = CliRunner().invoke(main, ["bench", *OPTIONS, *more, "--format", "json"])
     assert done.exit_code == 0, done.stderr
