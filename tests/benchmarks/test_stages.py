@@ -8,7 +8,7 @@ from PIL import Image
 
 from benchmarks.stages import main, summary
 from pgmetrics.results import read_results
-from reference_models.progan.model import config, presets
+from reference_models.progan.model import presets
 from reference_models.progan.model.config import ProGANConfig
 
 
@@ -18,7 +18,7 @@ def _small_preset(monkeypatch):
         resolution=32, latent_size=8, fmap_base=64, fmap_max=8,
         minibatch={4: 8}, stabilise_images=64, fade_images=64, total_images=448,
     )  # fmt: skip
-    monkeypatch.setattr(config, "PRESETS", {**presets.PRESETS, "small": small})
+    monkeypatch.setattr(presets, "PRESETS", {**presets.PRESETS, "small": small})
 
 
 @pytest.mark.slow

@@ -216,7 +216,3 @@ def _readable(value: object) -> str:
     if isinstance(value, list):
         return ", ".join(str(v) for v in value) or "none"
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
-
-
-if __name__ == "__main__":
-    main()
