@@ -10,6 +10,7 @@ import torch
 from scipy import stats
 
 from pgmetrics.errors import OptionError, SampleError, StateError
+from pgmetrics.metrics import error_kinds
 from pgmetrics.metrics.frechet import FrechetDistance, MomentsState
 from pgmetrics.metrics.inception_score import InceptionScore
 from pgmetrics.metrics.influence import Influence
@@ -390,9 +391,9 @@ def test_rows_are_compared_as_independent_numbers():
     ],
 )
 def test_an_error_is_as_sure_as_its_fewest_units(kind, n_real, n_fake, expected):
-    found = randomization.degrees_of_freedom(row(stderr_kind=kind, n_real=n_real, n_fake=n_fake))
+    found = error_kinds.degrees_of_freedom(row(stderr_kind=kind, n_real=n_real, n_fake=n_fake))
     assert found == expected
-    assert randomization.is_over_images(kind) is not ("given the fakes" in kind or kind == "directions")
+    assert error_kinds.is_over_images(kind) is not ("given the fakes" in kind or kind == "directions")
 
 
 def test_two_sides_have_the_degrees_of_freedom_of_satterthwaite():
