@@ -1,4 +1,4 @@
-"""Images from a checkpoint: an image source, grids, and files.
+"""The image source of a checkpoint: ProGANSource, and `progan:PATH,key=value`.
 
 The module is also the plug-in through which `pgmetrics` opens a checkpoint by its name alone;
 looking at a file's header does not import torch.
