@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from pgmetrics.errors import StateError
 from pgmetrics.metrics.base import State, StateKey
 from pgmetrics.runtime.blocks import IndexSet
 from pgmetrics.runtime.files import dump_json, open_regular, parse_json, set_aside, sha256
+from pgmetrics.runtime.npy_headers import read_npy_header
 from pgmetrics.runtime.threads import share_out
 
 FORMAT = 3
@@ -206,14 +206,7 @@ def _file_name(state: str, array: str) -> str:
 
 def _read_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     """Shape, whether in Fortran's order, and dtype of an npy file; the array begins where it leaves off."""
-    version = npy.read_magic(file)
-    if version != (1, 0):
-        raise ValueError(f"it has npy's version {version[0]}.{version[1]}, and 1.0 is written")
-    try:
-        shape, fortran_order, dtype = npy.read_array_header_1_0(file)
-    except Exception as error:
-        # The header is a Python literal, and NumPy passes on whatever tokenizer and parser raise.
-        raise ValueError("its header is none") from error
+    shape, fortran_order, dtype = read_npy_header(file)
     if dtype.hasobject:
         raise ValueError("it holds Python objects")
     return shape, fortran_order, dtype

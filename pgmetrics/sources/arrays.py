@@ -20,6 +20,7 @@ from pgmetrics.errors import SourceError
 from pgmetrics.runtime import seeding
 from pgmetrics.runtime.files import open_regular
 from pgmetrics.runtime.images import grey_to_rgb, to_bytes
+from pgmetrics.runtime.npy_headers import read_npy_header
 from pgmetrics.sources.base import ImageSource
 from pgmetrics.sources.decode import pil_to_rgb
 from pgmetrics.sources.folder import open_zip
@@ -103,7 +104,7 @@ class FileArraySource(ImageSource):
                 is_npy = file.read(len(NPY_MAGIC)) == NPY_MAGIC
             self._member = None if is_npy else _image_member(path)
             with self._stream() as stream:
-                shape, self._fortran, dtype = _npy_header(stream)
+                shape, self._fortran, dtype = read_npy_header(stream)
                 self._data_start = stream.tell()
             size = os.stat(path).st_size if self._member is None else self._member.file_size
         except (OSError, ValueError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
@@ -350,8 +351,11 @@ def _image_member(path: str) -> zipfile.ZipInfo:
         found = [info for info in arrays if info.filename == "arr_0.npy"]
         if not found:
             for info in arrays:
-                with archive.open(info) as stream:
-                    shape, _, dtype = _npy_header(stream)
+                try:
+                    with archive.open(info) as stream:
+                        shape, _, dtype = read_npy_header(stream)
+                except ValueError:
+                    continue  # such as labels in a structured dtype: no images, at any rate
                 if len(shape) == 4 and dtype == np.uint8:
                     found.append(info)
     if len(found) == 1:
@@ -362,13 +366,6 @@ def _image_member(path: str) -> zipfile.ZipInfo:
         f"{path} holds {len(found)} arrays that could be images among {names or 'no arrays'}; "
         "one called arr_0, uint8 [N, H, W, 3], is needed"
     )
-
-
-def _npy_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    version = np.lib.format.read_magic(stream)
-    if version == (1, 0):
-        return np.lib.format.read_array_header_1_0(stream)
-    return np.lib.format.read_array_header_2_0(stream)
 
 
 def _as_refusal(error: Exception, path: str) -> SourceError:

@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgmetrics.errors import OptionError, SourceError
-from pgmetrics.runtime.files import check_regular
+from pgmetrics.runtime.files import open_regular
+from pgmetrics.runtime.npy_headers import read_npy_header
 from pgmetrics.sources.base import ImageSource
 from pgmetrics.sources.resolve import open_source
 from reference_models.progan.data.level_files import (
@@ -146,16 +147,15 @@ def open_training_source(data: str, resolution: int, *, resize: str | None = Non
 
 def _mapped(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
     try:
-        check_regular(path)
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        with open_regular(path) as file:
+            found, fortran_order, found_dtype = read_npy_header(file)
+            if (found, fortran_order, found_dtype) == (shape, False, dtype):
+                return np.asarray(np.memmap(file, dtype, "r", file.tell(), shape))
     except (OSError, ValueError) as error:
         reason = (
             error.strerror if isinstance(error, OSError) and error.strerror else "it was cut short or damaged"
         )
         raise SourceError(f"{path} cannot be read: {reason}; prepare the set again") from error
-    if array.shape != shape or array.dtype != dtype:
-        raise SourceError(
-            f"{path} holds {array.dtype} {list(array.shape)} where {dtype} {list(shape)} belongs; prepare "
-            "the set again"
-        )
-    return np.asarray(array)
+    raise SourceError(
+        f"{path} holds {found_dtype} {list(found)} where {dtype} {list(shape)} belongs; prepare the set again"
+    )

@@ -236,7 +236,7 @@ def test_damage_is_found(prepared):
         PreparedSource(prepared)
     # An object array is a pickle, which could run anything.
     np.save(path, np.array([{}], object))
-    with pytest.raises(SourceError, match=r"level-0008\.npy cannot be read"):
+    with pytest.raises(SourceError, match=r"level-0008\.npy holds object \[1\] where uint8"):
         PreparedSource(prepared)
 
 
