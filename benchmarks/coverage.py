@@ -88,7 +88,7 @@ _SWD: dict[str, Any] = {"patches_per_image": 16, "directions": 16, "repeats": 2}
 
 def cases() -> list[Case]:
     """All that are in the table."""
-    made = [Case("kid near", KernelInceptionDistance(network="own"), 400, "near", False)]
+    made = [Case("kid near", KernelInceptionDistance(network="custom"), 400, "near", False)]
     for word in ("unlike", "alike"):
         made += [
             Case(f"swd {word}", SlicedWasserstein(**_SWD), 128, word, True),
@@ -97,15 +97,15 @@ def cases() -> list[Case]:
             ),
             Case(f"ms-ssim {word}", MultiScaleSSIM(), 160, word, True),
             Case(f"fd {word}", FrechetDistance(keep_rows=True), 640, word, False),
-            Case(f"is {word}", InceptionScore(splits=10, error="images", network="own"), 400, word, False),
-            Case(f"kid {word}", KernelInceptionDistance(network="own"), 400, word, False),
-            Case(f"prdc {word}", PRDC(network="own"), 400, word, False),
+            Case(f"is {word}", InceptionScore(splits=10, error="images", network="custom"), 400, word, False),
+            Case(f"kid {word}", KernelInceptionDistance(network="custom"), 400, word, False),
+            Case(f"prdc {word}", PRDC(network="custom"), 400, word, False),
         ]
-    own = FrechetDistance(), FrechetDistance(keep_rows=True), KernelInceptionDistance(network="own")
+    own = FrechetDistance(), FrechetDistance(keep_rows=True), KernelInceptionDistance(network="custom")
     made += [Case(f"given fd {n}", own[0], n, "symmetric", False) for n in (257, 320, 640, 2500)]
     made += [Case("symmetric fd", own[1], 400, "symmetric", False)]
     made += [Case("symmetric kid", own[2], 256, "symmetric", False)]
-    made += [Case("symmetric prdc", PRDC(network="own"), 256, "symmetric", False)]
+    made += [Case("symmetric prdc", PRDC(network="custom"), 256, "symmetric", False)]
     made += [Case(f"blurred fd {n}", own[1], n, "blurred", False) for n in (40, 64, 128, 400)]
     made += [Case("blurred kid", own[2], 256, "blurred", False)]
     return made

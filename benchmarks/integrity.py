@@ -35,7 +35,7 @@ from reference_models.progan.training.resume_state import TrainingState
 METRICS: tuple[tuple[Metric, int], ...] = (
     (SlicedWasserstein(), 4096),
     (FrechetDistance(), 12_800),
-    (KernelInceptionDistance(network="own"), 12_800),
+    (KernelInceptionDistance(network="custom"), 12_800),
 )
 _WIDTH, _SIDE = 2048, 32
 _HEADER = "checkpoint at 1024 x 1024, its header alone"

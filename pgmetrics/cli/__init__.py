@@ -17,7 +17,7 @@ _COMMANDS = {
     "is": ("pgmetrics.cli.score", "inception_score", "Inception score."),
     "kid": ("pgmetrics.cli.score", "kid", "Kernel Inception distance."),
     "prdc": ("pgmetrics.cli.score", "prdc", "Precision, recall, density and coverage."),
-    "fd": ("pgmetrics.cli.score", "fd", "Fréchet distance in the features of one's own network."),
+    "fd": ("pgmetrics.cli.score", "fd", "Fréchet distance in the features of a custom network."),
     "memorisation": ("pgmetrics.cli.score", "memorisation", "Whether training images were copied."),
     "evaluate": ("pgmetrics.cli.score", "evaluate", "Several metrics in one pass over the images."),
     "growth": ("pgmetrics.cli.growth", "growth", "Score every checkpoint of a training run."),

@@ -8,10 +8,10 @@ import click
 
 from pgmetrics.cli.delivery import deliver
 from pgmetrics.cli.options import (
+    custom_network_for,
     metrics_option,
     names,
     networking,
-    own_network_for,
     progress_bar,
     reading,
     running,
@@ -121,7 +121,7 @@ def compare(
         found = comparison.compare(a, b, metrics=asked, protocol=protocol, explain=explain, **judging)
     else:
         options["cache"] = _cache(options["cache"])
-        chosen, options = own_network_for(asked or ["swd", "ms-ssim"], options)
+        chosen, options = custom_network_for(asked or ["swd", "ms-ssim"], options)
         with progress_bar() as progress:
             # Metrics that nobody named stay so: MS-SSIM is then no part of the gate.
             options |= {"metrics": chosen if asked else None, "protocol": protocol, "explain": explain}

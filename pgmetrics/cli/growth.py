@@ -76,7 +76,7 @@ def growth(
     command goes on. Other settings are another series there. A checkpoint that cannot be read is
     named and skipped (exit code 4).
     """
-    from pgmetrics.cli.options import names, own_network_for
+    from pgmetrics.cli.options import custom_network_for, names
     from pgmetrics.growth import score_run
     from pgmetrics.results import check_destination
 
@@ -85,7 +85,7 @@ def growth(
     if out is not None:
         check_destination(out, [options["real"]])
     error = None if options["preset"] else error or "images"
-    chosen, rest = own_network_for(names(metrics), options)
+    chosen, rest = custom_network_for(names(metrics), options)
     try:
         with _bar() as progress:
             found, skipped = score_run(

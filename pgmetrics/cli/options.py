@@ -182,7 +182,8 @@ def networking(command: Command) -> Command:
             click.option(
                 "--features",
                 metavar="FILE|MODULE:NAME",
-                help="One's own network: TorchScript, torch.export or Python. Needs the next two.",
+                help="Custom feature extractor: TorchScript, torch.export or Python. Requires "
+                "--features-resize and --features-range.",
             ),
             click.option(
                 "--features-resize",
@@ -268,7 +269,7 @@ def names(text: str) -> list[str | Metric]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
-def own_network_for(
+def custom_network_for(
     metrics: Sequence[str | Metric], options: dict[str, Any]
 ) -> tuple[Sequence[str | Metric], dict[str, Any]]:
     """The metrics, reading the network of --features if one was given, and the options without it."""
@@ -282,15 +283,15 @@ def own_network_for(
         raise click.UsageError(f"--preset {rest['preset']} has a network of its own; leave out --features")
 
     # Here, since each of them loads torch, which nothing without --features waits for.
-    from pgmetrics.features import own_network
+    from pgmetrics.features import custom_network
     from pgmetrics.metrics.feature_rows import FeatureMetric
     from pgmetrics.metrics.registry import metric
 
     found = [metric(one) for one in metrics]
     if not any(isinstance(one, FeatureMetric) for one in found):
         raise click.UsageError("--features is given, and no metric reads features")
-    networks = {"own": own_network(spec, resize=resize, value_range=value_range)}
-    return [replace(one, network="own") if isinstance(one, FeatureMetric) else one for one in found], {
+    networks = {"custom": custom_network(spec, resize=resize, value_range=value_range)}
+    return [replace(one, network="custom") if isinstance(one, FeatureMetric) else one for one in found], {
         **rest,
         "networks": networks,
     }

@@ -10,10 +10,10 @@ import click
 from pgmetrics.cli.delivery import deliver
 from pgmetrics.cli.options import (
     Command,
+    custom_network_for,
     metrics_option,
     names,
     networking,
-    own_network_for,
     progress_bar,
     reading,
     running,
@@ -139,7 +139,7 @@ def fid(**options: Any) -> None:
 @_two_sides
 @_everything_else
 def fd(**options: Any) -> None:
-    """Fréchet distance in the features of one's own network, given by --features."""
+    """Fréchet distance in the features of a custom network, given by --features."""
     _score(["fd"], **options)
 
 
@@ -255,7 +255,7 @@ def _score(metrics: Sequence[str | Metric], format_: str, out: str | None, **opt
 
         place = options["cache"]
         options["cache"] = None if place == "off" else Cache.default() if place is None else Cache(place)
-        metrics, options = own_network_for(metrics, options)
+        metrics, options = custom_network_for(metrics, options)
     with progress_bar() as progress:
         found = evaluate(metrics=metrics, progress=progress, **options)
     deliver(found.to_text(format_), found.save, out)

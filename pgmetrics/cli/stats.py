@@ -9,10 +9,10 @@ import click
 
 from pgmetrics.cli.delivery import keep
 from pgmetrics.cli.options import (
+    custom_network_for,
     metrics_option,
     names,
     networking,
-    own_network_for,
     progress_bar,
     reading,
     running,
@@ -49,7 +49,7 @@ def stats(source: str, metrics: str, out: str, **options: Any) -> None:
     from pgmetrics.metrics.registry import metric
     from pgmetrics.prepared.statistics import check_statistics_destination, save_statistics
 
-    asked, options = own_network_for(names(metrics), options)
+    asked, options = custom_network_for(names(metrics), options)
     check_statistics_destination(out, [metric(one) for one in asked])
     with progress_bar() as progress:
         # By name, so that a preset gives its own.

@@ -123,7 +123,7 @@ def evaluate(
         allow_unverified_weights: take weights whose SHA-256 is not the published one.
         form: of Inception: "fast" (the default), "plain" or "compiled"; they differ in rounding.
         precision: "float32" (the default) or "bfloat16", which moves the score.
-        networks: extractors to use in place of those that the names stand for; "own" is one's own.
+        networks: extractors to use in place of those that the names stand for; "custom" is a custom network.
         cache: directory in which real sides are kept between runs, or None.
         protocol: how the images were made comparable, copied into every row.
         run: label of the rows; by default a digest of everything that determines them.
@@ -349,5 +349,5 @@ def memorisation(real: object, fake: object, held_out: object | None = None, **o
 
 
 def frechet_distance(real: object, fake: object, network: FeatureExtractor, **options: Any) -> Results:
-    """Fréchet distance in the features of one's own network; options as in `evaluate`."""
-    return evaluate(real, fake, ["fd"], networks={"own": network}, **options)
+    """Fréchet distance in the features of a custom network; options as in `evaluate`."""
+    return evaluate(real, fake, ["fd"], networks={"custom": network}, **options)

@@ -315,9 +315,13 @@ def _open_networks(
     for name in needed:
         if name in given:
             opened[name] = given[name]
-        elif name == "own":
-            own = ", ".join(one.name for one in chosen if one.tap is not None and one.tap.network == "own")
-            raise OptionError(f"{own} needs one's own network: --features PATH, or networks={{'own': ...}}")
+        elif name == "custom":
+            needing = ", ".join(
+                one.name for one in chosen if one.tap is not None and one.tap.network == "custom"
+            )
+            raise OptionError(
+                f"{needing} needs a custom network: --features PATH, or networks={{'custom': ...}}"
+            )
         else:
             settings = {**(preset.networks.get(name, {}) if preset else {}), **asked}
             opened[name] = open_network(

@@ -10,14 +10,14 @@ from pgmetrics.errors import OptionError
 
 if TYPE_CHECKING:
     from pgmetrics.features.base import FeatureExtractor as FeatureExtractor
-    from pgmetrics.features.custom import own_network as own_network
+    from pgmetrics.features.custom import custom_network as custom_network
 
-_HOME = {"FeatureExtractor": "base", "own_network": "custom"}
+_HOME = {"FeatureExtractor": "base", "custom_network": "custom"}
 
-__all__ = ["NETWORKS", "FeatureExtractor", "open_network", "own_network"]
+__all__ = ["NETWORKS", "FeatureExtractor", "open_network", "custom_network"]
 
 NETWORKS = ("inception", "vgg16")
-"""Networks that have a name; one's own are `features.own`'s."""
+"""Networks that have a name; custom ones are `features.custom`'s."""
 
 
 def open_network(

@@ -14,7 +14,7 @@ class FeatureExtractor(ABC):
     """uint8 images in, rows of features out; a pure function of the images.
 
     Attributes:
-        name: "inception", "vgg16", or "own".
+        name: "inception", "vgg16", or "custom".
         layers: what it can give: "features", and "logits" for a classifier.
         fingerprint: one line for people and for keys, which stands for all that determines a
             feature: the weights' digest, resizer, value range, form and precision. Rows of unlike

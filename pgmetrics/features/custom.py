@@ -1,4 +1,4 @@
-"""One's own network as a feature extractor: a TorchScript or torch.export file, `module:name`, an object.
+"""A custom network as a feature extractor: a TorchScript or torch.export file, `module:name`, an object.
 
 A network file is a program: its graph can call what torch can call. Pickles inside a file, the
 usual way to smuggle code in, are refused; otherwise open only files you would run.
@@ -25,10 +25,10 @@ _LENGTH = 32  # images in a forward, unless the file was exported for another nu
 _NEIGHBOURS = 1e-3  # of the largest feature: far above rounding, far below what a batch norm does
 
 
-class OwnNetwork(FeatureExtractor):
-    """A network that is not one of ours; made by `own_network`."""
+class CustomNetwork(FeatureExtractor):
+    """A network that is not one of ours; made by `custom_network`."""
 
-    name = "own"
+    name = "custom"
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class OwnNetwork(FeatureExtractor):
             "value_range": [low, high],
             "precision": "float32",
         }
-        self.fingerprint = f"own:{network.identity},{resize_name},{low:g}..{high:g}"
+        self.fingerprint = f"custom:{network.identity},{resize_name},{low:g}..{high:g}"
         of = f" {network.digest[:8]}" if network.digest else ""
         self.label = f"{os.path.basename(shown)}{of} {resize_name}"
         # Where the size of the images decides, the first of them are awaited.
@@ -165,7 +165,7 @@ def _differ(rows: Tensor, others: Tensor) -> bool:
     return bool((rows - others).abs().max() > _NEIGHBOURS * rows.abs().max())
 
 
-def own_network(
+def custom_network(
     spec: object,
     *,
     resize: str | None,
@@ -173,8 +173,8 @@ def own_network(
     resolution: tuple[int, int] | None = None,
     length: int | None = None,
     device: str = "cpu",
-) -> OwnNetwork:
-    """One's own network; nothing about its input is guessed.
+) -> CustomNetwork:
+    """Make a custom network; nothing about its input is guessed.
 
     It is put into eval mode, called with float32 [N, 3, H, W] without gradients and with TF32 off,
     and must return float [N, D]; or (features, logits), or a dict with these keys, the logits of a
@@ -204,7 +204,7 @@ def own_network(
     shown, network = read_network(spec)
     if length is not None and network.length not in (None, length):
         raise OptionError(f"{shown} was exported for {network.length} images at a time, not {length}")
-    extractor = OwnNetwork(
+    extractor = CustomNetwork(
         network, shown, resizer, name, (low, high), size, length or network.length or _LENGTH
     )
     if torch.device(device).type != "cpu":
@@ -215,7 +215,7 @@ def own_network(
 def _declared_range(value_range: tuple[float, float] | None) -> tuple[float, float]:
     if value_range is None:
         raise OptionError(
-            "one's own network needs its value range declared: what 0 and 255 become, such as -1,1 or 0,1"
+            "a custom network needs its value range declared: what 0 and 255 become, such as -1,1 or 0,1"
         )
     return checked_range(value_range)
 
@@ -231,7 +231,7 @@ def _declared_resizer(
     known = ", ".join(sorted(RESIZERS))
     if resize is None:
         raise OptionError(
-            f"one's own network needs its resizer declared: none, or NAME:SIZE with NAME one of {known}"
+            f"a custom network needs its resizer declared: none, or NAME:SIZE with NAME one of {known}"
         )
     if resize == "none":
         return torch.Tensor.float, resize, resolution

@@ -331,8 +331,8 @@ def _open_networks(chosen: Sequence[Metric], options: Mapping[str, Any]) -> dict
         if name in given:
             opened[name] = given[name]
             continue
-        if name == "own":
-            raise OptionError("one's own network is needed: --features PATH, or networks={'own': ...}")
+        if name == "custom":
+            raise OptionError("a custom network is needed: --features PATH, or networks={'custom': ...}")
         opened[name] = open_network(
             name,
             weights=files.get(name),

@@ -53,7 +53,7 @@ class Tap:
     """Where a metric listens in: a network and what of its outputs.
 
     Attributes:
-        network: "inception", "vgg16" or "own".
+        network: "inception", "vgg16" or "custom".
         layer: "features", or "logits" of a classifier without their bias.
     """
 

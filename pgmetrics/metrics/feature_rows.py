@@ -133,7 +133,7 @@ class FeatureMetric(Metric):
 
     Attributes:
         layer: which of the outputs: "features" or "logits".
-        network: "inception", "vgg16", or "own" for one's own.
+        network: "inception", "vgg16", or "custom" for a custom network.
         num_images: of each side; None takes 50,000 generated ones and every real one.
     """
 

@@ -1,4 +1,4 @@
-"""The Fréchet distance between two sets' features: FID on Inception, FD on one's own."""
+"""The Fréchet distance between two sets' features: FID on Inception, FD on those of a custom network."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class FrechetDistance(FeatureMetric):
     name: ClassVar[str] = "fd"
     two_sided: ClassVar[bool] = True
 
-    network: str = "own"
+    network: str = "custom"
     groups: int = 10
     ddof: int = 1
     keep_rows: bool = False
@@ -215,7 +215,7 @@ class FrechetInceptionDistance(FrechetDistance):
         if self.network != "inception":
             raise OptionError(
                 f"fid is defined on Inception, not on the network {self.network}; "
-                "fd is the Fréchet distance on one's own features"
+                "fd is the Fréchet distance on custom features"
             )
 
 

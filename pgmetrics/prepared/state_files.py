@@ -96,8 +96,7 @@ class StoredStates:
         """
         self.path = Path(path)
         manifest = _read_manifest(self.path)
-        self.about: dict[str, Any] = manifest["about"]
-        self._states: dict[str, Any] = manifest["states"]
+        self.about, self._states = _with_current_names(manifest["about"], manifest["states"])
 
     @property
     def names(self) -> list[str]:
@@ -141,8 +140,11 @@ class StoredStates:
         return like
 
     def _files(self, name: str) -> list[tuple[str, Mapping[str, Any]]]:
-        arrays = self._states[name]["arrays"]
-        return [(_file_name(name, array), described) for array, described in arrays.items()]
+        state = self._states[name]
+        return [
+            (_file_name(state.get("files", name), array), described)
+            for array, described in state["arrays"].items()
+        ]
 
     def _array(self, stored: tuple[str, Mapping[str, Any]]) -> NDArray[Any]:
         """The array of a file that is what the manifest says, mapped into memory.
@@ -256,6 +258,30 @@ def _read_manifest(directory: Path) -> dict[str, Any]:
     if not _well_formed(manifest):
         raise _damaged(directory, f"a part of its {_MANIFEST} is missing or of another kind")
     return {"about": manifest["about"], "states": manifest["states"]}
+
+
+def _with_current_names(
+    about: Mapping[str, Any], states: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A manifest as this version writes it: version 0.1 called a custom network `own`."""
+    networks = about.get("networks")
+    renamed_about = dict(about)
+    if isinstance(networks, dict) and "own" in networks:
+        renamed_about["networks"] = {
+            {"own": "custom"}.get(name, name): found for name, found in networks.items()
+        }
+    renamed_states = {}
+    for name, state in states.items():
+        network = state["key"]["network"]
+        if not (isinstance(network, str) and network.startswith("own:")):
+            renamed_states[name] = state
+            continue
+        key = state["key"] | {"network": "custom:" + network.removeprefix("own:")}
+        if isinstance(key["kind"], str):
+            key["kind"] = key["kind"].replace("-own-", "-custom-")
+        # The files keep their names.
+        renamed_states[name.replace("-own-", "-custom-")] = state | {"key": key, "files": name}
+    return renamed_about, renamed_states
 
 
 def _read_seal(directory: Path) -> bytes:

@@ -1,4 +1,4 @@
-"""The commands that read features: most with a small network of one's own, some with random Inception."""
+"""The commands that read features: most with a small custom network, some with random Inception."""
 
 import json
 import sys
@@ -52,11 +52,11 @@ def invoke(*arguments):
 
 @pytest.fixture
 def run(network):
-    def with_own_network(*arguments):
+    def with_custom_network(*arguments):
         own = ["--features", network, "--features-resize", "none", "--features-range", "0,1"]
         return invoke(*arguments, "--workers", 0, *own)
 
-    return with_own_network
+    return with_custom_network
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def test_evaluate_scores_everything_in_one_pass_and_a_second_run_reads_no_real_i
     assert second.stderr.count("cache hit") == 5
     assert "cache miss" not in second.stderr
     networks = json.loads(first.stdout)["provenance"]["networks"]
-    assert networks["own"]["value_range"] == [0, 1]
+    assert networks["custom"]["value_range"] == [0, 1]
 
 
 def test_inception_scores_through_the_command_line(run_inception, folders):
@@ -190,7 +190,7 @@ class TestStats:
         metrics = ["--metrics", "swd,ms-ssim,fd,is,kid,prdc"]
         made = run("stats", folders[0], *metrics, "--out", out)
         assert made.exit_code == 0, made.output
-        assert "rows-own-logits (24 images)" in made.stdout
+        assert "rows-custom-logits (24 images)" in made.stdout
         score = ["evaluate", *metrics, "--fake", folders[1], "--format", "json"]
         stored, direct = (read(run(*score, "--real", real)) for real in (out, folders[0]))
         assert {key: {**row, "run": ""} for key, row in stored.items()} == {
@@ -243,6 +243,6 @@ class TestStats:
         own = ["--features", network, "--features-resize", "none", "--features-range", "-1,1"]
         result = invoke("kid", "--real", out, "--fake", folders[1], *own)
         assert result.exit_code == 1
-        assert "was made differently: network is own" in result.stderr
+        assert "was made differently: network is custom" in result.stderr
         assert "none,0..1" in result.stderr
         assert "none,-1..1 was asked for" in result.stderr

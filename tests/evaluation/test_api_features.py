@@ -152,12 +152,12 @@ def test_a_metric_whose_layer_the_network_lacks_is_refused():
 
 
 def test_fd_needs_ones_own_network_and_fid_refuses_it():
-    with pytest.raises(OptionError, match="fd needs one's own network"):
+    with pytest.raises(OptionError, match="fd needs a custom network"):
         pgmetrics.evaluate(*sides(), ["fd"])
-    found = pgmetrics.frechet_distance(*sides(), ToyNetwork("own"))
+    found = pgmetrics.frechet_distance(*sides(), ToyNetwork("custom"))
     assert rows(found, metric="fd")[0]["value"] == values(score(*sides(), ["fid"]))["fid", None]
     with pytest.raises(OptionError, match="fd is"):
-        FrechetInceptionDistance(network="own")
+        FrechetInceptionDistance(network="custom")
 
 
 def test_weights_for_a_network_that_no_metric_uses_are_refused(tmp_path):

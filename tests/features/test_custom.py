@@ -1,4 +1,4 @@
-"""One's own network: every form it may have, what is declared, and every refusal."""
+"""A custom network: every form it may have, what is declared, and every refusal."""
 
 import hashlib
 import io
@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from pgmetrics.errors import OptionError, WeightsError
-from pgmetrics.features.custom import own_network
+from pgmetrics.features.custom import custom_network
 from tests.helpers.global_states import global_states
 
 SIDE = 32
@@ -83,7 +83,7 @@ def module_text(tmp_path, monkeypatch, text):
 
 def opened(spec, **changes):
     options = {"resize": "none", "value_range": (-1, 1), "resolution": (SIDE, SIDE), "length": 4} | changes
-    return own_network(spec, **options)
+    return custom_network(spec, **options)
 
 
 @pytest.mark.parametrize("how", ["script", "trace", "freeze"])

@@ -17,7 +17,7 @@ METRICS = [
     SlicedWasserstein(patches_per_image=16, directions=8, repeats=1),
     "ms-ssim",
     "fd",
-    KernelInceptionDistance(network="own", subsets=3, subset_size=20),
+    KernelInceptionDistance(network="custom", subsets=3, subset_size=20),
 ]
 ENCODED = ["directory", "copy", "touched", "zip", "deflated zip"]
 HOLDERS = [*ENCODED, "bmp", "npz", "npy", "array", "dataset"]
@@ -79,7 +79,7 @@ def held(holder, images, tmp_path):
 
 def score(real, fake, out, cache=None, **options):
     """The bytes of the table, and what the reals are identified by."""
-    networks = {"own": ToyNetwork("own")}
+    networks = {"custom": ToyNetwork("custom")}
     found = pgmetrics.evaluate(
         real, fake, METRICS, networks=networks, cache=cache, run="r", num_images=40, **options
     )

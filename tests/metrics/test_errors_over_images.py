@@ -77,7 +77,7 @@ def test_kept_rows_give_the_bits_of_moments_and_influences_besides():
     assert found[0] == found[1]
     assert found[0][0][0].stderr is not None
     states = {side: filled(keeping, side, given) for side, given in rows.items()}
-    assert states["real"].key == filled(KernelInceptionDistance(network="own"), "real", rows["real"]).key
+    assert states["real"].key == filled(KernelInceptionDistance(network="custom"), "real", rows["real"]).key
     (influence,) = keeping.influences(**states)
     assert (len(influence.real), len(influence.fake)) == (700, 650)
     assert usual.influences(**{side: filled(usual, side, given) for side, given in rows.items()}) == []
@@ -90,7 +90,7 @@ def test_moments_are_not_renumbered():
 
 
 def test_precision_and_its_kin_have_errors_over_images_of_both_sides():
-    given, over_images = PRDC(network="own"), PRDC(network="own", error="images")
+    given, over_images = PRDC(network="custom"), PRDC(network="custom", error="images")
     states = {side: filled(given, side, features(seed, 120, 4)) for side, seed in (("real", 1), ("fake", 2))}
     usual, found = (metric.compute(**states)[0] for metric in (given, over_images))
     assert [e.value for e in usual] == [e.value for e in found]
@@ -104,12 +104,12 @@ def test_precision_and_its_kin_have_errors_over_images_of_both_sides():
 
 
 def test_subsets_have_no_influences():
-    metric = KernelInceptionDistance(network="own", subsets=3, subset_size=20)
+    metric = KernelInceptionDistance(network="custom", subsets=3, subset_size=20)
     states = {side: filled(metric, side, features(seed, 60, 4)) for side, seed in (("real", 1), ("fake", 2))}
     assert metric.influences(**states) == []
 
 
 def test_splits_that_hold_one_image_move_nothing():
-    metric = InceptionScore(network="own", splits=20)
+    metric = InceptionScore(network="custom", splits=20)
     state = filled(metric, "fake", features(1, 20, 4))
     assert metric.influences(real=None, fake=state)[0].variance() == 0

@@ -372,9 +372,9 @@ def test_what_is_no_covariance_is_refused():
 
 def test_fid_is_inceptions_and_fd_ones_own():
     assert FrechetInceptionDistance().tap == Tap("inception", "features")
-    assert FrechetDistance().tap == Tap("own", "features")
-    with pytest.raises(OptionError, match="fd is the Fréchet distance on one's own features"):
-        FrechetInceptionDistance(network="own")
+    assert FrechetDistance().tap == Tap("custom", "features")
+    with pytest.raises(OptionError, match="fd is the Fréchet distance on custom features"):
+        FrechetInceptionDistance(network="custom")
     for wrong in ({"groups": 0}, {"ddof": 2}):
         with pytest.raises(OptionError, match=str(next(iter(wrong.values())))):
             FrechetDistance(**wrong)

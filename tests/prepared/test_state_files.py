@@ -26,7 +26,7 @@ METRICS = {
     "swd": SlicedWasserstein(num_images=12, patches_per_image=4),
     "ms-ssim": MultiScaleSSIM(),
     "moments": FrechetDistance(groups=3),
-    "rows": KernelInceptionDistance(network="own"),
+    "rows": KernelInceptionDistance(network="custom"),
 }
 CUTS = {
     "swd": [(0, 8), (8, 12)],

@@ -180,7 +180,7 @@ def test_a_preset_takes_parameters_of_ones_own():
     ("metric", "fact"),
     [
         (PRDC(), "torch-fidelity computes prdc on vgg16, not inception"),
-        (KernelInceptionDistance(network="own"), "computes kid on inception, not own"),
+        (KernelInceptionDistance(network="custom"), "computes kid on inception, not custom"),
         (SlicedWasserstein(), "computes fid, is, kid, prdc only, not swd"),
         (MultiScaleSSIM(), "only, not ms-ssim"),
     ],

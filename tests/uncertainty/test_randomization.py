@@ -29,9 +29,9 @@ SWD = SlicedWasserstein(patches_per_image=16, directions=16, repeats=1)
 PIXELS = [SWD, MultiScaleSSIM()]
 FEATURES = [
     FrechetDistance(keep_rows=True),
-    InceptionScore(splits=4, network="own"),
-    KernelInceptionDistance(network="own"),
-    PRDC(network="own", k=3),
+    InceptionScore(splits=4, network="custom"),
+    KernelInceptionDistance(network="custom"),
+    PRDC(network="custom", k=3),
 ]
 ALL = [pytest.param(metric, id=metric.name) for metric in PIXELS + FEATURES]
 
@@ -290,7 +290,7 @@ def test_errors_over_images_hold_the_scatter_of_values():
     # 400 pairs of sets: the error's mean square against the values' variance, with 15 % for chance. The
     # fakes differ from the reals; docs/uncertainty.md has the other cases.
     rng = np.random.default_rng(0)
-    metric = KernelInceptionDistance(network="own")
+    metric = KernelInceptionDistance(network="custom")
     values, variances = [], []
     for _ in range(400):
         rows = [torch.from_numpy(rng.standard_normal((60, 4)).astype(np.float32)) + 0.5 * i for i in (0, 1)]
@@ -313,7 +313,7 @@ def shared_reals(metric, seed, n, changed):
 def test_unlike_models_that_are_equally_far_are_called_better_as_rarely_as_promised():
     # A is shifted along one feature and B along another. Their test is sure that they are unlike, so what
     # decides is the difference; an interval of 95 % would leave out 0 in one case in twenty.
-    metric, repetitions = KernelInceptionDistance(network="own"), 200
+    metric, repetitions = KernelInceptionDistance(network="custom"), 200
     along = [torch.eye(8)[i] for i in (0, 1)]
     p_values = np.array(
         [
