@@ -112,7 +112,7 @@ def cases() -> list[Case]:
 
 
 def blotches(rng: seeding.Generator, n: int, rough: float, spread: float) -> torch.Tensor:
-    """Images of blotches and grain, of varying contrast and colour: uint8 [n, 3, 32, 32].
+    """Images of blotches and grain, of varying contrast and color: uint8 [n, 3, 32, 32].
 
     Args:
         rng: to draw from.
@@ -124,8 +124,8 @@ def blotches(rng: seeding.Generator, n: int, rough: float, spread: float) -> tor
     coarse = (coarse + np.roll(coarse, 2, 2) + np.roll(coarse, 2, 3) + np.roll(coarse, 5, 3)) / 2
     fine = rng.standard_normal((n, 3, SIDE, SIDE))
     contrast = np.exp(spread * rng.standard_normal((n, 1, 1, 1)))
-    colour = rng.standard_normal((n, 3, 1, 1))
-    made = 128 + contrast * (30 * coarse + 40 * rough * fine) + 20 * colour
+    color = rng.standard_normal((n, 3, 1, 1))
+    made = 128 + contrast * (30 * coarse + 40 * rough * fine) + 20 * color
     return torch.from_numpy(made.clip(0, 255).astype(np.uint8))
 
 
@@ -326,7 +326,7 @@ class Summary:
     alarms: float | None
 
 
-def summarise(lines: Iterable[dict[str, Any]]) -> list[Summary]:
+def summarize(lines: Iterable[dict[str, Any]]) -> list[Summary]:
     """A summary of each number, in the order of the cases."""
     found: dict[tuple[Any, ...], list[Row]] = defaultdict(list)
     order = {case.name: index for index, case in enumerate(cases())}
@@ -457,7 +457,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given.out.parent.mkdir(parents=True, exist_ok=True)
     simulate(given.out, given.repetitions, given.case, given.processes, given.seed)
     lines = list(read(given.out, given.seed))
-    print(table(summarise(lines)))
+    print(table(summarize(lines)))
     print()
     print(table_of_tails(tails(lines)))
 

@@ -58,7 +58,7 @@ def features(num_images: int, width: int, seed: int) -> Array:
 
 
 def truth(real: Array, fake: Array) -> float:
-    """By singular values of the product of the centred sets' triangles."""
+    """By singular values of the product of the centered sets' triangles."""
     triangles = []
     for rows in (real, fake):
         triangles.append(np.linalg.qr((rows - rows.mean(axis=0)) / np.sqrt(len(rows) - 1), mode="r"))

@@ -61,7 +61,7 @@ def number(default: int) -> Callable[[Any], Any]:
 
 
 def pictures(data: str | None, num_images: int, side: int) -> NDArray[np.uint8]:
-    """Decoded images, photographs as centre squares: uint8 [N, 3, side, side]."""
+    """Decoded images, photographs as center squares: uint8 [N, 3, side, side]."""
     if data:
         source = open_source(data, resolution=side, resize="crop-box")
     else:

@@ -29,7 +29,7 @@ PEER_SIDE = 256
 
 
 def pairs(n: int, side: int, seed: int = 0) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Coloured noise with as much contrast at every scale, and a noisy copy of it."""
+    """Colored noise with as much contrast at every scale, and a noisy copy of it."""
     rng = generator(seed, Stream.SYNTHETIC, side)
     image = np.full((n, 3, side, side), 128.0)
     factor = 1

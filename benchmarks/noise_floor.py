@@ -25,7 +25,7 @@ import click
 import numpy as np
 
 from benchmarks.scoring import (
-    COLOURS,
+    COLORS,
     FEATURE_METRICS,
     PIXEL_METRICS,
     Cells,
@@ -282,20 +282,20 @@ def draw_floors(found: Sequence[Floor]) -> Figure:
 def _floor_panel(axes: Axes, found: Sequence[Floor]) -> None:
     metric = found[0].metric
     scale = _scale(metric)
-    for colour, (_, level) in zip(COLOURS, order_of_columns(found), strict=False):
+    for color, (_, level) in zip(COLORS, order_of_columns(found), strict=False):
         ladder = [floor for floor in found if floor.level == level]
         sizes = np.array([floor.num_images for floor in ladder], float)
         means = np.array([floor.mean for floor in ladder]) * scale
         for floor in ladder:
             axes.plot(
                 [floor.num_images] * len(floor.values), np.array(floor.values) * scale,
-                ".", color=colour, ms=3, alpha=0.5,
+                ".", color=color, ms=3, alpha=0.5,
             )  # fmt: skip
         errors = np.array([floor.stderr or 0.0 for floor in ladder]) * scale
-        axes.errorbar(sizes, means, errors, color=colour, lw=1, capsize=2, label=label(metric, level))
+        axes.errorbar(sizes, means, errors, color=color, lw=1, capsize=2, label=label(metric, level))
         if metric in LAWS:
             law = means[-1] * (sizes / sizes[-1]) ** LAWS[metric]
-            axes.plot(sizes, law, ":", color=colour, lw=1)
+            axes.plot(sizes, law, ":", color=color, lw=1)
     _size_axis(axes, found)
     title = {"swd": "SWD ×10³; dotted: n^(−1/2)", "fid": "FID; dotted: 1/n"}
     if metric in LAWS:
@@ -320,14 +320,14 @@ def draw_errors(found: Sequence[Floor]) -> Figure:
     figure = Figure(figsize=(6.5, 4), layout="constrained")
     axes = figure.subplots()
     whole = [(metric, level) for metric, level in order_of_columns(found) if level is None]
-    styles = [(colour, line) for line in ("-", "--") for colour in COLOURS]
-    for (colour, line), (metric, level) in zip(styles, whole, strict=False):
+    styles = [(color, line) for line in ("-", "--") for color in COLORS]
+    for (color, line), (metric, level) in zip(styles, whole, strict=False):
         ladder = [f for f in found if (f.metric, f.level) == (metric, level) and f.stderr]
         if ladder:
             errors = np.array([floor.stderr for floor in ladder], float)
             axes.plot(
                 [floor.num_images for floor in ladder], errors / errors[0], line,
-                color=colour, lw=1.2, marker="o", ms=3, label=label(metric, level),
+                color=color, lw=1.2, marker="o", ms=3, label=label(metric, level),
             )  # fmt: skip
     sizes = np.array(sorted({floor.num_images for floor in found}), float)
     for power, name in ((-0.5, "n^(−1/2)"), (-1.0, "1/n")):

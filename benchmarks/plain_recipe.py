@@ -40,9 +40,9 @@ C2 = (0.03 * 255) ** 2
 Floats = NDArray[np.float32]
 Integers = NDArray[np.int64]
 
-Centres = Callable[[int, int, int, int, int], tuple[Integers, Integers]]
+Centers = Callable[[int, int, int, int, int], tuple[Integers, Integers]]
 """(first image, number of images, level index, height, width) -> columns x, rows y of the patches'
-centres, each [images * PATCHES_PER_IMAGE], image by image."""
+centers, each [images * PATCHES_PER_IMAGE], image by image."""
 
 Directions = Callable[[int, int], Floats]
 """(level index, repeat) -> float32 [COMPONENTS, DIRECTIONS_PER_REPEAT], columns of length 1."""
@@ -51,16 +51,16 @@ Directions = Callable[[int, int], Floats]
 # ---------------------------------------------------------------------------- random numbers
 
 
-def drawn_centres(rng: seeding.Generator) -> Centres:
-    """Centres uniform over every place where the patch lies inside the image; all x, then all y."""
+def drawn_centers(rng: seeding.Generator) -> Centers:
+    """Centers uniform over every place where the patch lies inside the image; all x, then all y."""
 
-    def centres(first: int, count: int, level: int, height: int, width: int) -> tuple[Integers, Integers]:
+    def centers(first: int, count: int, level: int, height: int, width: int) -> tuple[Integers, Integers]:
         margin, num_patches = PATCH // 2, count * PATCHES_PER_IMAGE
         x = rng.integers(margin, width - margin, num_patches)
         y = rng.integers(margin, height - margin, num_patches)
         return x, y
 
-    return centres
+    return centers
 
 
 def drawn_directions(rng: seeding.Generator) -> Directions:
@@ -130,12 +130,12 @@ def laplacian_pyramid(images: NDArray[Any], num_levels: int) -> list[Floats]:
 
 
 def descriptors(level: Floats, x: Integers, y: Integers) -> Floats:
-    """7x7 patches of every channel around the given centres.
+    """7x7 patches of every channel around the given centers.
 
     Args:
         level: float32 [N, 3, H, W].
-        x: columns of the centres, [N * patches], image by image.
-        y: rows of the centres, likewise.
+        x: columns of the centers, [N * patches], image by image.
+        y: rows of the centers, likewise.
 
     Returns:
         float32 [N * patches, 3, 7, 7]; the last two axes are column and row, in this order,
@@ -172,15 +172,15 @@ def finalize(minibatches: Sequence[Floats], statistics: type[np.floating[Any]] =
 
 def describe(
     images: NDArray[np.uint8],
-    centres: Centres,
+    centers: Centers,
     statistics: type[np.floating[Any]] = np.float32,
     minibatch: int | None = None,
 ) -> list[Floats]:
-    """Standardised descriptors of a set of images, level by level, finest first.
+    """Standardized descriptors of a set of images, level by level, finest first.
 
     Args:
         images: uint8 [N, 3, H, W].
-        centres: where the patches lie; asked minibatch by minibatch, level by level.
+        centers: where the patches lie; asked minibatch by minibatch, level by level.
         statistics: see `finalize`.
         minibatch: images at a time, as `minibatch_size` says if None.
 
@@ -193,7 +193,7 @@ def describe(
     for first in range(0, len(images), step):
         pyramid = laplacian_pyramid(images[first : first + step], len(sizes))
         for index, level in enumerate(pyramid):
-            x, y = centres(first, len(level), index, *sizes[index])
+            x, y = centers(first, len(level), index, *sizes[index])
             collected[index].append(descriptors(level, x, y))
     return [finalize(minibatches, statistics) for minibatches in collected]
 
@@ -222,8 +222,8 @@ def level_distance(real: Floats, fake: Floats, directions: Directions, level: in
 def swd(
     real: NDArray[np.uint8],
     fake: NDArray[np.uint8],
-    centres_real: Centres,
-    centres_fake: Centres,
+    centers_real: Centers,
+    centers_fake: Centers,
     directions: Directions,
     statistics: type[np.floating[Any]] = np.float32,
 ) -> list[float]:
@@ -234,13 +234,13 @@ def swd(
     Args:
         real: uint8 [N, 3, H, W].
         fake: uint8 [N, 3, H, W], equally many.
-        centres_real: patch centres of the reals.
-        centres_fake: patch centres of the fakes; published ones are drawn anew.
+        centers_real: patch centers of the reals.
+        centers_fake: patch centers of the fakes; published ones are drawn anew.
         directions: the directions of each level and repeat.
         statistics: see `finalize`.
     """
-    real_levels = describe(real, centres_real, statistics)
-    fake_levels = describe(fake, centres_fake, statistics)
+    real_levels = describe(real, centers_real, statistics)
+    fake_levels = describe(fake, centers_fake, statistics)
     return [
         level_distance(a, b, directions, level)
         for level, (a, b) in enumerate(zip(real_levels, fake_levels, strict=True))
@@ -248,10 +248,10 @@ def swd(
 
 
 def seeded_swd(real: NDArray[np.uint8], fake: NDArray[np.uint8], seed: int) -> list[float]:
-    """`swd` with centres and directions drawn from three generators of one seed."""
+    """`swd` with centers and directions drawn from three generators of one seed."""
     side_real, side_fake = (seeding.generator(seed, seeding.Stream.PATCHES, side) for side in (0, 1))
     directions = drawn_directions(seeding.generator(seed, seeding.Stream.DIRECTIONS))
-    return swd(real, fake, drawn_centres(side_real), drawn_centres(side_fake), directions)
+    return swd(real, fake, drawn_centers(side_real), drawn_centers(side_fake), directions)
 
 
 # ---------------------------------------------------------------------------- MS-SSIM

@@ -1,4 +1,4 @@
-"""Randomly initialised weights, in the layout of the published files.
+"""Randomly initialized weights, in the layout of the published files.
 
     python -m benchmarks.random_weights inception random-inception.pth
     python -m benchmarks.random_weights vgg16 random-vgg16.pth

@@ -392,8 +392,8 @@ def open_inception(
     return {"inception": Remembering(network)}
 
 
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
-"""Told apart by the colour-blind, too (Okabe and Ito)."""
+COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+"""Told apart by the color-blind, too (Okabe and Ito)."""
 
 
 def save_figure(figure: Any, out: Path, name: str) -> None:

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from benchmarks.scoring import (
-    COLOURS,
+    COLORS,
     FEATURE_METRICS,
     PIXEL_METRICS,
     Cells,
@@ -175,7 +175,7 @@ def contrast(reals: Reals, factor: float) -> ImageSource:
     return Distorted(reals.unfaulted(), change, f"contrast={factor}")
 
 
-def colour(reals: Reals, factor: float) -> ImageSource:
+def color(reals: Reals, factor: float) -> ImageSource:
     """Move every pixel towards the grey of its luma (Rec. 601), to `factor` of its distance."""
     weights = np.array([0.299, 0.587, 0.114], np.float32)[:, None, None]
 
@@ -183,7 +183,7 @@ def colour(reals: Reals, factor: float) -> ImageSource:
         luma = (weights * image).sum(0, keepdims=True)
         return luma + np.float32(factor) * (image - luma)
 
-    return Distorted(reals.unfaulted(), change, f"colour={factor}")
+    return Distorted(reals.unfaulted(), change, f"color={factor}")
 
 
 def classes(reals: Reals, kept: float) -> ImageSource:
@@ -253,7 +253,7 @@ FAULTS = (
     Fault("blur", "blur, σ in pixels", (0.3, 0.4, 0.6, 1), (0.5, 1), blur),
     Fault("noise", "noise, σ in grey levels", (2, 4, 8), (8, 32), noise),
     Fault("contrast", "contrast kept", (0.75, 0.5, 0.25), (0.75, 0.4), contrast),
-    Fault("colour", "colour kept", (0.5, 0.25, 0), (0.5, 0), colour),
+    Fault("color", "color kept", (0.5, 0.25, 0), (0.5, 0), color),
     Fault("classes", "classes kept", (9, 7, 5, 2), (3, 1), classes),
     Fault("collapse", "distinct images", (256, 64, 16, 4), (16, 2), collapse, new_images=False),
     Fault("copies", "share copied from the reference", (0.05, 0.1, 0.25, 0.5), (0.25, 1), copies, False),
@@ -497,29 +497,29 @@ def draw_curves(
 
 def _panel(axes: Axes, found: Sequence[Answer]) -> None:
     """Lines over the strengths as ordinals, the unfaulted images first."""
-    for colour_of_line, (metric, level) in zip(COLOURS, order_of_columns(found), strict=False):
+    for color_of_line, (metric, level) in zip(COLORS, order_of_columns(found), strict=False):
         ladder = [a for a in found if (a.metric, a.level) == (metric, level)]
         scale = 1e3 if metric == "swd" else 1.0
         without = ladder[0].unfaulted * scale
         places = np.arange(1, len(ladder) + 1)
         values = np.array([a.value for a in ladder]) * scale
         errors = np.array([a.stderr or 0.0 for a in ladder]) * scale
-        axes.plot([0, *places], [without, *values], color=colour_of_line, lw=1, label=label(metric, level))
-        axes.errorbar(places, values, errors, color=colour_of_line, fmt="none", elinewidth=1, capsize=2)
+        axes.plot([0, *places], [without, *values], color=color_of_line, lw=1, label=label(metric, level))
+        axes.errorbar(places, values, errors, color=color_of_line, fmt="none", elinewidth=1, capsize=2)
         noticed = np.array([bool(a.noticed) for a in ladder])
-        for marked, face in ((noticed, colour_of_line), (~noticed, "white")):
-            axes.plot(places[marked], values[marked], "o", color=colour_of_line, mfc=face, ms=4)
+        for marked, face in ((noticed, color_of_line), (~noticed, "white")):
+            axes.plot(places[marked], values[marked], "o", color=color_of_line, mfc=face, ms=4)
         axes.set_xticks([0, *places], ["none", *(f"{a.strength:g}" for a in ladder)], fontsize=7)
         own = ladder[0].unfaulted_error
         if own is not None:
             half = 2.576 * sqrt(2) * own * scale
-            axes.axhspan(without - half, without + half, color=colour_of_line, alpha=0.15, lw=0)
+            axes.axhspan(without - half, without + half, color=color_of_line, alpha=0.15, lw=0)
     axes.tick_params(axis="y", labelsize=7)
     axes.spines[["top", "right"]].set_visible(False)
 
 
 def draw_overview(found: Sequence[Answer], faults: Sequence[Fault], count: int) -> Figure:
-    """A field for each metric and strength, coloured by how far the score moved in its errors."""
+    """A field for each metric and strength, colored by how far the score moved in its errors."""
     from matplotlib.colors import SymLogNorm
     from matplotlib.figure import Figure
 

@@ -74,8 +74,8 @@ def ours(real: NDArray[np.uint8], fake: NDArray[np.uint8], device: str, seed: in
 def plain(real: NDArray[np.uint8], fake: NDArray[np.uint8], seed: int = 0) -> list[float]:
     """Values of all levels, by the plain recipe with draws of its own."""
     rng = generator(seed, Stream.PATCHES, 10**6)
-    centres = plain_recipe.drawn_centres(rng)
-    return plain_recipe.swd(real, fake, centres, centres, plain_recipe.drawn_directions(rng))
+    centers = plain_recipe.drawn_centers(rng)
+    return plain_recipe.swd(real, fake, centers, centers, plain_recipe.drawn_directions(rng))
 
 
 @main.command()

@@ -51,7 +51,7 @@ def test_a_refusal_and_the_json_are_printable_and_the_json_holds_the_same():
 
 @pytest.mark.parametrize("command", [("check",), ("ms-ssim", "--workers", "0", "--fake")])
 def test_a_hostile_member_is_named_escaped(tmp_path, command):
-    # Its own title and colours, and a line of its own, came out on the terminal.
+    # Its own title and colors, and a line of its own, came out on the terminal.
     path = tmp_path / "a.zip"
     name = HOSTILE.replace("\udcff", "")
     with zipfile.ZipFile(path, "w") as archive:

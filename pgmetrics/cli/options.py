@@ -66,7 +66,7 @@ def reading(command: Command) -> Command:
             click.option(
                 "--resize",
                 metavar="POLICY",
-                help="box, lanczos or bicubic; crop-… cuts the centre square first. Needs --resolution.",
+                help="box, lanczos or bicubic; crop-… cuts the center square first. Needs --resolution.",
             ),
             click.option("--resolution", type=click.IntRange(min=1), help="Pixels a side after --resize."),
             click.option(

@@ -15,7 +15,7 @@ from pgmetrics.errors import printable
 @click.option(
     "--real",
     metavar="SOURCE",
-    help="The real images, shown beside the samples and searched for their neighbours.  [default: none]",
+    help="The real images, shown beside the samples and searched for their neighbors.  [default: none]",
 )
 @click.option(
     "--loader",
@@ -23,7 +23,7 @@ from pgmetrics.errors import printable
     help="The --loader that the run was scored with, if it was; the one that RUN names is never run.",
 )
 @click.option(
-    "--no-real-images", is_flag=True, help="Show none: no reals beside the samples, no nearest neighbours."
+    "--no-real-images", is_flag=True, help="Show none: no reals beside the samples, no nearest neighbors."
 )
 @click.option(
     "--samples",
@@ -47,7 +47,7 @@ def report(
     """Make one HTML page about RUN, a directory that `pgmetrics growth` has scored.
 
     Headline per stage, every metric against the images shown, samples beside real images, nearest
-    real neighbours, all numbers, and how they were made.
+    real neighbors, all numbers, and how they were made.
     """
     if no_real_images and real is not None:
         raise click.UsageError("--real gives real images and --no-real-images shows none; leave out one")

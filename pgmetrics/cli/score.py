@@ -180,7 +180,7 @@ def kid(subsets: int | None, subset_size: int | None, **options: Any) -> None:
 
 @click.command()
 @_two_sides
-@click.option("--k", type=click.IntRange(min=1), help="Nearest neighbours that span a ball.  [default: 5]")
+@click.option("--k", type=click.IntRange(min=1), help="Nearest neighbors that span a ball.  [default: 5]")
 @_error("prdc")
 @_everything_else
 def prdc(k: int | None, error: str | None, **options: Any) -> None:

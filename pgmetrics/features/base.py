@@ -24,7 +24,7 @@ class FeatureExtractor(ABC):
         fingerprint_is_whole: whether the fingerprint does stand for all of it. That of Python code does
             not: the code may change between two runs. Nothing made by such a network is cached.
         length: images in one forward. The network always sees that many, the last ones padded, so
-            that a row does not depend on its neighbours.
+            that a row does not depend on its neighbors.
     """
 
     name: str

@@ -22,7 +22,7 @@ from pgmetrics.runtime import seeding
 from pgmetrics.runtime.images import checked_range
 
 _LENGTH = 32  # images in a forward, unless the file was exported for another number
-_NEIGHBOURS = 1e-3  # of the largest feature: far above rounding, far below what a batch norm does
+_NEIGHBORS = 1e-3  # of the largest feature: far above rounding, far below what a batch norm does
 
 
 class CustomNetwork(FeatureExtractor):
@@ -162,7 +162,7 @@ def _differ(rows: Tensor, others: Tensor) -> bool:
     """Whether features differ by more than rounding."""
     if rows.shape != others.shape:
         return True
-    return bool((rows - others).abs().max() > _NEIGHBOURS * rows.abs().max())
+    return bool((rows - others).abs().max() > _NEIGHBORS * rows.abs().max())
 
 
 def custom_network(

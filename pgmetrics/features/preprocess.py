@@ -17,7 +17,7 @@ from torch import Tensor
 Resizer = Callable[[Tensor, int], Tensor]
 """uint8 [N, 3, H, W] and a side to float32 [N, 3, side, side] within 0 ... 255, in any memory order."""
 
-_BAND = 128  # input pixels a band advances by: few outputs read further than their neighbourhood
+_BAND = 128  # input pixels a band advances by: few outputs read further than their neighborhood
 _PIXELS = 2**20  # of input that are floats at the same time
 
 
@@ -30,7 +30,7 @@ def tf1_bilinear(pixels: Tensor, side: int) -> Tensor:
 
 
 def torch_bilinear(pixels: Tensor, side: int) -> Tensor:
-    """Without antialiasing, pixel centres kept in place: pytorch-fid."""
+    """Without antialiasing, pixel centers kept in place: pytorch-fid."""
     return F.interpolate(pixels.float(), (side, side), mode="bilinear", align_corners=False)
 
 
@@ -135,11 +135,11 @@ def _pil_matrix(size: int, side: int) -> Tensor:
     """
     scale = size / side
     stretch = max(scale, 1.0)
-    centre = (torch.arange(side, dtype=torch.float64) + 0.5) * scale
-    first = (centre - 2 * stretch + 0.5).long().clamp_min(0)
-    last = (centre + 2 * stretch + 0.5).long().clamp_max(size)
+    center = (torch.arange(side, dtype=torch.float64) + 0.5) * scale
+    first = (center - 2 * stretch + 0.5).long().clamp_min(0)
+    last = (center + 2 * stretch + 0.5).long().clamp_max(size)
     inputs = torch.arange(size)
-    weights = _keys((inputs - centre[:, None] + 0.5) / stretch)
+    weights = _keys((inputs - center[:, None] + 0.5) / stretch)
     weights[(inputs < first[:, None]) | (inputs >= last[:, None])] = 0
     return (weights / weights.sum(1, keepdim=True)).float()
 

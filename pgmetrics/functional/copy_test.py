@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pgmetrics.errors import SampleError
-from pgmetrics.functional.tiles import CentredRows, cuts, mean_row
+from pgmetrics.functional.tiles import CenteredRows, cuts, mean_row
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -21,14 +21,14 @@ _ROUNDS = 30
 
 
 class Cells:
-    """A partition of the space by the nearest of some centres, found by k-means on training rows.
+    """A partition of the space by the nearest of some centers, found by k-means on training rows.
 
     Attributes:
-        centres: float64 [K, D], about the mean of the training rows.
+        centers: float64 [K, D], about the mean of the training rows.
     """
 
     def __init__(self, training: Sequence[Tensor], draws: Floats) -> None:
-        """Find centres: the first ones as k-means++ draws them, then Lloyd's algorithm.
+        """Find centers: the first ones as k-means++ draws them, then Lloyd's algorithm.
 
         Args:
             training: pieces float32 [n_i, D] on the CPU.
@@ -38,24 +38,24 @@ class Cells:
             SampleError: fewer training rows than cells.
         """
         self._mean = mean_row(training)
-        rows = CentredRows(training, self._mean)
+        rows = CenteredRows(training, self._mean)
         if len(rows) < len(draws):
             raise SampleError(f"{len(draws)} cells need as many training rows; there are {len(rows)}")
-        self.centres = _first_centres(rows, draws)
+        self.centers = _first_centers(rows, draws)
         before = np.full(len(rows), -1)
         for _ in range(_ROUNDS):
-            cells, sums = _sums_by_cell(rows, self.centres)
+            cells, sums = _sums_by_cell(rows, self.centers)
             if (cells == before).all():
                 break
             before = cells
             counts = np.bincount(cells, minlength=len(draws))
-            # A cell without rows keeps its centre; it will have too few images to be tested.
+            # A cell without rows keeps its center; it will have too few images to be tested.
             filled = counts > 0
-            self.centres[filled] = sums[filled] / counts[filled, None]
+            self.centers[filled] = sums[filled] / counts[filled, None]
 
     def of(self, rows: Sequence[Tensor]) -> Integers:
         """The cell of each row of pieces float32 [n_i, D]: int64 [N]."""
-        return _sums_by_cell(CentredRows(rows, self._mean), self.centres)[0]
+        return _sums_by_cell(CenteredRows(rows, self._mean), self.centers)[0]
 
 
 def rank_z_score(a: Floats, b: Floats) -> float:
@@ -77,33 +77,33 @@ def rank_z_score(a: Floats, b: Floats) -> float:
     return (u - n * m / 2) / sqrt(variance) if variance > 0 else 0.0
 
 
-def _first_centres(rows: CentredRows, draws: Floats) -> Floats:
+def _first_centers(rows: CenteredRows, draws: Floats) -> Floats:
     """By k-means++ (Arthur and Vassilvitskii 2007): odds as the squared distance to the nearest so far."""
-    centres = np.empty((0, rows.width))
+    centers = np.empty((0, rows.width))
     nearest = np.ones(len(rows))
     for draw in draws:
         odds = np.cumsum(nearest)
-        # Where all rows are centres already, whichever.
+        # Where all rows are centers already, whichever.
         place = min(int(np.searchsorted(odds, draw * odds[-1], side="right")), len(rows) - 1)
-        centre = torch.cat(rows.slab(slice(place, place + 1)), dim=1).double().numpy()
-        away = np.concatenate([((part - centre) ** 2).sum(axis=1) for _, part in _slabs(rows)])
-        nearest = np.minimum(nearest, away) if len(centres) else away
-        centres = np.concatenate([centres, centre])
-    return centres
+        center = torch.cat(rows.slab(slice(place, place + 1)), dim=1).double().numpy()
+        away = np.concatenate([((part - center) ** 2).sum(axis=1) for _, part in _slabs(rows)])
+        nearest = np.minimum(nearest, away) if len(centers) else away
+        centers = np.concatenate([centers, center])
+    return centers
 
 
-def _sums_by_cell(rows: CentredRows, centres: Floats) -> tuple[Integers, Floats]:
-    """The nearest centre of each row, and the sum of the rows of each."""
-    cells, sums = np.empty(len(rows), np.int64), np.zeros_like(centres)
+def _sums_by_cell(rows: CenteredRows, centers: Floats) -> tuple[Integers, Floats]:
+    """The nearest center of each row, and the sum of the rows of each."""
+    cells, sums = np.empty(len(rows), np.int64), np.zeros_like(centers)
     for cut, part in _slabs(rows):
-        distances = (centres**2).sum(axis=1) - 2 * (part @ centres.T)
+        distances = (centers**2).sum(axis=1) - 2 * (part @ centers.T)
         cells[cut] = distances.argmin(axis=1)
-        members = np.zeros((len(centres), len(part)))
+        members = np.zeros((len(centers), len(part)))
         members[cells[cut], np.arange(len(part))] = 1
         sums += members @ part
     return cells, sums
 
 
-def _slabs(rows: CentredRows) -> Iterator[tuple[slice, Floats]]:
+def _slabs(rows: CenteredRows) -> Iterator[tuple[slice, Floats]]:
     for cut in cuts(len(rows), rows.device, 1024):
         yield cut, torch.cat(rows.slab(cut), dim=1).double().numpy()

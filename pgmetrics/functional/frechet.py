@@ -3,7 +3,7 @@
 The distance needs the trace of the square root of A B, for covariances A = F F' and B = G G' the sum
 of the singular values of F' G. Two forms of it are used:
 
-safe: singular values of F' G, with F and G from Cholesky factorisations that pivot. Nothing is
+safe: singular values of F' G, with F and G from Cholesky factorizations that pivot. Nothing is
 squared, so zero singular values come out as zero to rounding, whatever the ranks.
 
 fast: square roots of the eigenvalues of F' B F, which takes half the time. A zero eigenvalue comes
@@ -50,7 +50,7 @@ class GaussianMoments:
     Attributes:
         count: rows.
         mean: float64 [D].
-        scatter: float64 [D, D], the sum of the outer products of the centred rows.
+        scatter: float64 [D, D], the sum of the outer products of the centered rows.
     """
 
     count: int
@@ -81,13 +81,13 @@ class GaussianMoments:
             return self
         rows = double(rows).to(self.mean.device)
         mean = rows.mean(dim=0)
-        centred = rows - mean
+        centered = rows - mean
         if self.count == 0:
-            return GaussianMoments(n, mean, centred.T @ centred)
+            return GaussianMoments(n, mean, centered.T @ centered)
         delta = mean - self.mean
         total = self.count + n
         # The merge of Chan et al. is one more row.
-        stacked = torch.cat([centred, (delta * sqrt(self.count * n / total))[None]])
+        stacked = torch.cat([centered, (delta * sqrt(self.count * n / total))[None]])
         out = self.scatter if reuse else None
         scatter = torch.addmm(self.scatter, stacked.T, stacked, out=out)
         return GaussianMoments(total, self.mean + delta * (n / total), scatter)
@@ -140,7 +140,7 @@ def delete_one_distances(
 ) -> list[float]:
     """Distances from one Gaussian to a set of which each of its groups is left out in turn.
 
-    One factorisation serves them all. By the fast form: off by up to 1e-8 of the largest
+    One factorization serves them all. By the fast form: off by up to 1e-8 of the largest
     eigenvalues for each zero one, far below what the groups differ by.
 
     Args:
@@ -168,7 +168,7 @@ def delete_one_distances(
 
     if mean.device.type != "cpu":
         return [without(group) for group in groups]
-    # An eigenvalue problem gains little from a second thread, and waits for it beside a busy neighbour.
+    # An eigenvalue problem gains little from a second thread, and waits for it beside a busy neighbor.
     with single_blas():
         return share_out(without, groups)
 
@@ -176,7 +176,7 @@ def delete_one_distances(
 def _reach(factor: Tensor, pool: GaussianMoments) -> tuple[Tensor, Tensor | None]:
     """What takes the place of F in products F' S F for every S within the range of the pool's scatter.
 
-    A scatter of R < D rows is known by its R x R entries at the pivots of its Cholesky factorisation,
+    A scatter of R < D rows is known by its R x R entries at the pivots of its Cholesky factorization,
     and so is every other one in its range: S = W S_kept W', with W the identity at the pivots and
     bounded by the pivoting elsewhere. Parts of the pool are in its range, whatever their own ranks.
 

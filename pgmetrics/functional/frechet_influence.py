@@ -52,13 +52,13 @@ def _one_side(rows: Tensor, own: GaussianMoments, other: GaussianMoments, ddof: 
     apart = own.mean - other.mean
     found = []
     for part in torch.split(rows, _ROWS):
-        centred = double(part).to(own.mean.device) - own.mean
-        z = centred @ whitening
-        quadratic = centred.square().sum(1) - ((z @ middle) * z).sum(1)
-        found.append(quadratic * (own.count / (own.count - ddof)) + 2 * (centred @ apart))
+        centered = double(part).to(own.mean.device) - own.mean
+        z = centered @ whitening
+        quadratic = centered.square().sum(1) - ((z @ middle) * z).sum(1)
+        found.append(quadratic * (own.count / (own.count - ddof)) + 2 * (centered @ apart))
     influence = torch.cat(found)
-    centred_influence: Vector = (influence - influence.mean()).cpu().numpy()
-    return centred_influence
+    centered_influence: Vector = (influence - influence.mean()).cpu().numpy()
+    return centered_influence
 
 
 def _root(matrix: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pgmetrics.errors import SampleError
-from pgmetrics.functional.tiles import CentredRows, Slab, cuts, for_each_tile, matrix_product, mean_row
+from pgmetrics.functional.tiles import CenteredRows, Slab, cuts, for_each_tile, matrix_product, mean_row
 
 _TILE = 1024
 """Rows of a tile on a CPU."""
@@ -142,9 +142,9 @@ def squared_mmd_influence(
             f"influences on an MMD need at least 4 rows on each side; there are {len(real)} real "
             f"and {len(fake)} generated"
         )
-    centre = mean_row([real, fake])
+    center = mean_row([real, fake])
     x, y = (
-        [_SideRows(CentredRows([half.contiguous()], centre, device), centre, kernel) for half in halves]
+        [_SideRows(CenteredRows([half.contiguous()], center, device), center, kernel) for half in halves]
         for halves in ((real[::2], real[1::2]), (fake[::2], fake[1::2]))
     )
     across = [[_between(a, b) for b in y] for a in x]
@@ -159,7 +159,7 @@ def squared_mmd_influence(
 
 @dataclass(frozen=True)
 class _Rows:
-    """Rows u around a centre c, and of gamma x.y + coef0 the part that each row brings by itself.
+    """Rows u around a center c, and of gamma x.y + coef0 the part that each row brings by itself.
 
     x.y = (u + c).(v + c) = u.v + c.u + c.v + c.c, so that only u.v takes a product of matrices.
     """
@@ -177,9 +177,9 @@ class _Rows:
 
 
 class _SideRows:
-    def __init__(self, rows: CentredRows, centre: NDArray[np.float32], kernel: PolynomialKernel) -> None:
+    def __init__(self, rows: CenteredRows, center: NDArray[np.float32], kernel: PolynomialKernel) -> None:
         self.rows = rows
-        c = centre.astype(np.float64)
+        c = center.astype(np.float64)
         self._gamma = 1.0 / rows.width if kernel.gamma is None else kernel.gamma
         self._degree = kernel.degree
         alone = rows.products(c) + c @ c / 2
@@ -213,8 +213,8 @@ class _Pairs:
 def _sides(
     real: Sequence[Tensor], fake: Sequence[Tensor], kernel: PolynomialKernel, device: torch.device | str
 ) -> tuple[_SideRows, _SideRows]:
-    centre = mean_row([*real, *fake])
-    x, y = (_SideRows(CentredRows(side, centre, device), centre, kernel) for side in (real, fake))
+    center = mean_row([*real, *fake])
+    x, y = (_SideRows(CenteredRows(side, center, device), center, kernel) for side in (real, fake))
     return x, y
 
 

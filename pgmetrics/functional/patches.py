@@ -1,4 +1,4 @@
-"""Descriptors: 7 x 7 neighbourhoods of a pyramid level, and their standardisation."""
+"""Descriptors: 7 x 7 neighborhoods of a pyramid level, and their standardization."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 
 PATCH = 7
-"""Side of a neighbourhood in pixels."""
+"""Side of a neighborhood in pixels."""
 
 FLAT = 1e-5
-"""Grey levels; a channel that varies less over a whole set is standardised to zeros."""
+"""Grey levels; a channel that varies less over a whole set is standardized to zeros."""
 
 
 def gather_patches(level: Tensor, rows: Tensor, columns: Tensor, out: Tensor | None = None) -> Tensor:
-    """The 7 x 7 neighbourhoods whose top left corners are given.
+    """The 7 x 7 neighborhoods whose top left corners are given.
 
     Args:
         level: float [N, C, H, W]; fastest in channels-last memory, where a patch is seven runs.
@@ -46,7 +46,7 @@ class ChannelStatistics:
 
     Attributes:
         mean, std: float64 [C], in grey levels; population standard deviation. A flat channel
-            (below `FLAT`) has the standard deviation infinity, which standardises it to zeros.
+            (below `FLAT`) has the standard deviation infinity, which standardizes it to zeros.
         flat: names the channels, 0 to C - 1, that are flat.
     """
 

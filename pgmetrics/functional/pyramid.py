@@ -55,7 +55,7 @@ def laplacian_pyramid(images: Tensor, num_levels: int) -> list[Tensor]:
 
     Returns:
         num_levels tensors [N, 3, H / 2**i, W / 2**i], full resolution first, in channels-last memory
-        (patches are then runs of neighbouring values); float32, or float64 where that came in.
+        (patches are then runs of neighboring values); float32, or float64 where that came in.
 
     Source: `generate_laplacian_pyramid` in sliced_wasserstein.py of Karras et al. 2018.
     """
@@ -147,7 +147,7 @@ def _up(images: Tensor) -> Tensor:
     """`pyr_up` as [N, 2H, 2W, C]."""
     n, c, h, w = images.shape
     # The mirror acts on the zero-stuffed image: it shows sample 1 before sample 0, but behind the
-    # last sample, whose right neighbour is a zero, the last sample again.
+    # last sample, whose right neighbor is a zero, the last sample again.
     tall = images.new_empty(n, h + 2, w, c)
     tall[:, 1:-1] = images.permute(0, 2, 3, 1)
     tall[:, 0], tall[:, -1] = tall[:, 2], tall[:, -2]
@@ -170,7 +170,7 @@ def _float_type(images: Tensor) -> torch.dtype:
 
 
 def _pack(width: int) -> int:
-    """How many neighbouring outputs are made as channels of one.
+    """How many neighboring outputs are made as channels of one.
 
     A kernel makes 16 channels in the time of 3. Outputs that lie side by side in a row are, as
     channels, in the same order in memory, so the more the better, as long as they divide the row.

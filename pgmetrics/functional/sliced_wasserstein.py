@@ -67,7 +67,7 @@ def sliced_wasserstein(
         workspace: to be used again by the next call.
 
     Returns:
-        float64 [K] on the CPU, in units of the (standardised) points. Their mean is the distance.
+        float64 [K] on the CPU, in units of the (standardized) points. Their mean is the distance.
 
     Raises:
         SampleError: the sets differ in size, or are empty.
@@ -107,14 +107,14 @@ def step_length(count: int, size: int) -> int:
 
 
 def fold(directions: Tensor, statistics: ChannelStatistics | None) -> tuple[Tensor, Tensor]:
-    """Directions and offsets whose projections are those of the standardised points.
+    """Directions and offsets whose projections are those of the standardized points.
 
     Args:
         directions: [K, D].
         statistics: of the points' channels.
 
     Returns:
-        float64 [K, D] and [K]: a point's standardised projection is its product with the first less the
+        float64 [K, D] and [K]: a point's standardized projection is its product with the first less the
         second.
     """
     directions = directions.to("cpu", torch.float64)

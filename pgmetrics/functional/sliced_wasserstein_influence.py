@@ -26,7 +26,7 @@ Vector = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class DescribedImages:
-    """One side: descriptors, and the moments that they are standardised by.
+    """One side: descriptors, and the moments that they are standardized by.
 
     Attributes:
         pieces: float [n_i * P, D], image by image, P descriptors each.
@@ -55,7 +55,7 @@ def sliced_influence(
     Between distributions F and G on a line W1 is the integral of |F - G|, so that a point at t moves it
     by the Kantorovich potential, minus the integral of sign(F - G) up to t; a point of G by the opposite.
     An image moves it by the mean over its descriptors, and by what it does to the mean and deviation
-    that its set is standardised by. The sets may differ in size.
+    that its set is standardized by. The sets may differ in size.
 
     The potential is tabulated on a grid, which does without sorting.
 
@@ -106,7 +106,7 @@ class _Sums:
 
 
 class _Side:
-    """A side's points, projected onto directions that standardise them."""
+    """A side's points, projected onto directions that standardize them."""
 
     def __init__(self, side: DescribedImages, directions: Tensor) -> None:
         self.images = side
@@ -115,7 +115,7 @@ class _Side:
         self.channels = len(self.statistics.mean)
 
     def projections(self, chunk: slice, rows: NDArray[np.floating] | None) -> Tensor:
-        """The standardised points along those directions: float [k, N]."""
+        """The standardized points along those directions: float [k, N]."""
         weights = self.weights[chunk]
         if rows is not None:
             count = sum(map(len, self.images.pieces))

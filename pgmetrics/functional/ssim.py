@@ -78,7 +78,7 @@ def ms_ssim_scores(first: Tensor, second: Tensor) -> Tensor:
         SampleError: the shapes differ, or a side is not divisible by 16.
 
     Source: Wang et al. 2003, as evaluated by Karras et al. 2018: channels are averaged before the
-    clip and the product, the window shrinks with the image, and weights are not renormalised.
+    clip and the product, the window shrinks with the image, and weights are not renormalized.
     """
     terms = ms_ssim_terms(first, second)
     padded = torch.cat((terms, terms.new_zeros(-len(terms) % _POWER_BLOCK, terms.shape[1])))

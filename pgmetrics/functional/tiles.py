@@ -1,4 +1,4 @@
-"""Rows of features that lie in pieces, cut into slabs around a common centre, and products of slabs."""
+"""Rows of features that lie in pieces, cut into slabs around a common center, and products of slabs."""
 
 from __future__ import annotations
 
@@ -30,32 +30,32 @@ _SMALL = 2**15
 Made = TypeVar("Made")
 
 Slab = list[Tensor]
-"""Rows around the centre, in parts of up to 512 columns: float32 [n, <= 512] each, contiguous."""
+"""Rows around the center, in parts of up to 512 columns: float32 [n, <= 512] each, contiguous."""
 
 
-class CentredRows:
+class CenteredRows:
     """Rows that are read in slabs; what is allocated does not grow with their number on a CPU.
 
-    Centred, rows have short lengths, and short lengths have small rounding errors. Up to 256 MB of
-    centred rows are kept; beyond that they are made for each slab anew, except on another device
+    Centered, rows have short lengths, and short lengths have small rounding errors. Up to 256 MB of
+    centered rows are kept; beyond that they are made for each slab anew, except on another device
     than the CPU, which is given all of them once, 4 D bytes each.
     """
 
     def __init__(
-        self, pieces: Sequence[Tensor], centre: NDArray[np.float32], device: torch.device | str = "cpu"
+        self, pieces: Sequence[Tensor], center: NDArray[np.float32], device: torch.device | str = "cpu"
     ) -> None:
         """Take rows.
 
         Args:
             pieces: float32 [n_i, D] on the CPU, N rows in all; they may lie on disk.
-            centre: float32 [D], subtracted from each row in float32.
+            center: float32 [D], subtracted from each row in float32.
             device: where slabs will be.
         """
         self._pieces = [piece.numpy() for piece in pieces if len(piece)]
         self._starts = np.cumsum([0, *(len(piece) for piece in self._pieces)])
-        self._centre = centre
+        self._center = center
         self.device = torch.device(device)
-        self.width = len(centre)
+        self.width = len(center)
         self._kept: Slab | None = None
         if self.device.type != "cpu" or len(self) * self.width * 4 <= _KEPT:
             self._kept = self._all()
@@ -73,7 +73,7 @@ class CentredRows:
         return out
 
     def slab(self, where: slice | NDArray[np.int64]) -> Slab:
-        """The rows of a range, or of those indices, around the centre, on the device."""
+        """The rows of a range, or of those indices, around the center, on the device."""
         if self._kept is not None:
             if isinstance(where, slice):
                 return [part[where] for part in self._kept]
@@ -82,11 +82,11 @@ class CentredRows:
         if isinstance(where, slice):
             where = np.arange(where.start, where.stop)
         rows = self.take(where)
-        rows -= self._centre
+        rows -= self._center
         return [part.contiguous() for part in torch.split(torch.from_numpy(rows), COLUMNS, dim=1)]
 
     def squared_lengths(self) -> NDArray[np.float64]:
-        """Of every row from the centre: float64 [N]. Equal rows have equal lengths.
+        """Of every row from the center: float64 [N]. Equal rows have equal lengths.
 
         Raises:
             SampleError: float32 cannot hold one of them.
@@ -98,26 +98,26 @@ class CentredRows:
         return found
 
     def products(self, vector: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Of every row around the centre with a vector [D]: float64 [N]."""
+        """Of every row around the center with a vector [D]: float64 [N]."""
         return np.concatenate([*(rows @ vector for rows in self._in_float64()), np.empty(0)])
 
     def _in_float64(self) -> Iterator[NDArray[np.float64]]:
-        for centred in self._centred():
-            yield centred.astype(np.float64)
+        for centered in self._centered():
+            yield centered.astype(np.float64)
 
-    def _centred(self) -> Iterator[NDArray[np.float32]]:
+    def _centered(self) -> Iterator[NDArray[np.float32]]:
         for piece in self._pieces:
             for first in range(0, len(piece), 1024):
-                yield piece[first : first + 1024] - self._centre
+                yield piece[first : first + 1024] - self._center
 
     def _all(self) -> Slab:
         edges = range(0, self.width, COLUMNS)
         parts = [torch.empty(len(self), min(COLUMNS, self.width - first)) for first in edges]
         start = 0
-        for centred in self._centred():
-            stop = start + len(centred)
+        for centered in self._centered():
+            stop = start + len(centered)
             for part, columns in zip(
-                parts, torch.split(torch.from_numpy(centred), COLUMNS, dim=1), strict=True
+                parts, torch.split(torch.from_numpy(centered), COLUMNS, dim=1), strict=True
             ):
                 part[start:stop] = columns
             start = stop

@@ -62,10 +62,10 @@ Skipped = tuple[Path, str]
 class Finder:
     """Finds a run's checkpoints, again and again while they grow in number; each file is read once.
 
-    Without a pattern a checkpoint is whatever a plug-in recognises (see `sources.resolve.Plugin`).
+    Without a pattern a checkpoint is whatever a plug-in recognizes (see `sources.resolve.Plugin`).
     With one it is what the pattern matches, relative to the run: a glob in which `{images}`,
     `{kimg}`, `{resolution}` and `{alpha}` stand for numbers, or a regular expression with groups
-    of these names. A glob without them only chooses among those that a plug-in recognises.
+    of these names. A glob without them only chooses among those that a plug-in recognizes.
 
     Args:
         run: the directory.

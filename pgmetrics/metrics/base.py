@@ -333,7 +333,7 @@ class Metric(ABC):
         """A score of each fake for each number: its influence, or what stands for it.
 
         Exchanging two fakes exchanges their scores and changes no other, so that tests by
-        randomisation that are made of these scores are exact.
+        randomization that are made of these scores are exact.
 
         Raises:
             SampleError, StateError: as `compute`.

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pgmetrics.errors import OptionError, SampleError, StateError
 from pgmetrics.functional.copy_test import Cells, rank_z_score
-from pgmetrics.functional.neighbours import nearest, squared_radii
+from pgmetrics.functional.neighbors import nearest, squared_radii
 from pgmetrics.metrics.base import Estimate, Side, State
 from pgmetrics.metrics.feature_rows import FeatureMetric, FeatureRowsState
 from pgmetrics.runtime import seeding

@@ -1,4 +1,4 @@
-"""Precision, recall, density and coverage: how fakes and reals lie among each other's nearest neighbours."""
+"""Precision, recall, density and coverage: how fakes and reals lie among each other's nearest neighbors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from pgmetrics.errors import OptionError
-from pgmetrics.functional.neighbours import neighbourhoods, shares
+from pgmetrics.functional.neighbors import neighborhoods, shares
 from pgmetrics.metrics.base import Estimate, State
 from pgmetrics.metrics.feature_rows import FeatureMetric
 from pgmetrics.metrics.influence import Influence
@@ -31,7 +31,7 @@ OF_PARTS = f"images ({_WAYS} x {_BATCHES} parts)"
 
 @dataclass(frozen=True)
 class PRDC(FeatureMetric):
-    """Four shares of images that lie in balls around others; a ball reaches to the k-th nearest neighbour.
+    """Four shares of images that lie in balls around others; a ball reaches to the k-th nearest neighbor.
 
     precision: share of the fakes that lie in a ball around some real;
     recall: share of the reals that lie in a ball around some fake;
@@ -41,7 +41,7 @@ class PRDC(FeatureMetric):
     A ball includes its border. So a fake that copies a real lies in the ball around it, and of
     equal sets precision, recall and coverage are 1 and density is at least 1 (1 + 1/k without
     ties). Code with a strict < gives less wherever distances tie, down to 0 where images repeat.
-    k counts neighbours other than the point itself; a copy of it is another point.
+    k counts neighbors other than the point itself; a copy of it is another point.
 
     The values depend on how many images there are on each side, so compare at equal counts. By
     default the standard errors hold one side fixed, as `stderr_kind` says: with it, the images of the
@@ -49,7 +49,7 @@ class PRDC(FeatureMetric):
     then, since neither side's images enter it independently.
 
     Attributes:
-        k: which neighbour a ball reaches to.
+        k: which neighbor a ball reaches to.
         names: which of the four.
         error: what the standard errors are over: "one side", or "images" of both, from the values of
             quarters of the images in sixteen ways, which takes about four times as long as the values.
@@ -88,7 +88,7 @@ class PRDC(FeatureMetric):
 
     def compute(self, *, real: State | None, fake: State | None) -> tuple[list[Estimate], list[str]]:
         x, y, device = self._rows(real, fake)
-        found = neighbourhoods(x, y, self.k, fake_balls="recall" in self.names, device=device)
+        found = neighborhoods(x, y, self.k, fake_balls="recall" in self.names, device=device)
         numbers: dict[str, tuple[float, float | None, str | None]] = {
             "precision": _mean(found.real_balls > 0, GIVEN_REALS),
             "density": _mean(found.real_balls, GIVEN_REALS, self.k),
@@ -121,7 +121,7 @@ class PRDC(FeatureMetric):
         ]
 
     def _values(self, real: torch.Tensor, fake: torch.Tensor, device: torch.device) -> list[float]:
-        found = neighbourhoods([real], [fake], self.k, fake_balls="recall" in self.names, device=device)
+        found = neighborhoods([real], [fake], self.k, fake_balls="recall" in self.names, device=device)
         numbers = {
             "precision": float((found.real_balls > 0).mean()),
             "density": float(found.real_balls.mean()) / self.k,
@@ -133,7 +133,7 @@ class PRDC(FeatureMetric):
     def scores(self, *, real: State | None, fake: State | None) -> list[Influence]:
         """A real that is covered or recalled counts 1, shared evenly by the fakes that do it."""
         x, y, device = self._rows(real, fake)
-        balls = neighbourhoods(x, y, self.k, fake_balls=False, device=device).real_balls
+        balls = neighborhoods(x, y, self.k, fake_balls=False, device=device).real_balls
         found = shares(x, y, self.k, device=device)
         parts: dict[str, NDArray[np.float64]] = {
             "precision": (balls > 0).astype(np.float64),

@@ -70,15 +70,15 @@ free list, where larger arrays would be fresh pages from the system every time."
 
 @dataclass(frozen=True)
 class SlicedWasserstein(Metric):
-    """SWD as published: patches of Laplacian levels, standardised per set, W1 over random directions.
+    """SWD as published: patches of Laplacian levels, standardized per set, W1 over random directions.
 
-    Blind to brightness and contrast by definition: each set's descriptors are standardised by
-    channel, so that fakes = a * x + b score like x. Centres are drawn for each side anew, so a
+    Blind to brightness and contrast by definition: each set's descriptors are standardized by
+    channel, so that fakes = a * x + b score like x. Centers are drawn for each side anew, so a
     set's distance to itself is small but not 0.
 
     Attributes:
         num_images: images per side, at most.
-        patches_per_image: 7 x 7 x 3 neighbourhoods per image and level.
+        patches_per_image: 7 x 7 x 3 neighborhoods per image and level.
         directions: random directions per repeat.
         repeats: how often fresh directions are drawn; the value is the mean over all of them.
         error: what the standard errors are over: "directions", as published; "images", with the
@@ -287,7 +287,7 @@ class SlicedWassersteinState(State):
                 names = " and ".join("RGB"[channel] for channel in flat)
                 notes.append(
                     f"channel {names} of the {self.key.side} images does not vary at level {height}; "
-                    "it was standardised to zeros"
+                    "it was standardized to zeros"
                 )
         return notes
 

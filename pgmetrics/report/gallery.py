@@ -28,7 +28,7 @@ CELL = 96
 _GAP = 4
 _SEARCHED = 50_000
 _SEARCHED_BYTES = 2**31
-"""Real images, and bytes of them, at most, among which neighbours are looked for."""
+"""Real images, and bytes of them, at most, among which neighbors are looked for."""
 
 _QUERIES, _NEAREST, _REFERENCE = 8, 4, 64
 
@@ -51,7 +51,7 @@ class Panel:
 
 
 @dataclass(frozen=True)
-class Neighbours:
+class Neighbors:
     """The real images that are nearest to samples, pixel by pixel at the final resolution.
 
     Attributes:
@@ -82,7 +82,7 @@ class Images:
     """
 
     panels: Sequence[Panel] = ()
-    near: Neighbours | None = None
+    near: Neighbors | None = None
     seed: int = 0
     notes: list[str] = field(default_factory=list)
 
@@ -129,7 +129,7 @@ def gather(
     near = None
     if reals is not None and panels and panels[-1].snapshot == growth.stages[-1].last:
         try:
-            near = neighbours(panels[-1].samples[:_QUERIES], reals, _NEAREST, seed, progress)
+            near = neighbors(panels[-1].samples[:_QUERIES], reals, _NEAREST, seed, progress)
         except SampleError as error:
             notes.append(f"No nearest real images: {error}.")
     return Images(panels, near, seed, notes)
@@ -212,35 +212,35 @@ def first(source: ImageSource, count: int, seed: int) -> Pixels:
     return images
 
 
-def neighbours(
+def neighbors(
     samples: Pixels,
     real: ImageSource,
     k: int,
     seed: int,
     progress: Progress | None = None,
-) -> Neighbours:
+) -> Neighbors:
     """The k real images nearest to each sample, by squared differences of all bytes.
 
     Args:
         samples: uint8 [N, 3, r, r]; enlarged to the reals' resolution by repeated pixels.
         real: looked through in the order of evaluation, the first 50,000 or 2 GiB.
-        k: neighbours of each.
+        k: neighbors of each.
         seed: of that order.
         progress: called with (what, done, total).
 
     Raises:
-        SampleError: there are fewer reals than neighbours asked for, or their size does not fit.
+        SampleError: there are fewer reals than neighbors asked for, or their size does not fit.
     """
     side = real.resolution[0]
     if side % samples.shape[-1] or real.resolution[0] != real.resolution[1]:
         raise SampleError(
-            f"neighbours of samples of {samples.shape[-1]} pixels a side cannot be found among images of "
+            f"neighbors of samples of {samples.shape[-1]} pixels a side cannot be found among images of "
             f"{real.resolution[0]} × {real.resolution[1]}"
         )
     queries = byte_images.nearest_upscale(samples, side // samples.shape[-1])
     number = min(len(real), _SEARCHED, max(k + 1, _SEARCHED_BYTES // (3 * side * side)))
     if number < k + 1:
-        raise SampleError(f"{k} neighbours need {k + 1} real images; {real.name} holds {len(real)}")
+        raise SampleError(f"{k} neighbors need {k + 1} real images; {real.name} holds {len(real)}")
     order = sequence(real, seed)[:number]
     reference = first(real, min(_REFERENCE, number), seed)
     both = _rows(np.concatenate([queries, reference]))
@@ -248,7 +248,7 @@ def neighbours(
 
     def told(done: int, total: int) -> None:
         if progress is not None:
-            progress("looking for neighbours", done, total)
+            progress("looking for neighbors", done, total)
 
     norms = (both * both).sum(axis=1)
     indices = [int(index) for index in order]
@@ -263,7 +263,7 @@ def neighbours(
     near = np.argsort(of_samples, axis=1, kind="stable")[:, :k]
     chosen = real.batch([indices[place] for place in near.ravel()])
     scale = 3 * side * side
-    return Neighbours(
+    return Neighbors(
         samples=queries,
         nearest=chosen.reshape(len(queries), k, *chosen.shape[1:]),
         distances=np.sqrt(np.take_along_axis(of_samples, near, axis=1) / scale),

@@ -54,7 +54,7 @@ _TEXT_COLUMNS = ("run", "subject", "metric", "stderr_kind", "protocol")
 _MEANINGS = {
     "swd": "<b>SWD</b>, the sliced Wasserstein distance between patches of a Laplacian pyramid, is a number "
     "per scale: the finest level sees texture and noise, the coarsest sees layout. It falls with the number "
-    "of images, so it is compared with the floor and never across counts. Each set is standardised by "
+    "of images, so it is compared with the floor and never across counts. Each set is standardized by "
     "itself: SWD is blind to brightness and contrast.",
     "ms-ssim": "<b>MS-SSIM</b> is high where the images of a set are alike. Above the reals' own score "
     "variety was lost; below it the images are more varied than real ones, as noise is. It does not say "
@@ -154,7 +154,7 @@ def to_html(growth: Growth, images: Images, progress: Progress | None = None) ->
     sections = {
         "Growth": _plots(growth, progress),
         "Samples": _samples(images),
-        "Neighbours": _neighbours(images),
+        "Neighbors": _neighbors(images),
         "Numbers": _numbers(growth),
         "Protocol": _protocol(growth, images),
     }
@@ -430,7 +430,7 @@ def _remarks(text: str, notes: Sequence[str]) -> str:
     return text + "".join(f'<p class="note">{escape(note)}</p>' for note in notes)
 
 
-def _neighbours(images: Images) -> str:
+def _neighbors(images: Images) -> str:
     near = images.near
     if near is None:
         return ""
@@ -439,7 +439,7 @@ def _neighbours(images: Images) -> str:
         cells = [f'<figure class="sample">{_picture(sample[None], 1, f"sample {i}")}'
                  f"<figcaption>sample {i}</figcaption></figure>"]  # fmt: skip
         for rank, (pixels, distance) in enumerate(zip(near.nearest[i], near.distances[i], strict=True)):
-            alt = f"real image, neighbour {rank + 1} of sample {i}"
+            alt = f"real image, neighbor {rank + 1} of sample {i}"
             cells.append(
                 f"<figure>{_picture(pixels[None], 1, alt)}<figcaption>{distance:.1f}</figcaption></figure>"
             )

@@ -1,7 +1,7 @@
 """Plots of a scored run with matplotlib: each metric against the images shown.
 
-A plot is drawn for a `Look`: colours, sizes and a medium. The page takes the same plots as inline
-SVG whose colours follow its own (`svg.py`); papers take PNG, SVG or PDF.
+A plot is drawn for a `Look`: colors, sizes and a medium. The page takes the same plots as inline
+SVG whose colors follow its own (`svg.py`); papers take PNG, SVG or PDF.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FORMATS = ("png", "svg", "pdf")
-LEVEL_COLOURS = 7
+LEVEL_COLORS = 7
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _DISTANCES = ("swd", "fid", "fid-infinity", "fd")
 # Above this ratio of the largest to the smallest value a linear axis flattens what is near the floor.
@@ -44,7 +44,7 @@ _PLAIN_TEXT: Any = {"text.parse_math": False, "text.usetex": False}
 
 @dataclass(frozen=True)
 class Look:
-    """Colours by role, and the size in points.
+    """Colors by role, and the size in points.
 
     Attributes:
         width, height: of the figure, in points of 1/72 inch; text is 11 to 12 of them high.
@@ -167,11 +167,11 @@ class Plot:
         axes.patch.set_facecolor("none")
         _draw_stages(axes, self.growth, look)
         labels: list[_Label] = []
-        colours = _spaced(look.levels, len(self.curves)) if self.by_level else [look.curve]
-        for i, (curve, colour) in enumerate(zip(self.curves, colours, strict=True)):
-            _draw_reals(axes, self, curve, colour if self.by_level else look.real, banded=not self.by_level)
-            _draw_curve(axes, curve, colour, _MARKERS[i % len(_MARKERS)])
-            labels += _labels(self, curve, look, colour)
+        colors = _spaced(look.levels, len(self.curves)) if self.by_level else [look.curve]
+        for i, (curve, color) in enumerate(zip(self.curves, colors, strict=True)):
+            _draw_reals(axes, self, curve, color if self.by_level else look.real, banded=not self.by_level)
+            _draw_curve(axes, curve, color, _MARKERS[i % len(_MARKERS)])
+            labels += _labels(self, curve, look, color)
         _scale_axes(axes, self)
         _dress(axes, self, look)
         _write_labels(axes, labels)
@@ -216,7 +216,7 @@ def save_plots(
         growth: the run.
         folder: where to.
         format: png, at 220 dots an inch; svg; or pdf.
-        look: colours and size; made for paper if left out.
+        look: colors and size; made for paper if left out.
 
     Returns:
         The files, in the order of `plots`. Equal scores give equal bytes.
@@ -328,7 +328,7 @@ def _draw_stages(axes: Axes, growth: Growth, look: Look) -> None:
             )
 
 
-def _draw_reals(axes: Axes, plot: Plot, curve: Curve, colour: str, *, banded: bool) -> None:
+def _draw_reals(axes: Axes, plot: Plot, curve: Curve, color: str, *, banded: bool) -> None:
     """What the reals score, along the stages it belongs to; with its interval where there is one curve."""
     scale = _scale_of(curve)
     for start, stop, real in plot.growth.real_spans(curve):
@@ -337,7 +337,7 @@ def _draw_reals(axes: Axes, plot: Plot, curve: Curve, colour: str, *, banded: bo
                 [start, stop],
                 real.low * scale,
                 real.high * scale,
-                facecolor=colour,
+                facecolor=color,
                 alpha=0.22,
                 linewidth=0,
                 zorder=1,
@@ -345,26 +345,26 @@ def _draw_reals(axes: Axes, plot: Plot, curve: Curve, colour: str, *, banded: bo
         axes.plot(
             [start, stop],
             [real.value * scale] * 2,
-            color=colour,
+            color=color,
             linewidth=1.1,
             linestyle="-" if banded else (0, (4, 3)),
             zorder=1.5,
         )
 
 
-def _draw_curve(axes: Axes, curve: Curve, colour: str, marker: str) -> None:
+def _draw_curve(axes: Axes, curve: Curve, color: str, marker: str) -> None:
     """Lines between points that can be compared, a bar and a marker for each, hollow within a fade."""
     scale = _scale_of(curve)
     for points in _comparable(curve):
         shown = [_shown(point) for point in points]
-        axes.plot(shown, [point.value * scale for point in points], color=colour, linewidth=1.6, zorder=3)
+        axes.plot(shown, [point.value * scale for point in points], color=color, linewidth=1.6, zorder=3)
     for point in _all_points(curve):
         if point.snapshot is None:
             continue
         x = _shown(point)
         if point.low is not None and point.high is not None:
             low, high = point.low * scale, point.high * scale
-            axes.plot([x, x], [low, high], color=colour, linewidth=1.1, zorder=3.5, solid_capstyle="butt")
+            axes.plot([x, x], [low, high], color=color, linewidth=1.1, zorder=3.5, solid_capstyle="butt")
         solid = point is not curve.untrained and point.snapshot.alpha >= 1
         axes.plot(
             [x],
@@ -372,8 +372,8 @@ def _draw_curve(axes: Axes, curve: Curve, colour: str, marker: str) -> None:
             linestyle="none",
             marker=marker,
             markersize=5.5 if len(curve.points) <= _CROWDED else 3.8,
-            markerfacecolor=colour if solid else "none",
-            markeredgecolor=colour,
+            markerfacecolor=color if solid else "none",
+            markeredgecolor=color,
             markeredgewidth=1.2,
             zorder=4,
             clip_on=False,
@@ -422,16 +422,16 @@ def _dress(axes: Axes, plot: Plot, look: Look) -> None:
 class _Label(NamedTuple):
     value: float
     text: str
-    colour: str
+    color: str
     bold: bool
 
 
-def _labels(plot: Plot, curve: Curve, look: Look, colour: str) -> list[_Label]:
+def _labels(plot: Plot, curve: Curve, look: Look, color: str) -> list[_Label]:
     """What stands right of the axes: the last number, and the reals'."""
     scale = _scale_of(curve)
     name = "" if curve.level is None else f"{curve.level}: "
     last = outputs.number(curve.metric, curve.last.value)
-    labels = [_Label(curve.last.value * scale, name + last, colour, True)]
+    labels = [_Label(curve.last.value * scale, name + last, color, True)]
     real = curve.last_real
     if real is not None and not plot.by_level:
         kind = "floor" if is_floor(curve.metric) else "real"
@@ -459,7 +459,7 @@ def _write_labels(axes: Axes, labels: Sequence[_Label]) -> None:
             transform=axes.transAxes,
             ha="left",
             va="center",
-            color=label.colour,
+            color=label.color,
             fontsize=11,
             fontweight="bold" if label.bold else "normal",
         )
@@ -523,8 +523,8 @@ def _thousands(images: float) -> str:
     return f"{images / 1e3:g}k" if abs(images) >= 1e3 else f"{images:g}"
 
 
-def _spaced(colours: Sequence[str], count: int) -> list[str]:
-    """So many of the colours, as far apart as they go."""
+def _spaced(colors: Sequence[str], count: int) -> list[str]:
+    """So many of the colors, as far apart as they go."""
     if count == 1:
-        return [colours[0]]
-    return [colours[round(i * (len(colours) - 1) / (count - 1)) % len(colours)] for i in range(count)]
+        return [colors[0]]
+    return [colors[round(i * (len(colors) - 1) / (count - 1)) % len(colors)] for i in range(count)]

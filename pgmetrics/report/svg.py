@@ -1,7 +1,7 @@
-"""Matplotlib's SVG made fit to stand in a page: colours from its style sheet, text in its font.
+"""Matplotlib's SVG made fit to stand in a page: colors from its style sheet, text in its font.
 
 A page under a strict content security policy may not have style attributes, so these become
-attributes of their own, and colours become classes such as `f-ink` and `s-rule` that the style
+attributes of their own, and colors become classes such as `f-ink` and `s-rule` that the style
 sheet defines for light and for dark.
 """
 
@@ -58,16 +58,16 @@ def inline(plot: Plot, prefix: str, width: float, height: float) -> str:
 
 
 def _in_roles(width: float, height: float) -> Look:
-    """A look whose colours stand for roles: #000001 is the first, and so on."""
+    """A look whose colors stand for roles: #000001 is the first, and so on."""
     names = [field.name for field in dataclasses.fields(Look) if field.type == "str"]
     levels = len(Look().levels)
-    colours = [f"#0000{i:02x}" for i in range(1, len(names) + levels + 1)]
+    colors = [f"#0000{i:02x}" for i in range(1, len(names) + levels + 1)]
     return Look(
         width=width,
         height=height,
         titled=False,
-        levels=tuple(colours[len(names) :]),
-        **dict(zip(names, colours, strict=False)),
+        levels=tuple(colors[len(names) :]),
+        **dict(zip(names, colors, strict=False)),
     )
 
 
@@ -75,8 +75,8 @@ def _roles(look: Look) -> Iterator[tuple[str, str]]:
     for field in dataclasses.fields(Look):
         if field.type == "str":
             yield getattr(look, field.name), field.name
-    for i, colour in enumerate(look.levels):
-        yield colour, f"level{i}"
+    for i, color in enumerate(look.levels):
+        yield color, f"level{i}"
 
 
 def _rename(element: ET.Element, prefix: str) -> None:

@@ -48,7 +48,7 @@ class Stream(IntEnum):
     SUBSETS = 16
     EXTRAPOLATION = 17
     CELLS = 18
-    RANDOMISATION = 19
+    RANDOMIZATION = 19
     RESAMPLING = 20
     TRAINING_NOISE = 21
 

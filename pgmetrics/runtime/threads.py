@@ -24,7 +24,7 @@ def share_out(
     """The function of every task, in order, each torch operation in one thread.
 
     The operations here are so short that two threads on one of them wait for each other more than
-    they work: beside a busy neighbour, such as a decoding process, that was ten times slower than
+    they work: beside a busy neighbor, such as a decoding process, that was ten times slower than
     one thread. Whole tasks in Python threads do not wait.
 
     Args:
@@ -44,7 +44,7 @@ def share_out(
 
 @contextmanager
 def single_blas() -> Iterator[None]:
-    """NumPy's and SciPy's products and factorisations in one thread each, for the time being."""
+    """NumPy's and SciPy's products and factorizations in one thread each, for the time being."""
     with _blas().limit(limits=1, user_api="blas"):
         yield
 

@@ -214,8 +214,8 @@ def _audit_images(source: ImageSource, progress: Callable[[int, int], None] | No
 
 def _remarks(bytes_used: ByteRange, source: ImageSource) -> list[str]:
     remarks = [*source.take_remarks(), bytes_used.remark() or ""]
-    if source.unlabelled is not None:
-        remarks.append(f"no classes: {source.unlabelled}")
+    if source.unlabeled is not None:
+        remarks.append(f"no classes: {source.unlabeled}")
     return [remark.removeprefix(f"{printable(source.name)}: ") for remark in remarks if remark]
 
 
@@ -252,7 +252,7 @@ def _warn(found: Audit) -> None:
         )
     grey = sum(count for mode, count in found.modes.items() if mode in ("1", "L", "LA", "I;16"))
     if 0 < grey < sum(found.modes.values()):
-        found.warnings.append(f"{grey:,} grey images among {sum(found.modes.values()) - grey:,} in colour")
+        found.warnings.append(f"{grey:,} grey images among {sum(found.modes.values()) - grey:,} in color")
 
 
 def _pixel_key(pixels: NDArray[np.uint8]) -> bytes:

@@ -151,7 +151,7 @@ class ImageSource(ABC):
         return None
 
     @property
-    def unlabelled(self) -> str | None:
+    def unlabeled(self) -> str | None:
         """Why a file that should name the classes names none; None where nothing is wrong with it."""
         return None
 
@@ -177,8 +177,8 @@ def warn_of_left_out(sources: Iterable[ImageSource]) -> None:
 
 def warn_of_no_classes(source: ImageSource) -> None:
     """Log why there are no classes, where a file should name them; for what would use them."""
-    if source.unlabelled is not None:
-        logger.warning(f"{source.name} has no classes: {source.unlabelled}")
+    if source.unlabeled is not None:
+        logger.warning(f"{source.name} has no classes: {source.unlabeled}")
 
 
 class _Digests(dict[int, bytes]):

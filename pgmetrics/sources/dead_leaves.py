@@ -2,7 +2,7 @@
 
 Opaque shapes fall on each other, their radii distributed as r^-3, so that every octave of sizes
 covers equally much of the image: the model whose statistics are closest to those of photographs
-(Lee, Mumford and Huang 2001). Colours vary together, as under one light, and shapes carry shading
+(Lee, Mumford and Huang 2001). Colors vary together, as under one light, and shapes carry shading
 and stripes.
 
 Only +, -, ×, ÷, square roots and comparisons are used, which IEEE 754 defines to the bit: every
@@ -89,13 +89,13 @@ class _Outlines(NamedTuple):
     """Where the shapes of an image are, the lowest first; lengths in image sides.
 
     Attributes:
-        centre: [K, 2], down and right, as every pair below.
+        center: [K, 2], down and right, as every pair below.
         reach: [K, 2], half the height and width of a box around the shape.
         axes: [K, 2, 2], the directions of both axes, each divided by its half length.
         corner: [K], what makes it an ellipse, a rectangle or a star; see `_inside`.
     """
 
-    centre: Floats
+    center: Floats
     reach: Floats
     axes: Floats
     corner: Floats
@@ -105,14 +105,14 @@ class _Surfaces(NamedTuple):
     """How the ground and then the shapes look, the lowest first.
 
     Attributes:
-        colour: [3, 1 + K], RGB, 0 to 1.
+        color: [3, 1 + K], RGB, 0 to 1.
         shading: [3, 1 + K], brightness at the image's origin and its change down and right.
         wave: [3, 1 + K], phase of the stripes at the origin, in periods, and its change.
         stripes: [1 + K], their amplitude.
         light: [2], change of illumination across the image.
     """
 
-    colour: Floats
+    color: Floats
     shading: Floats
     wave: Floats
     stripes: Floats
@@ -129,15 +129,15 @@ def render(seed: int, index: int, image: NDArray[np.uint8]) -> None:
     rows = max(_CHUNK // samples // factor, 1) * factor
     for first in range(0, samples, rows):
         last = min(first + rows, samples)
-        colours = _shade(surfaces, top[first : last + 1], first, samples)
+        colors = _shade(surfaces, top[first : last + 1], first, samples)
         # A pixel is the mean of the samples at its corners: smooth edges at one sample per pixel.
-        colours = colours[:, :-1] + colours[:, 1:]
-        colours = colours[:, :, :-1] + colours[:, :, 1:]
+        colors = colors[:, :-1] + colors[:, 1:]
+        colors = colors[:, :, :-1] + colors[:, :, 1:]
         # One after the other, for a sum over an axis may be taken in an order of the machine's.
-        colours = reduce(np.add, [colours[:, k::factor] for k in range(factor)])
-        colours = reduce(np.add, [colours[:, :, k::factor] for k in range(factor)])
-        colours *= np.float32(255 / (4 * factor * factor))
-        image[:, first // factor : last // factor] = np.rint(colours, out=colours)
+        colors = reduce(np.add, [colors[:, k::factor] for k in range(factor)])
+        colors = reduce(np.add, [colors[:, :, k::factor] for k in range(factor)])
+        colors *= np.float32(255 / (4 * factor * factor))
+        image[:, first // factor : last // factor] = np.rint(colors, out=colors)
 
 
 def _draw(seed: int, index: int, samples: int) -> tuple[_Outlines, _Surfaces]:
@@ -176,7 +176,7 @@ def _draw(seed: int, index: int, samples: int) -> tuple[_Outlines, _Surfaces]:
     # Radii from half the octave's upper end to all of it, distributed as r^-3, by inversion.
     radius = octave / np.sqrt(4 - 3 * shape[:, 2])
 
-    centre = shape[:, :2] * (1 + 2 * radius[:, None]) - radius[:, None]
+    center = shape[:, :2] * (1 + 2 * radius[:, None]) - radius[:, None]
     corner = np.where(shape[:, 6] < round_share, 1, np.where(shape[:, 6] > f(1) - star_share, 4, 0))
     corner = corner.astype(np.float32)
     long = radius * np.sqrt((1 + np.minimum(corner, 1)) / 2)
@@ -185,7 +185,7 @@ def _draw(seed: int, index: int, samples: int) -> tuple[_Outlines, _Surfaces]:
     across = np.stack([direction[:, 1], -direction[:, 0]], axis=1)
     reach = np.abs(direction) * long[:, None] + np.abs(across) * short[:, None]
     outlines = _Outlines(
-        centre=centre,
+        center=center,
         reach=np.minimum(reach, radius[:, None]),
         axes=np.stack([direction / long[:, None], across / short[:, None]], axis=1),
         corner=corner,
@@ -196,9 +196,9 @@ def _draw(seed: int, index: int, samples: int) -> tuple[_Outlines, _Surfaces]:
     # Stripes that the samples cannot carry fade into their mean, as they would for a lens.
     carried = np.clip(period * np.float32(samples / 3) - 1, 0, 1)
     surfaces = _Surfaces(
-        colour=_rgb(mean, spread, np.concatenate([b[None, 2:5], shape[:, 7:10]])),
-        shading=_plane(np.ones_like(radius), slope, centre, on_ground=1),
-        wave=_plane(shape[:, 14], _directions(shape[:, 13]) / period[:, None], centre, on_ground=0),
+        color=_rgb(mean, spread, np.concatenate([b[None, 2:5], shape[:, 7:10]])),
+        shading=_plane(np.ones_like(radius), slope, center, on_ground=1),
+        wave=_plane(shape[:, 14], _directions(shape[:, 13]) / period[:, None], center, on_ground=0),
         stripes=np.append(np.float32(0), contrast * np.maximum(2 * shape[:, 15] - 1, 0) * carried),
         light=light,
     )
@@ -212,15 +212,15 @@ def _directions(uniform: Floats) -> Floats:
     return np.stack([2 * t / (1 + squared), (1 - squared) / (1 + squared)], axis=1)
 
 
-def _plane(value: Floats, slope: Floats, centre: Floats, on_ground: float) -> Floats:
-    """Planes that have a value at each shape's centre, as (value at the origin, slopes): [3, 1 + K]."""
-    at_origin = value - slope[:, 0] * centre[:, 0] - slope[:, 1] * centre[:, 1]
+def _plane(value: Floats, slope: Floats, center: Floats, on_ground: float) -> Floats:
+    """Planes that have a value at each shape's center, as (value at the origin, slopes): [3, 1 + K]."""
+    at_origin = value - slope[:, 0] * center[:, 0] - slope[:, 1] * center[:, 1]
     ground = np.array([[on_ground], [0], [0]], np.float32)
     return np.concatenate([ground, np.stack([at_origin, slope[:, 0], slope[:, 1]])], axis=1)
 
 
 def _rgb(mean: Floats, spread: Floats, uniform: Floats) -> Floats:
-    """Colours around a mean in luminance, blue to red, and magenta to green: [3, K]."""
+    """Colors around a mean in luminance, blue to red, and magenta to green: [3, K]."""
     luminance, warm, green = (mean + spread * (2 * uniform - 1)).T
     return np.stack([luminance + warm - green, luminance + green, luminance - warm - green])
 
@@ -231,7 +231,7 @@ def _pile(outlines: _Outlines, samples: int) -> NDArray[np.int32]:
     padded = np.zeros((samples + 1 + 2 * margin,) * 2, np.int32)
     top = padded[margin:-margin, margin:-margin]
     half = np.ceil(outlines.reach.max(axis=1) * np.float32(samples)).astype(np.int64)
-    nearest = np.rint(outlines.centre * np.float32(samples)).astype(np.int64)
+    nearest = np.rint(outlines.center * np.float32(samples)).astype(np.int64)
     # The large ones first and in their order; a small one then asks what lies there already.
     for k in np.flatnonzero(half > _HALF_WINDOWS[-1]):
         _lay_large(top, outlines, int(k), samples)
@@ -247,12 +247,12 @@ def _pile(outlines: _Outlines, samples: int) -> NDArray[np.int32]:
 
 
 def _lay_large(top: NDArray[np.int32], outlines: _Outlines, k: int, samples: int) -> None:
-    low = np.maximum(np.ceil((outlines.centre[k] - outlines.reach[k]) * samples), 0).astype(np.int64)
-    high = np.minimum(np.floor((outlines.centre[k] + outlines.reach[k]) * samples), samples).astype(np.int64)
+    low = np.maximum(np.ceil((outlines.center[k] - outlines.reach[k]) * samples), 0).astype(np.int64)
+    high = np.minimum(np.floor((outlines.center[k] + outlines.reach[k]) * samples), samples).astype(np.int64)
     if (low > high).any():
         return  # out of the frame
     down, right = (
-        np.arange(low[i], high[i] + 1, dtype=np.float32) / np.float32(samples) - outlines.centre[k, i]
+        np.arange(low[i], high[i] + 1, dtype=np.float32) / np.float32(samples) - outlines.center[k, i]
         for i in (0, 1)
     )
     axes = outlines.axes[k]
@@ -275,11 +275,11 @@ def _lay_small(
     margin: int,
     samples: int,
 ) -> None:
-    """Lay many shapes of one size at once, in square windows around their centres."""
+    """Lay many shapes of one size at once, in square windows around their centers."""
     offsets = np.arange(-window, window + 1)
     wide = padded.shape[0]
     points = nearest[:, :, None] + offsets  # [K, 2, W]
-    distance = points.astype(np.float32) / np.float32(samples) - outlines.centre[members][:, :, None]
+    distance = points.astype(np.float32) / np.float32(samples) - outlines.center[members][:, :, None]
     along = outlines.axes[members][..., None] * distance[:, None]  # [K, axis, 2, W]
     u, v = (along[:, axis, 0, :, None] + along[:, axis, 1, None, :] for axis in (0, 1))
     inside = _inside(u, v, outlines.corner[members][:, None, None])
@@ -304,7 +304,7 @@ def _inside(u: Floats, v: Floats, corner: Floats) -> NDArray[np.bool_]:
 
 
 def _shade(surfaces: _Surfaces, top: NDArray[np.int32], first_row: int, samples: int) -> Floats:
-    """Colours of samples of which the topmost shape is known: [3, rows, samples + 1], 0 to 1."""
+    """Colors of samples of which the topmost shape is known: [3, rows, samples + 1], 0 to 1."""
     y = (np.arange(first_row, first_row + len(top), dtype=np.float32) / np.float32(samples))[:, None]
     x = np.arange(top.shape[1], dtype=np.float32) / np.float32(samples)
     shape = top.astype(np.intp)
@@ -317,10 +317,10 @@ def _shade(surfaces: _Surfaces, top: NDArray[np.int32], first_row: int, samples:
     brightness += wave
     down, right = surfaces.light
     brightness *= (1 + down * (y - np.float32(0.5))) + right * (x - np.float32(0.5))
-    colours = np.stack([channel.take(shape) for channel in surfaces.colour])
-    colours *= brightness
-    np.clip(colours, 0, 1, out=colours)
-    return colours
+    colors = np.stack([channel.take(shape) for channel in surfaces.color])
+    colors *= brightness
+    np.clip(colors, 0, 1, out=colors)
+    return colors
 
 
 def _evaluate(planes: Floats, top: NDArray[np.intp], y: Floats, x: Floats) -> Floats:

@@ -225,7 +225,7 @@ def _refusal(facts: Facts, decoding: Decoding) -> str | None:
 def _to_rgb(image: Image.Image, name: str, alpha: str | None, notes: Counter[str]) -> Image.Image:
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
-    # A palette may hold alpha in bytes or name one transparent colour; so may L and RGB.
+    # A palette may hold alpha in bytes or name one transparent color; so may L and RGB.
     if not image.has_transparency_data:
         return image.convert("RGB")
     rgba = image.convert("RGBA")
@@ -236,7 +236,7 @@ def _to_rgb(image: Image.Image, name: str, alpha: str | None, notes: Counter[str
     if alpha is None:
         raise SourceError(
             f"{name} has transparent pixels; --alpha white or black puts it on that ground, "
-            "--alpha drop takes the colours as stored"
+            "--alpha drop takes the colors as stored"
         )
     notes[TRANSPARENT] += 1
     if alpha == "drop":
@@ -249,13 +249,13 @@ def _eight_bits(image: Image.Image, data: bytes) -> Image.Image:
     """Scale 16 bits by 1/257, rounded: 0 to 128 become 0, 129 becomes 1, 65535 becomes 255.
 
     Pillow keeps 16 bits of grey images only; of the others it reads the upper byte. So those are
-    read a second time with the two bytes of each sample exchanged. A PPM in colour it scales as it reads it,
+    read a second time with the two bytes of each sample exchanged. A PPM in color it scales as it reads it,
     and rounds as is done here.
     """
     if image.format == "PPM" and not image.mode.startswith("I"):
         return image
     if "transparency" in image.info:
-        raise ValueError("one transparent colour among 16-bit ones is not supported")
+        raise ValueError("one transparent color among 16-bit ones is not supported")
     if image.mode.startswith("I"):
         samples = np.asarray(image).astype(np.uint32)
     else:

@@ -313,20 +313,20 @@ class FolderSource(ImageSource):
     @cached_property
     def label_names(self) -> list[str]:
         """Names of the classes: those of `dataset.json`, else the folders the images are in."""
-        return self._labelled[0]
+        return self._labeled[0]
 
     @cached_property
     def labels(self) -> NDArray[np.int64] | None:
         """The class of each image as a place in `label_names`, or None where there are no classes."""
-        return self._labelled[1]
+        return self._labeled[1]
 
     @property
-    def unlabelled(self) -> str | None:
+    def unlabeled(self) -> str | None:
         """Why `dataset.json` gives no classes; None where nothing is wrong with it, or it is not there."""
-        return self._labelled[2]
+        return self._labeled[2]
 
     @cached_property
-    def _labelled(self) -> tuple[list[str], NDArray[np.int64] | None, str | None]:
+    def _labeled(self) -> tuple[list[str], NDArray[np.int64] | None, str | None]:
         if self.files.labels_file is not None:
             try:
                 labels = stylegan_labels.class_of_each(self.files.labels_file, self.names)

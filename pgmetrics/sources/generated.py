@@ -113,7 +113,7 @@ class GeneratorSource(ImageSource):
     identify them, and are digested as they are made.
 
     The first images are made twice, once beside others: a network that draws noise of its own, or lets
-    images depend on their neighbours, is refused.
+    images depend on their neighbors, is refused.
 
     A network without a last tanh overshoots its range, as the published ProGAN does: such values are
     saturated, and a warning tells their share where more than 0.1 % lie outside by more than 5 % of the

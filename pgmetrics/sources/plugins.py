@@ -18,7 +18,7 @@ ENTRY_POINTS = "pgmetrics.sources"
 class Plugin(Protocol):
     """What an entry point of the group `pgmetrics.sources` names, its own name being the scheme."""
 
-    def recognises(self, path: Path) -> bool:
+    def recognizes(self, path: Path) -> bool:
         """Whether a file is one of its own, judged by what is in it."""
 
     def open_source(self, path: str, options: dict[str, str]) -> ImageSource:
@@ -61,7 +61,7 @@ def checkpoint(path: Path) -> Checkpoint | None:
         if not hasattr(plugin, "describe"):
             continue
         with refusing_damaged(path.name):
-            if plugin.recognises(path):
+            if plugin.recognizes(path):
                 return _checkpoint(plugin, plugin.describe(path))
     return None
 
@@ -83,7 +83,7 @@ def refusing_damaged(name: str) -> Iterator[None]:
     """Make a refusal of whatever the code that reads somebody's file raises because of its content.
 
     Parsers of damaged and hostile files raise nearly anything: a header may be a list, a number
-    infinite, a size beyond any memory. What no content causes, such as a misspelt name in the
+    infinite, a size beyond any memory. What no content causes, such as a misspelled name in the
     code, keeps its traceback.
 
     Args:

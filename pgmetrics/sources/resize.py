@@ -38,7 +38,7 @@ def check_policy(resize: str | None, resolution: int | None) -> None:
 
 
 def resize_image(image: Image.Image, resize: str, resolution: int) -> Image.Image:
-    """A square image; with a `crop-` policy the centre up to the shorter side, otherwise stretched.
+    """A square image; with a `crop-` policy the center up to the shorter side, otherwise stretched.
 
     Args:
         image: in a mode that Pillow's filters take, such as RGB.

@@ -216,7 +216,7 @@ def _open_path(path: str, decoding: Decoding) -> ImageSource:
         raise SourceError(f"{printable(path)} is a single image; a directory or zip of images is needed")
     plugins = installed_plugins()
     for plugin in map(load_plugin, plugins.values()):
-        if plugin.recognises(Path(path)):
+        if plugin.recognizes(Path(path)):
             return plugin.open_source(path, {})
     raise SourceError(
         f"{printable(path)} is no directory, zip, npz or npy of images, nor a checkpoint of "

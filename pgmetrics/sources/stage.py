@@ -17,7 +17,7 @@ class AtStage(Wrapped):
     """Images box-downscaled to a stage's resolution and, while it fades in, mixed with their coarser self.
 
     Each step is rounded to bytes: the shrunk image as training stores it, the faded one since metrics
-    take bytes. At alpha 0 every square of 2 x 2 pixels is of one colour, at alpha 1 nothing is mixed.
+    take bytes. At alpha 0 every square of 2 x 2 pixels is of one color, at alpha 1 nothing is mixed.
 
     Args:
         source: of square images whose side is a multiple of `resolution`.

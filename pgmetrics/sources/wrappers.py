@@ -76,9 +76,9 @@ class Wrapped(ImageSource):
         return self._source.labels
 
     @property
-    def unlabelled(self) -> str | None:
+    def unlabeled(self) -> str | None:
         """Why the source behind has no classes, where a file should name them."""
-        return self._source.unlabelled
+        return self._source.unlabeled
 
     def to(self, device: str) -> None:
         """Compute there from now on."""

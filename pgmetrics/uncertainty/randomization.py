@@ -24,7 +24,7 @@ from pgmetrics.uncertainty.verdicts import Score
 SWAPS = "swaps of pairs"
 
 _BLOCK = 2**22
-"""Signs of a randomisation test held at once, 32 MB of float64."""
+"""Signs of a randomization test held at once, 32 MB of float64."""
 
 _TIE = 1e-9
 """Sums of equal numbers in another order differ by rounding, and must count as equal."""
@@ -68,7 +68,7 @@ def paired_differences(
     """
     _check_pair(a, b)
     if permutations < 1:
-        raise OptionError(f"a randomisation test needs at least 1 permutation, not {permutations}")
+        raise OptionError(f"a randomization test needs at least 1 permutation, not {permutations}")
     found_a, found_b = (_about_fakes(metric, real, fake) for fake in (a, b))
     parts_a, parts_b = (_by_place(metric.influences(real=real, fake=fake)) for fake in (a, b))
     p_values = swap_test(metric, real, a, b, seed=seed, permutations=permutations) if a.movable else {}
@@ -147,7 +147,7 @@ def swap_p_values(
     observed = np.abs(differences.sum(axis=0))
     least = observed - _TIE * np.abs(differences).sum(axis=0)
     every = n < 63 and 2**n <= permutations + 1
-    rng = seeding.generator(seed, Stream.RANDOMISATION)
+    rng = seeding.generator(seed, Stream.RANDOMIZATION)
     total = 2**n if every else permutations
     reached = np.zeros(differences.shape[1], np.int64)
     step = max(1, _BLOCK // n)

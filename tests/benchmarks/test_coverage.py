@@ -73,7 +73,7 @@ def test_tails_count_only_what_is_called_better_where_b_is_worse():
     assert (both.shares, both.normal) == ((1, 1, 0), (1, 1, 0))
     assert better.shares == pytest.approx((1 / 3, 1 / 3, 0))
     assert (both.df, both.stderr, both.mean, both.repetitions) == (60, 1, 1, 3)
-    assert coverage.summarise(lines) == []
+    assert coverage.summarize(lines) == []
     assert "| symmetric fd | fd | 3 | 1 | 3.46 | 1 | 60 | 100.00%" in coverage.table_of_tails([both])
 
 
@@ -82,13 +82,13 @@ def test_rows_are_in_the_order_of_the_cases():
         {"case": name, "repetition": 0, "rows": [["value", "m", None, 1.0, 1.0, None]]}
         for name in ("kid alike", "own", "swd unlike", "kid near")
     ]
-    assert [one.case for one in coverage.summarise(lines)] == ["kid near", "swd unlike", "kid alike", "own"]
+    assert [one.case for one in coverage.summarize(lines)] == ["kid near", "swd unlike", "kid alike", "own"]
 
 
 @pytest.mark.slow
 def test_intervals_of_is_hold_and_the_test_alarms_as_often_as_they_say():
     # 150 repetitions: 95 % and 5 % within 4 standard deviations of their binomial.
-    found = coverage.summarise(
+    found = coverage.summarize(
         [
             {"case": "is", "repetition": number, "rows": coverage.repetition(case("is unlike"), number)}
             for number in range(150)

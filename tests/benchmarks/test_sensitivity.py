@@ -39,7 +39,7 @@ APPLY = {fault.name: fault.apply for fault in FAULTS}
 
 
 def constant(values, count=12, side=32):
-    """Reals that are all of one colour."""
+    """Reals that are all of one color."""
     images = np.empty((count, 3, side, side), np.uint8)
     images[:] = np.array(values, np.uint8)[:, None, None]
     return cut(open_source(images), count // 3, seed=0)
@@ -51,9 +51,9 @@ def leaves():
 
 
 @pytest.fixture(scope="module")
-def labelled(tmp_path_factory):
+def labeled(tmp_path_factory):
     """A folder of 5 classes of 60 images, the class in the red of the first pixel."""
-    folder = tmp_path_factory.mktemp("labelled")
+    folder = tmp_path_factory.mktemp("labeled")
     pixels = DeadLeaves(32, n=300, seed=2).batch(range(300)).transpose(0, 2, 3, 1).copy()
     for index, image in enumerate(pixels):
         image[0, 0] = (index % 5, index // 5, 77)
@@ -124,7 +124,7 @@ def test_distortions_leave_the_unfaulted_images_as_they_were(leaves):
     images = everything(leaves.others)
     reals = replace(leaves, others=Lent(images), reference=Lent(images[100:]))
     before = images.copy()
-    for name in ("blur", "noise", "contrast", "colour", "copies"):
+    for name in ("blur", "noise", "contrast", "color", "copies"):
         assert not np.array_equal(everything(APPLY[name](reals, 0.5)), before[: reals.count]), name
         assert np.array_equal(images, before), name
 
@@ -168,16 +168,16 @@ def test_contrast_keeps_mid_grey_and_scales_the_distance_from_it():
     assert np.array_equal(images[0, :, 3, 3], [64, 191, 114])  # 127.5 ± 63.75, 127.5 - 13.75; rounded
 
 
-def test_lost_colour_is_the_luma_and_grey_stays():
+def test_lost_color_is_the_luma_and_grey_stays():
     # Luma of (200, 100, 50) by Rec. 601: 59.8 + 58.7 + 5.7 = 124.2
-    assert set(everything(APPLY["colour"](constant((200, 100, 50)), 0)).ravel().tolist()) == {124}
-    half = everything(APPLY["colour"](constant((200, 100, 50)), 0.5))[0, :, 0, 0]
+    assert set(everything(APPLY["color"](constant((200, 100, 50)), 0)).ravel().tolist()) == {124}
+    half = everything(APPLY["color"](constant((200, 100, 50)), 0.5))[0, :, 0, 0]
     assert np.array_equal(half, [162, 112, 87])
-    assert set(everything(APPLY["colour"](constant((90, 90, 90)), 0.5)).ravel().tolist()) == {90}
+    assert set(everything(APPLY["color"](constant((90, 90, 90)), 0.5)).ravel().tolist()) == {90}
 
 
-def test_classes_that_are_kept_are_nested_and_the_others_are_gone(labelled):
-    reals = cut(open_source(str(labelled)), 40, seed=0)
+def test_classes_that_are_kept_are_nested_and_the_others_are_gone(labeled):
+    reals = cut(open_source(str(labeled)), 40, seed=0)
     kept = {k: everything(APPLY["classes"](reals, k))[:, 0, 0, 0] for k in (1, 3, 5)}
     found = {k: set(labels.tolist()) for k, labels in kept.items()}
     assert [len(found[k]) for k in (1, 3, 5)] == [1, 3, 5]
@@ -188,15 +188,15 @@ def test_classes_that_are_kept_are_nested_and_the_others_are_gone(labelled):
     assert np.bincount(kept[3]).max() < 25
 
 
-def test_classes_with_too_few_images_are_refused(labelled):
-    reals = cut(open_source(str(labelled)), 80, seed=0)
+def test_classes_with_too_few_images_are_refused(labeled):
+    reals = cut(open_source(str(labeled)), 80, seed=0)
     with pytest.raises(SampleError, match="1 of 5 classes"):
         APPLY["classes"](reals, 1)
 
 
-def test_faults_that_the_images_do_not_allow_are_left_out(labelled, leaves):
-    of_labelled = plan(open_source(str(labelled)), (), quick=False)
-    assert [strength for fault, strength in of_labelled if fault.name == "classes"] == [2]
+def test_faults_that_the_images_do_not_allow_are_left_out(labeled, leaves):
+    of_labeled = plan(open_source(str(labeled)), (), quick=False)
+    assert [strength for fault, strength in of_labeled if fault.name == "classes"] == [2]
     of_leaves = plan(DeadLeaves(32, n=9), (), quick=False)
     assert {fault.name for fault, _ in of_leaves} == APPLY.keys() - {"classes"}
     assert {fault.name for fault, _ in plan(DeadLeaves(32, n=9), ("blur",), quick=True)} == {"blur"}
@@ -317,8 +317,8 @@ class Stopped(Exception):
 
 
 @pytest.fixture
-def quick(labelled):
-    source = open_source(str(labelled))
+def quick(labeled):
+    source = open_source(str(labeled))
     return source, plan(source, ("blur", "classes", "collapse", "copies", "nothing"), quick=True)
 
 
@@ -368,11 +368,11 @@ def test_an_image_passes_the_network_once_over_all_faults(tmp_path, quick):
 
 
 @pytest.mark.usefixtures("_few_directions")
-def test_the_command_writes_the_table_the_scores_and_the_plots(tmp_path, labelled):
+def test_the_command_writes_the_table_the_scores_and_the_plots(tmp_path, labeled):
     document = tmp_path / "docs" / "page.md"
     document.parent.mkdir()
     document.write_text("<!-- table of sensitivity -->\n<!-- end of table of sensitivity -->\n")
-    arguments = ["--data", str(labelled), "--quick", "--counts", "24,40", "--out", str(tmp_path / "out")]
+    arguments = ["--data", str(labeled), "--quick", "--counts", "24,40", "--out", str(tmp_path / "out")]
     done = CliRunner().invoke(main, [*arguments, "--docs", str(document)])
     assert done.exit_code == 0, done.output
     table = (tmp_path / "out" / "sensitivity.md").read_text()
@@ -395,22 +395,22 @@ def test_the_command_writes_the_table_the_scores_and_the_plots(tmp_path, labelle
     assert "min left" not in again.stderr
 
 
-def test_too_few_images_end_the_command_with_one_line(tmp_path, labelled):
-    done = CliRunner().invoke(main, ["--data", str(labelled), "--counts", "102", "--out", str(tmp_path)])
+def test_too_few_images_end_the_command_with_one_line(tmp_path, labeled):
+    done = CliRunner().invoke(main, ["--data", str(labeled), "--counts", "102", "--out", str(tmp_path)])
     assert done.exit_code == 1
     assert "306" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
 
 
-def test_counts_that_tear_a_pair_are_refused(tmp_path, labelled):
-    done = CliRunner().invoke(main, ["--data", str(labelled), "--counts", "25", "--out", str(tmp_path)])
+def test_counts_that_tear_a_pair_are_refused(tmp_path, labeled):
+    done = CliRunner().invoke(main, ["--data", str(labeled), "--counts", "25", "--out", str(tmp_path)])
     assert done.exit_code == 2
 
 
 def test_the_papers_claims_hold_on_procedural_images(tmp_path):
-    """SWD sees blur at the fine level and not contrast; MS-SSIM sees collapse and not lost colour."""
+    """SWD sees blur at the fine level and not contrast; MS-SSIM sees collapse and not lost color."""
     source = DeadLeaves(32, n=900, seed=0)
-    strengths = {"blur": 0.6, "contrast": 0.5, "colour": 0.5, "collapse": 8}
+    strengths = {"blur": 0.6, "contrast": 0.5, "color": 0.5, "collapse": 8}
     faults = [(fault, strengths[fault.name]) for fault in FAULTS if fault.name in strengths]
     found = answers(run(source, tmp_path, {}, counts=(300,), faults=faults), alpha=0.01)
     noticed = {(a.fault, a.metric, a.level): a for a in found}
@@ -418,5 +418,5 @@ def test_the_papers_claims_hold_on_procedural_images(tmp_path):
     assert noticed["blur", "swd", 32].z > 3 * noticed["blur", "swd", 16].z
     assert not noticed["contrast", "swd", None].noticed
     assert noticed["collapse", "ms-ssim", None].noticed
-    assert not noticed["colour", "ms-ssim", None].noticed
-    assert noticed["colour", "swd", None].noticed
+    assert not noticed["color", "ms-ssim", None].noticed
+    assert noticed["color", "swd", None].noticed

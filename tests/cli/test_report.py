@@ -28,7 +28,7 @@ def test_report_notes_what_is_missing_on_standard_error(run, tmp_path):
     options = ("--out", tmp_path / "a.html", "--samples", 4, "--real", "synthetic:leaves,resolution=32,n=3")
     done = pgmetrics("report", run, *options)
     assert done.exit_code == 0, done.output
-    assert "Note: No nearest real images: 4 neighbours need 5 real images" in done.stderr
+    assert "Note: No nearest real images: 4 neighbors need 5 real images" in done.stderr
 
 
 def test_report_shows_reals_or_does_not(run, tmp_path):

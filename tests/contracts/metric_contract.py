@@ -18,7 +18,7 @@ CUTS = {
 
 
 def images(seed, n=40, side=32):
-    """Random blotches, so that neighbouring pixels are alike."""
+    """Random blotches, so that neighboring pixels are alike."""
     noise = np.random.default_rng(seed).integers(0, 256, (n, 3, side // 4, side // 4), dtype=np.uint8)
     return torch.from_numpy(noise.repeat(4, axis=2).repeat(4, axis=3))
 

@@ -104,7 +104,7 @@ def test_too_few_reals_for_the_floor_leave_it_out_with_a_note(caplog):
 
 
 def test_the_floor_lies_far_below_another_texture():
-    # Tiles where the reals have blotches: another pattern of the same colours at every scale.
+    # Tiles where the reals have blotches: another pattern of the same colors at every scale.
     tiles = np.tile(np.random.default_rng(0).integers(0, 256, (64, 8, 8, 3), dtype=np.uint8), (1, 4, 4, 1))
     found = pgmetrics.evaluate(Counting(128), tiles, ["swd"], floor=True)
     (floor,) = rows(found, subject="real", level=None)

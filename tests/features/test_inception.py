@@ -73,8 +73,8 @@ def test_the_fast_form_differs_by_rounding_alone(theirs, networks):
     assert {name: rows.dtype for name, rows in ours.items()} == dict.fromkeys(BOTH, torch.float32)
     assert off(ours["features"], features) < 1e-4
     assert off(ours["logits"], logits) < 1e-4
-    centred = features - features.mean(0)
-    assert off(ours["features"] - features.mean(0), centred) < 2e-4
+    centered = features - features.mean(0)
+    assert off(ours["features"] - features.mean(0), centered) < 2e-4
 
 
 def test_without_fused_kernels_the_fast_form_is_the_same(networks, inception_weights, monkeypatch):
@@ -89,7 +89,7 @@ def test_without_fused_kernels_the_fast_form_is_the_same(networks, inception_wei
 
 
 @pytest.mark.parametrize("form", ["fast", "plain"])
-def test_a_row_does_not_depend_on_its_neighbours(networks, form, monkeypatch):
+def test_a_row_does_not_depend_on_its_neighbors(networks, form, monkeypatch):
     network = networks(form=form)
     monkeypatch.setattr(network, "length", 4)
     pixels = images(6)

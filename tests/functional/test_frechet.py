@@ -36,7 +36,7 @@ def distance_of(x, y):
 
 
 def reference(x, y):
-    """From singular values of the product of the centred rows' triangles: no covariance, nothing squared.
+    """From singular values of the product of the centered rows' triangles: no covariance, nothing squared.
 
     Returns:
         The distance and the sum of the traces.
@@ -323,7 +323,7 @@ def test_leaving_out_groups_is_singular_values_of_the_rows_at_any_rank(
 
 
 def test_groups_are_left_out_side_by_side_in_one_thread_each(monkeypatch):
-    # Two threads on one eigenvalue problem wait for each other, and beside a busy neighbour for it.
+    # Two threads on one eigenvalue problem wait for each other, and beside a busy neighbor for it.
     together, threads = Barrier(2, timeout=60), []
     exact = frechet._eigenvalues
 

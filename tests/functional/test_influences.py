@@ -8,7 +8,7 @@ from pgmetrics.functional.frechet import frechet_distance
 from pgmetrics.functional.frechet_influence import frechet_influence
 from pgmetrics.functional.inception_score import inception_score, inception_score_influence
 from pgmetrics.functional.mmd import PolynomialKernel, squared_mmd, squared_mmd_influence
-from pgmetrics.functional.neighbours import neighbourhoods, shares
+from pgmetrics.functional.neighbors import neighborhoods, shares
 from pgmetrics.functional.patches import channel_moments
 from pgmetrics.functional.sliced_wasserstein import sliced_wasserstein
 from pgmetrics.functional.sliced_wasserstein_influence import DescribedImages, sliced_influence
@@ -47,7 +47,7 @@ WIDTH = 147
 
 
 def described(seed, n, contrast, fit=slice(None)):
-    """Descriptors of images that differ in contrast and colour."""
+    """Descriptors of images that differ in contrast and color."""
     rng = np.random.default_rng(seed)
     base = rng.standard_normal((n, PATCHES, 49, 3)) + 0.5 * rng.standard_normal((n, PATCHES, 1, 3))
     base = base * np.exp(contrast * rng.standard_normal((n, 1, 1, 1))) + rng.standard_normal((n, 1, 1, 3))
@@ -56,7 +56,7 @@ def described(seed, n, contrast, fit=slice(None)):
 
 
 def weighted_distance(a, b, directions, weights_a, weights_b):
-    """The definition: W1 as the integral of |F - G|, of weighted points standardised by weighted moments."""
+    """The definition: W1 as the integral of |F - G|, of weighted points standardized by weighted moments."""
     projected = []
     for side, weight in ((a, weights_a), (b, weights_b)):
         means, variances = side.moments.unbind(1)
@@ -88,7 +88,7 @@ def test_the_weighted_distance_is_the_distance():
 @pytest.mark.parametrize("fit", [slice(None), slice(0, None, 2), slice(1, None, 2)])
 @pytest.mark.parametrize("counts", [(12, 12), (9, 17)])
 def test_an_image_moves_swd_by_its_influence(monkeypatch, counts, fit):
-    # Without the part of the standardisation, with the sign of either side turned, or with means over all
+    # Without the part of the standardization, with the sign of either side turned, or with means over all
     # images in place of the fitted ones, this fails.
     a, b = described(1, counts[0], 0.1, fit), described(2, counts[1], 0.8, fit)
     directions = unit(6)
@@ -105,7 +105,7 @@ def test_an_image_moves_swd_by_its_influence(monkeypatch, counts, fit):
 
 
 def test_what_a_scale_does_is_no_influence():
-    # Sets are standardised, so an image that makes all of its set brighter moves nothing.
+    # Sets are standardized, so an image that makes all of its set brighter moves nothing.
     a, b = described(1, 12, 0.1), described(2, 12, 0.8)
     scaled = [3 * piece + 5 for piece in a.pieces]
     brighter = DescribedImages(scaled, channel_moments(torch.cat(scaled), 3, 12))
@@ -238,7 +238,7 @@ def test_shares_are_those_of_all_pairs_of_distances():
     found = shares([real], [fake], k)
     np.testing.assert_allclose(found.covering, (held / held.sum(1, keepdim=True).clamp(min=1)).sum(0))
     np.testing.assert_allclose(found.recalling, (balls / balls.sum(1, keepdim=True).clamp(min=1)).sum(0))
-    numbers = neighbourhoods([real], [fake], k)
+    numbers = neighborhoods([real], [fake], k)
     assert found.covering.sum() == pytest.approx(numbers.covered.sum())
     assert numbers.recalled is not None
     assert found.recalling.sum() == pytest.approx(numbers.recalled.sum())

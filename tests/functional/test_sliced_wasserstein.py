@@ -30,14 +30,14 @@ def our_order(component):
 
 
 def golden_descriptors(images, pieces=1):
-    """Patches and statistics per level at the golden file's centres, gathered in `pieces` pieces."""
+    """Patches and statistics per level at the golden file's centers, gathered in `pieces` pieces."""
     result = []
     sizes = level_sizes(*images.shape[2:])
     for level, (side, _) in enumerate(sizes):
         chunks, moments = [], []
         for first in range(0, len(images), len(images) // pieces):
             part = torch.from_numpy(images[first : first + len(images) // pieces])
-            x, y = formula.centres(len(part), level, side, first)
+            x, y = formula.centers(len(part), level, side, first)
             rows, columns = (torch.from_numpy(v.reshape(len(part), 128) - 3) for v in (y, x))
             chunk = gather_patches(laplacian_pyramid(part, len(sizes))[level], rows, columns)
             chunks.append(chunk)
@@ -49,8 +49,8 @@ def golden_descriptors(images, pieces=1):
 @pytest.mark.parametrize("name", formula.golden()["swd"])
 @pytest.mark.parametrize("pieces", [1, 2])
 def test_swd_equals_the_published_numbers_level_by_level(name, pieces):
-    # Catches swapped rows and columns, off-by-one centres, sample instead of population deviation,
-    # per-pair standardisation, unnormalised directions, W2 for W1, and a lost level.
+    # Catches swapped rows and columns, off-by-one centers, sample instead of population deviation,
+    # per-pair standardization, unnormalized directions, W2 for W1, and a lost level.
     a, b = formula.sets(name)
     expected = formula.golden()["swd"][name]
     order = our_order(np.arange(147))
@@ -68,9 +68,9 @@ def test_swd_equals_the_published_numbers_level_by_level(name, pieces):
 @pytest.mark.parametrize("name", formula.golden()["swd"])
 def test_descriptors_equal_the_published_components(name):
     (chunk,), statistics = golden_descriptors(formula.sets(name)[0])[0]
-    standardised = (chunk.double() - statistics.mean.repeat(49)) / statistics.std.repeat(49)
+    standardized = (chunk.double() - statistics.mean.repeat(49)) / statistics.std.repeat(49)
     published = np.empty(147)
-    published[our_order(np.arange(147))] = standardised[0].numpy()
+    published[our_order(np.arange(147))] = standardized[0].numpy()
     head = formula.golden()["swd"][name]["first_descriptor_head_finest_level"]
     np.testing.assert_allclose(published[:5], head, atol=2e-5)
 
@@ -133,7 +133,7 @@ def test_inputs_are_not_changed_by_sorting():
     assert torch.equal(a, copy)
 
 
-def test_standardising_by_folding_equals_standardising_the_points():
+def test_standardizing_by_folding_equals_standardizing_the_points():
     a, b = 5 * normal(1, 400, 6).float() + 100, normal(2, 400, 6).float()
     statistics = []
     for points in (a, b):

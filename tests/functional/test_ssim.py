@@ -64,7 +64,7 @@ def test_float32_scores_stay_within_a_millionth_of_float64(height, width):
 
 @pytest.mark.parametrize("level", [0, 3, 128, 255])
 def test_flat_images_differ_in_luminance_alone(level):
-    # A closed form, and hard for float32: catches maps that are not centred pair by pair (8e-6),
+    # A closed form, and hard for float32: catches maps that are not centered pair by pair (8e-6),
     # and a luminance without the mean that was taken away.
     first = torch.full((1, 3, 32, 32), level, dtype=torch.uint8)
     second = torch.full((1, 3, 32, 32), 200, dtype=torch.uint8)

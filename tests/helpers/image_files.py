@@ -41,7 +41,7 @@ def write_zip(path: Path, contents: dict[str, bytes], method=zipfile.ZIP_STORED)
 def png_of_16_bits(samples):
     """A PNG that Pillow cannot write: uint16 [H, W, C], C of 1 to 4, every row with another filter."""
     height, width, channels = samples.shape
-    colour_type = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
+    color_type = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
     raw = samples.astype(">u2").tobytes()
     stride = width * channels * 2
     step = channels * 2
@@ -53,7 +53,7 @@ def png_of_16_bits(samples):
         kind = y % 3
         rows.append(kind)
         rows += (row - (0, left, above)[kind]).astype(np.uint8).tobytes()
-    header = struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, height, 16, color_type, 0, 0, 0)
     chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(bytes(rows))), (b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))

@@ -142,8 +142,8 @@ def test_cells_are_those_of_lloyds_fixed_point_and_any_cut_gives_the_same():
     draws = np.array([0.1, 0.5, 0.9])
     cells = Cells([rows], draws)
     of = cells.of([rows])
-    centres = np.stack([rows.double().numpy()[of == cell].mean(axis=0) for cell in range(3)])
-    nearest = ((rows.double().numpy()[:, None] - centres) ** 2).sum(axis=2).argmin(axis=1)
+    centers = np.stack([rows.double().numpy()[of == cell].mean(axis=0) for cell in range(3)])
+    nearest = ((rows.double().numpy()[:, None] - centers) ** 2).sum(axis=2).argmin(axis=1)
     np.testing.assert_array_equal(of, nearest)
     np.testing.assert_array_equal(Cells(list(rows.split(7)), draws).of(list(rows.split(11))), of)
     # More cells than distinct rows: some stay empty.

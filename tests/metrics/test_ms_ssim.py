@@ -25,7 +25,7 @@ def state_of(pixels, side="fake"):
 @pytest.mark.parametrize("name", [n for n in formula.golden()["ms_ssim"] if n.startswith("smooth")])
 def test_the_mean_over_pairs_is_the_published_mean(name):
     first, second = map(torch.from_numpy, formula.sets(name))
-    pixels = torch.stack((first, second), dim=1).flatten(0, 1)  # pairs are neighbours: (0, 1), (2, 3), ...
+    pixels = torch.stack((first, second), dim=1).flatten(0, 1)  # pairs are neighbors: (0, 1), (2, 3), ...
     (estimate,), _ = MultiScaleSSIM().compute(real=None, fake=state_of(pixels))
     scores = np.array(formula.golden()["ms_ssim"][name])
     assert estimate.value == pytest.approx(scores.mean(), abs=1e-5)
@@ -33,7 +33,7 @@ def test_the_mean_over_pairs_is_the_published_mean(name):
     assert (estimate.n_fake, estimate.n_real, estimate.stderr_kind) == (8, None, "pairs")
 
 
-def test_neighbours_are_paired_and_the_last_odd_image_is_left_out():
+def test_neighbors_are_paired_and_the_last_odd_image_is_left_out():
     pixels = images(1, 7)
     expected = ms_ssim_scores(pixels[[0, 2, 4]], pixels[[1, 3, 5]])
     np.testing.assert_array_equal(state_of(pixels).scores(), expected.double().numpy())

@@ -1,4 +1,4 @@
-"""SlicedWasserstein: the contract, the published protocol, and its known behaviour."""
+"""SlicedWasserstein: the contract, the published protocol, and its known behavior."""
 
 from dataclasses import replace
 
@@ -68,7 +68,7 @@ def test_stderr_is_the_deviation_over_all_directions_by_the_root_of_their_number
 
 
 def test_brightness_and_contrast_are_invisible():
-    # The protocol's blind spot, promised by the docs: descriptors are standardised per set.
+    # The protocol's blind spot, promised by the docs: descriptors are standardized per set.
     fake = images(2)
     dull = (fake // 2 + 20).to(torch.uint8)
     real = images(1)
@@ -195,7 +195,7 @@ def test_non_square_images_have_levels_while_both_sides_halve(shape):
 
 def test_mean_and_spread_over_seeds_agree_with_the_plain_recipe():
     # The recipe meets the golden numbers; here both draw their own patches and directions. Catches a
-    # wrong distribution of patches or directions, which given centres and directions cannot show.
+    # wrong distribution of patches or directions, which given centers and directions cannot show.
     # Floor (two halves of one kind) and a real difference alike.
     real, floor, fake = images(1, 48), images(5, 48), images(2, 48)
     fake = fake.float().add(torch.roll(fake, 1, 3)).div(2).to(torch.uint8)
@@ -214,11 +214,11 @@ def test_mean_and_spread_over_seeds_agree_with_the_plain_recipe():
 
 def plain_swd(real, fake, seed):
     rng = seeding.generator(seed, seeding.Stream.PATCHES, 99)
-    centres, directions = plain_recipe.drawn_centres(rng), plain_recipe.drawn_directions(rng)
+    centers, directions = plain_recipe.drawn_centers(rng), plain_recipe.drawn_directions(rng)
     return [
         np.mean([plain_recipe.distance(a, b, directions(0, r)[:, :16]) for r in range(4)])
         for a, b in zip(
-            plain_recipe.describe(real, centres), plain_recipe.describe(fake, centres), strict=True
+            plain_recipe.describe(real, centers), plain_recipe.describe(fake, centers), strict=True
         )
     ]
 

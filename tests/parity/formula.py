@@ -37,8 +37,8 @@ def smooth(n, s, k):
     return np.clip(np.floor(values), 0, 255).astype(np.uint8)
 
 
-def centres(n, level, side, first=0):
-    """Columns x and rows y of 128 patch centres for images first ... first + n - 1, image by image.
+def centers(n, level, side, first=0):
+    """Columns x and rows y of 128 patch centers for images first ... first + n - 1, image by image.
 
     `level` is 0 for the finest and `side` the level's own size in pixels. Returns int64 [n * 128] twice.
     """

@@ -11,9 +11,9 @@ from pgmetrics.runtime import seeding
 from tests.parity import formula
 
 
-def formula_centres(first, count, level, height, width):
+def formula_centers(first, count, level, height, width):
     assert height == width
-    return formula.centres(count, level, width, first)
+    return formula.centers(count, level, width, first)
 
 
 def formula_directions(level, repeat):
@@ -26,7 +26,7 @@ def test_formulas_give_the_stated_sums():
     assert formula.images(12, 64, 1).sum() == 18826240
     assert formula.smooth(4, 16, 0).sum() == 390136
     assert formula.smooth(4, 64, 1).sum() == 6242193
-    x, y = formula.centres(2, 0, 16)
+    x, y = formula.centers(2, 0, 16)
     assert list(zip(x, y, strict=True))[128:131] == [(4, 12), (11, 5), (8, 8)]
     np.testing.assert_allclose(formula.directions(0)[0, :3], [-0.08916733, 0.02011692, 0.05861519], atol=5e-9)
     np.testing.assert_allclose(formula.directions(3)[146, 127], -0.059211195, atol=5e-9)
@@ -54,16 +54,16 @@ def test_pyramid_meets_the_published_levels(name):
 @pytest.mark.parametrize("name", formula.golden()["swd"])
 def test_swd_meets_the_published_values(name):
     # Catches: patches not transposed, row and column exchanged in the address, one mean for all
-    # channels, Bessel's deviation, squared differences, unnormalised directions, sorting rows.
+    # channels, Bessel's deviation, squared differences, unnormalized directions, sorting rows.
     expected = formula.golden()["swd"][name]
     real, fake = formula.sets(name)
-    values = plain_recipe.swd(real, fake, formula_centres, formula_centres, formula_directions)
+    values = plain_recipe.swd(real, fake, formula_centers, formula_centers, formula_directions)
     assert [height for height, _ in plain_recipe.level_sizes(*real.shape[2:])] == expected["sides"]
     # Float32 throughout in the same order: the only difference is the BLAS's summation.
     np.testing.assert_allclose(np.multiply(values, 1000), expected["swd_x1e3"], rtol=1e-6)
     np.testing.assert_allclose(np.mean(values) * 1000, expected["avg"], rtol=1e-6)
 
-    levels = plain_recipe.describe(real, formula_centres)
+    levels = plain_recipe.describe(real, formula_centers)
     head, tail = levels[0][0, :5], levels[-1][-1, -5:]
     np.testing.assert_allclose(head, expected["first_descriptor_head_finest_level"], atol=1e-5)
     np.testing.assert_allclose(tail, expected["last_descriptor_tail_coarsest_level"], atol=1e-5)
@@ -74,7 +74,7 @@ def test_exact_statistics_differ_from_float32_ones_by_rounding_only(name):
     # The golden file's note: 2.3e-5 relative at most on these inputs.
     real, fake = formula.sets(name)
     values = plain_recipe.swd(
-        real, fake, formula_centres, formula_centres, formula_directions, statistics=np.float64
+        real, fake, formula_centers, formula_centers, formula_directions, statistics=np.float64
     )
     np.testing.assert_allclose(
         np.multiply(values, 1000), formula.golden()["swd"][name]["swd_x1e3"], rtol=3e-5
@@ -88,7 +88,7 @@ def test_ms_ssim_meets_the_published_scores(name, dtype, tolerance):
     # difference is that noise, up to 1.8e-6.
     # Catches: zero padding, a window that does not shrink, sigma not shrinking with it, taps at
     # whole offsets for even sizes, every second pixel instead of a 2x2 mean, luminance at all
-    # scales, renormalised or reversed weights, clip per channel, no clip, product per channel.
+    # scales, renormalized or reversed weights, clip per channel, no clip, product per channel.
     first, second = formula.sets(name)
     scores = plain_recipe.ms_ssim_scores(first, second, dtype)
     np.testing.assert_allclose(scores, formula.golden()["ms_ssim"][name], rtol=0, atol=tolerance)
@@ -138,11 +138,11 @@ def test_pyramid_of_waves_meets_the_published_levels():
 
 
 def test_swd_of_waves_meets_the_published_values_draw_for_draw():
-    # The published evaluation draws from one legacy generator: centres of both sides and the
+    # The published evaluation draws from one legacy generator: centers of both sides and the
     # directions of the reals' own pass first. The next number shows that nothing was left out.
     rng = np.random.RandomState(1000)
 
-    def centres(first, count, level, height, width):
+    def centers(first, count, level, height, width):
         x = rng.randint(3, width - 3, 128 * count)
         return x, rng.randint(3, height - 3, 128 * count)
 
@@ -155,9 +155,9 @@ def test_swd_of_waves_meets_the_published_values_draw_for_draw():
             for level, (a, b) in enumerate(zip(real, fake, strict=True))
         ]
 
-    real = plain_recipe.describe(waves(0), centres, minibatch=16)
+    real = plain_recipe.describe(waves(0), centers, minibatch=16)
     assert compare(real, real) == [0, 0, 0]
-    fake = plain_recipe.describe(waves(0.1), centres, minibatch=16)
+    fake = plain_recipe.describe(waves(0.1), centers, minibatch=16)
     values = compare(real, fake)
     np.testing.assert_allclose(values, [29.33833, 40.61564, 72.76105], atol=1e-5)
     np.testing.assert_allclose(np.mean(values), 47.57167, atol=1e-5)
@@ -180,10 +180,10 @@ def test_unrelated_waves_score_exactly_zero(phase):
     assert plain_recipe.ms_ssim_scores(images[::2], images[1::2]).tolist() == [0.0] * 16
 
 
-def test_drawn_centres_reach_every_contained_patch_and_no_other():
+def test_drawn_centers_reach_every_contained_patch_and_no_other():
     # Catches: an upper bound one short, and width and height exchanged.
-    centres = plain_recipe.drawn_centres(seeding.generator(7, seeding.Stream.PATCHES))
-    x, y = centres(0, 64, 0, 16, 32)
+    centers = plain_recipe.drawn_centers(seeding.generator(7, seeding.Stream.PATCHES))
+    x, y = centers(0, 64, 0, 16, 32)
     assert set(x) == set(range(3, 29))
     assert set(y) == set(range(3, 13))
 

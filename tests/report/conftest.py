@@ -13,7 +13,7 @@ from reference_models.progan.model.layers import initialize
 from reference_models.progan.model.networks import Generator
 
 CONFIG = ProGANConfig(resolution=32, fmap_base=64, fmap_max=16, latent_size=16)
-# Images shown, resolution, alpha: the ends of fades and of stabilisations, and one within a fade.
+# Images shown, resolution, alpha: the ends of fades and of stabilizations, and one within a fade.
 PLACES = (
     (11008, 4, 1.0),
     (22016, 8, 1.0),

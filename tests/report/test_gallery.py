@@ -1,4 +1,4 @@
-"""Images of the page: the right ones, made alike, and neighbours that are the nearest."""
+"""Images of the page: the right ones, made alike, and neighbors that are the nearest."""
 
 import io
 import json
@@ -20,10 +20,10 @@ def noise(n, side=8, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (n, 3, side, side), dtype=np.uint8)
 
 
-def test_neighbours_are_those_of_plain_subtraction():
+def test_neighbors_are_those_of_plain_subtraction():
     # The mistake: products in bytes or float32, which cannot hold them; another order of the reals.
     samples, reals = noise(5, 32, seed=1), noise(40, 32, seed=2)
-    found = gallery.neighbours(samples, open_source(reals), 3, seed=0)
+    found = gallery.neighbors(samples, open_source(reals), 3, seed=0)
     apart = samples[:, None].astype(float) - reals[None].astype(float)
     rms = np.sqrt((apart**2).mean(axis=(2, 3, 4)))
     nearest = np.argsort(rms, axis=1)[:, :3]
@@ -32,9 +32,9 @@ def test_neighbours_are_those_of_plain_subtraction():
     assert found.searched == 40
 
 
-def test_a_copy_lies_at_nothing_and_a_real_is_not_its_own_neighbour():
+def test_a_copy_lies_at_nothing_and_a_real_is_not_its_own_neighbor():
     reals = noise(20)
-    found = gallery.neighbours(reals[7:8], open_source(reals), 2, seed=3)
+    found = gallery.neighbors(reals[7:8], open_source(reals), 2, seed=3)
     assert found.distances[0, 0] == 0
     np.testing.assert_array_equal(found.nearest[0, 0], reals[7])
     apart = reals[:, None].astype(float) - reals[None].astype(float)
@@ -46,13 +46,13 @@ def test_a_copy_lies_at_nothing_and_a_real_is_not_its_own_neighbour():
 def test_coarse_samples_are_enlarged_before_they_are_compared():
     reals = noise(10, side=8)
     samples = noise(2, side=4)
-    found = gallery.neighbours(samples, open_source(reals), 1, seed=0)
+    found = gallery.neighbors(samples, open_source(reals), 1, seed=0)
     np.testing.assert_array_equal(found.samples, samples.repeat(2, axis=2).repeat(2, axis=3))
 
 
-def test_too_few_reals_for_neighbours_are_refused():
-    with pytest.raises(SampleError, match="4 neighbours need 5 real images; array holds 3"):
-        gallery.neighbours(noise(1), open_source(noise(3)), 4, seed=0)
+def test_too_few_reals_for_neighbors_are_refused():
+    with pytest.raises(SampleError, match="4 neighbors need 5 real images; array holds 3"):
+        gallery.neighbors(noise(1), open_source(noise(3)), 4, seed=0)
 
 
 def test_every_stage_shows_the_same_latents_beside_reals_as_coarse(run):

@@ -229,8 +229,8 @@ CONTRASTS = """() => {
         if (!own || ["SCRIPT", "STYLE", "title", "OPTION"].includes(element.tagName)) continue;
         if (!element.getBoundingClientRect().width) continue;
         const style = getComputedStyle(element);
-        const colour = channels(element instanceof SVGElement ? style.fill : style.color);
-        const [a, b] = [light(colour), light(behind(element))].sort((x, y) => y - x);
+        const color = channels(element instanceof SVGElement ? style.fill : style.color);
+        const [a, b] = [light(color), light(behind(element))].sort((x, y) => y - x);
         found.push([(a + 0.05) / (b + 0.05), element.textContent.trim().slice(0, 40)]);
     }
     return found;

@@ -96,7 +96,7 @@ def test_labels_beside_the_axes_do_not_overlap(growth):
 
 
 def test_stages_are_named_alike_and_not_over_each_other(growth):
-    # "16x16" beside "4", and on a phone names written across their neighbours'.
+    # "16x16" beside "4", and on a phone names written across their neighbors'.
     for width, names in ((500, ["4×4", "8×8", "16×16", "32×32"]), (200, ["8", "16", "32"])):
         figure = drawn(growth, "is-at-final").draw(Look(width=width))
         figure.canvas.draw()
@@ -204,8 +204,8 @@ def inlined(growth):
     return [svg.inline(plot, f"p{number}", 500, 300) for number, plot in enumerate(plots.plots(growth))]
 
 
-def test_an_inline_plot_has_no_colour_style_or_font_of_its_own(inlined):
-    # A style attribute is refused by the page's policy; a colour of its own is unreadable in the dark.
+def test_an_inline_plot_has_no_color_style_or_font_of_its_own(inlined):
+    # A style attribute is refused by the page's policy; a color of its own is unreadable in the dark.
     for text in inlined:
         assert not re.search(r"style=|#[0-9a-f]{6}\b|rgb\(|font-family|xmlns|<style|http", text)
 
@@ -220,7 +220,7 @@ def test_ids_on_a_page_are_unique_and_found(inlined):
     assert set(used) <= set(ids)
 
 
-def test_every_colour_of_an_inline_plot_is_in_the_style_sheet(inlined):
+def test_every_color_of_an_inline_plot_is_in_the_style_sheet(inlined):
     from importlib import resources
 
     sheet = resources.files("pgmetrics.report").joinpath("page.css").read_text("utf-8")

@@ -117,8 +117,8 @@ def test_a_change_for_the_worse_is_called_so(network_run):
         {**row, "value": 3 * row["value"]} if row["run"] == "0000033024-8x8" else row
         for row in growth.results.rows
     ]
-    spoilt = replace(growth, results=replace(growth.results, rows=tuple(rows)))
-    changes = stage_changes(spoilt, list(whole(spoilt.curves("at-final"))), 0.01)
+    spoiled = replace(growth, results=replace(growth.results, rows=tuple(rows)))
+    changes = stage_changes(spoiled, list(whole(spoiled.curves("at-final"))), 0.01)
     assert changes[("fid", 8)].verdict == "worse"
     assert changes[("fid", 8)].difference.difference > 0
     assert changes[("fid", 16)].verdict == "better"

@@ -25,7 +25,7 @@ def test_the_layout_is_found(images):
 
 
 def test_an_ambiguous_layout_is_asked_for():
-    # A guess would score images with rows for colours.
+    # A guess would score images with rows for colors.
     odd = pixels(4, 3, 5).transpose(0, 1, 2, 3)
     with pytest.raises(SourceError, match=r"\[4, 3, 5, 3\], which could be NHWC or NCHW; layout="):
         sources.array(odd)
@@ -279,7 +279,7 @@ def test_dataset_faults_name_the_item():
         sources.dataset(Items(transparent))
 
 
-def test_an_npz_called_zip_is_recognised_by_its_content(tmp_path):
+def test_an_npz_called_zip_is_recognized_by_its_content(tmp_path):
     np.savez(tmp_path / "a.npz", NHWC)
     (tmp_path / "a.npz").rename(tmp_path / "a.zip")
     np.testing.assert_array_equal(sources.open_source(tmp_path / "a.zip").batch(range(5)), NCHW)

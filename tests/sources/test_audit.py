@@ -69,7 +69,7 @@ def test_every_fault_is_named_not_only_the_first(tmp_path, where):
     repeats, mixture, grey = found.warnings
     assert repeats == "1 images repeat others pixel for pixel, such as a.png and same.bmp"
     assert "JPEG 1" in mixture
-    assert grey == "1 grey images among 3 in colour"
+    assert grey == "1 grey images among 3 in color"
 
 
 def test_options_lift_what_they_are_for(tmp_path):

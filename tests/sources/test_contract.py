@@ -17,7 +17,7 @@ N, HEIGHT, WIDTH = 7, 12, 8
 
 
 class Network(torch.nn.Module):
-    """Mixes the images of a batch in training mode, as batch normalisation does."""
+    """Mixes the images of a batch in training mode, as batch normalization does."""
 
     def __init__(self):
         super().__init__()

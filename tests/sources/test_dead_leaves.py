@@ -69,7 +69,7 @@ def test_spectrum_falls_as_in_photographs():
     assert 1.5 < slope < 3
 
 
-def test_images_differ_in_colour_contrast_and_detail():
+def test_images_differ_in_color_contrast_and_detail():
     # Metrics of diversity need something to measure: catches one palette or density for all.
     images = sources.synthetic(64, 60, 2).batch(range(60)).astype(float)
     assert images.mean((2, 3)).std(0).min() > 20  # brightness of each channel, from image to image
@@ -82,7 +82,7 @@ def test_images_differ_in_colour_contrast_and_detail():
 
 
 def test_the_rim_is_as_full_as_the_middle():
-    # Catches centres drawn within the frame, or shapes dropped that reach into it.
+    # Catches centers drawn within the frame, or shapes dropped that reach into it.
     images = sources.synthetic(32, 300, 4).batch(range(300)).astype(float)
     for axis in (2, 3):
         detail = abs(np.diff(images, axis=axis)).mean(tuple({0, 1, 2, 3} - {5 - axis}))

@@ -85,7 +85,7 @@ def palette(transparency=None):
     return encoded(image, **({} if transparency is None else {"transparency": transparency}))
 
 
-def test_palette_becomes_its_colours():
+def test_palette_becomes_its_colors():
     # Catches np.asarray of the palette's numbers, taken for grey.
     assert read(palette())[0, :4].tolist() == [[10, 20, 30], [40, 50, 60], [70, 80, 90], [100, 110, 120]]
 
@@ -104,7 +104,7 @@ def test_palette_with_opaque_bytes_is_taken():
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L"])
-def test_one_transparent_colour_is_transparency(mode):
+def test_one_transparent_color_is_transparency(mode):
     image = Image.fromarray(RGB).convert(mode)
     with pytest.raises(SourceError, match="transparent"):
         read(encoded(image, transparency=image.getpixel((0, 0))))
@@ -127,7 +127,7 @@ def test_cmyk_becomes_rgb_as_pillow_converts_it():
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 def test_16_bits_are_refused_and_scale_by_1_257(channels):
-    # Pillow would take the upper byte of colour images: 128 to 255 would become 0, not 0 and 1.
+    # Pillow would take the upper byte of color images: 128 to 255 would become 0, not 0 and 1.
     samples = np.random.default_rng(0).integers(0, 65536, (6, 5, channels), np.uint16)
     samples[0, :, 0] = [0, 128, 129, 65535, 65406]
     if channels in (2, 4):
@@ -136,8 +136,8 @@ def test_16_bits_are_refused_and_scale_by_1_257(channels):
     with pytest.raises(SourceError, match=r"a\.png has 16 bits.*--bits 8"):
         read(data)
     notes = Counter()
-    colours = samples[..., :1] if channels < 3 else samples[..., :3]
-    expected = np.rint(colours / 257.0).astype(np.uint8)
+    colors = samples[..., :1] if channels < 3 else samples[..., :3]
+    expected = np.rint(colors / 257.0).astype(np.uint8)
     np.testing.assert_array_equal(read(data, notes, bits=8), np.broadcast_to(expected, (6, 5, 3)))
     assert notes["16-bit scaled to 8-bit"] == 1
 
@@ -190,7 +190,7 @@ def test_a_telephones_jpeg_gives_its_first_picture_and_is_counted():
 @pytest.mark.parametrize(("magic", "channels"), [(b"P5", 1), (b"P6", 3), (b"P2", 1), (b"P3", 3)])
 @pytest.mark.parametrize("most", [65535, 1000])
 def test_16_bit_netpbm_is_refused_and_scaled(magic, channels, most):
-    # Pillow scales colour to 8 bits by itself, without a word.
+    # Pillow scales color to 8 bits by itself, without a word.
     samples = np.random.default_rng(0).integers(0, most + 1, (6, 5, channels)).astype(">u2")
     plain = magic in (b"P2", b"P3")
     body = " ".join(map(str, samples.ravel())).encode() if plain else samples.tobytes()
@@ -264,7 +264,7 @@ def test_box_is_the_mean_of_squares():
 
 
 def test_transparent_images_are_resized_on_their_ground():
-    # Resizing colours and alpha apart would let hidden colours bleed in.
+    # Resizing colors and alpha apart would let hidden colors bleed in.
     image = rgba(np.where(np.arange(5) < 3, 255, 0)[None])
     whitened = Image.fromarray(read(encoded(image), alpha="white"))
     np.testing.assert_array_equal(

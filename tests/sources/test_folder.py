@@ -422,10 +422,10 @@ def test_stylegan_sets_carry_their_labels(tmp_path, labels, expected):
     assert source.ignored == 0
     assert (source.labels is None) if expected is None else (source.labels.tolist() == expected)
     assert len(source.label_names) == (0 if expected is None else max(expected) + 1)
-    assert source.unlabelled is None
+    assert source.unlabeled is None
 
 
-def labelled(a, b=0):
+def labeled(a, b=0):
     return f'{{"labels": [["00000/a.png", {a}], ["00000/b.png", {b}]]}}'
 
 
@@ -433,20 +433,20 @@ UNUSABLE = [
     ("{", "cannot be read as JSON: Expecting property name"),
     ("\xff", "cannot be read as JSON: "),
     ("[" * 100 + "]" * 100, "cannot be read as JSON: it is nested too deeply"),
-    (labelled("1e999"), "cannot be read as JSON: the number 1e999 is beyond a double's range"),
+    (labeled("1e999"), "cannot be read as JSON: the number 1e999 is beyond a double's range"),
     ("[]", "holds no labels"),
     ("{}", "holds no labels"),
     ('{"labels": 3}', r'does not hold {"labels": \[\[name, class\], …\]}'),
     ('{"labels": [3]}', r'does not hold {"labels": \[\[name, class\], …\]}'),
     ('{"labels": [["00000/a.png", 0]]}', r"gives 00000/b\.png no class"),
     ('{"labels": [["x.png", 0]]}', r"gives 00000/a\.png no class"),
-    (labelled("[0.5, 0.5]"), r"gives 00000/a\.png a vector; a class is a whole number"),
-    (labelled("-1"), r"gives 00000/a\.png -1; a class is a whole number from 0 upwards"),
-    (labelled("2.5"), r"gives 00000/a\.png 2\.5; a class is a whole number"),
-    (labelled("true"), r"gives 00000/a\.png True; a class is a whole number"),
-    (labelled("null"), r"gives 00000/a\.png None; a class is a whole number"),
-    (labelled("2000000000"), r"gives 00000/a\.png class 2,000,000,000; at most 100,000 classes are taken"),
-    (labelled("9" * 39), r"gives 00000/a\.png class 9.*; at most 100,000 classes are taken"),
+    (labeled("[0.5, 0.5]"), r"gives 00000/a\.png a vector; a class is a whole number"),
+    (labeled("-1"), r"gives 00000/a\.png -1; a class is a whole number from 0 upwards"),
+    (labeled("2.5"), r"gives 00000/a\.png 2\.5; a class is a whole number"),
+    (labeled("true"), r"gives 00000/a\.png True; a class is a whole number"),
+    (labeled("null"), r"gives 00000/a\.png None; a class is a whole number"),
+    (labeled("2000000000"), r"gives 00000/a\.png class 2,000,000,000; at most 100,000 classes are taken"),
+    (labeled("9" * 39), r"gives 00000/a\.png class 9.*; at most 100,000 classes are taken"),
     (
         '{"labels": [["00000/a.png", 0], ["00000/b.png", 0], ["00000/a.png", 1]]}',
         r"gives 00000/a\.png two classes",
@@ -461,7 +461,7 @@ def test_labels_that_are_no_classes_are_none_and_the_reason_is_told(tmp_path, co
     for one in (source, Subset(source, 0, 2)):
         assert one.labels is None
         assert one.label_names == []
-        assert re.match(f"dataset.json {reason}", one.unlabelled)
+        assert re.match(f"dataset.json {reason}", one.unlabeled)
     # Scores need no classes, so nothing is told with them.
     assert source.batch([0]).shape == (1, 3, 8, 8)
     assert source.take_remarks() == []

@@ -49,7 +49,7 @@ def test_images_are_the_rounded_output(latent_dim):
 
 
 def test_a_network_in_training_is_left_as_it_was():
-    # Catches G.eval() without a way back: the rest of a training run would be spoilt.
+    # Catches G.eval() without a way back: the rest of a training run would be spoiled.
     network = torch.nn.Sequential(Network(), torch.nn.BatchNorm2d(3))
     network[1].eval()
     source = sources.generator(network, 6, n=4)
@@ -240,7 +240,7 @@ def test_noise_that_is_fixed_is_taken(batch_size):
     np.testing.assert_array_equal(source.batch([8, 2])[1], source.batch([2])[0])
 
 
-def test_a_network_whose_images_depend_on_their_neighbours_is_refused():
+def test_a_network_whose_images_depend_on_their_neighbors_is_refused():
     # eval() does not help: without running statistics a batch norm takes those of the batch.
     network = torch.nn.Sequential(Network(), torch.nn.BatchNorm2d(3, track_running_stats=False))
     with pytest.raises(

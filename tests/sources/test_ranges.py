@@ -35,7 +35,7 @@ def told(real, fake, caplog, **options):
     logged = [record.getMessage() for record in caplog.records]
     assert set(found.provenance["notes"]) <= set(logged)
     assert len(set(logged)) == len(logged)
-    return [note for note in found.provenance["notes"] if "standardised" not in note]
+    return [note for note in found.provenance["notes"] if "standardized" not in note]
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ def here(tmp_path, monkeypatch):
 
 @pytest.fixture
 def plugin(monkeypatch):
-    """A plug-in `fake:` that recognises files beginning with FAKE and records what it is asked."""
+    """A plug-in `fake:` that recognizes files beginning with FAKE and records what it is asked."""
     asked = []
 
     def open_fake(path, options):
@@ -40,7 +40,7 @@ def plugin(monkeypatch):
         return sources.synthetic(8, 4, 0)
 
     module = types.ModuleType("fake_plugin")
-    module.recognises = lambda path: path.read_bytes().startswith(b"FAKE")
+    module.recognizes = lambda path: path.read_bytes().startswith(b"FAKE")
     module.open_source = open_fake
     monkeypatch.setitem(sys.modules, "fake_plugin", module)
     point = importlib.metadata.EntryPoint("fake", "fake_plugin", "pgmetrics.sources")
@@ -252,7 +252,7 @@ class Plain:
     """A plug-in that opens its files and cannot say where in a run they stand."""
 
     @staticmethod
-    def recognises(path):
+    def recognizes(path):
         return path.suffix == ".plain"
 
     @staticmethod
@@ -262,7 +262,7 @@ class Plain:
 
 class Describing(Plain):
     @staticmethod
-    def recognises(path):
+    def recognizes(path):
         return path.suffix == ".known"
 
     @staticmethod

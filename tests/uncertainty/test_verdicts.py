@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from pgmetrics.functional.neighbours import neighbourhoods
+from pgmetrics.functional.neighbors import neighborhoods
 from pgmetrics.uncertainty import verdicts
 from pgmetrics.uncertainty.verdicts import (
     Score,
@@ -163,7 +163,7 @@ def test_density_of_equal_distributions_is_1_and_of_a_pile_above():
         reals, fakes = rng.normal(size=(90, 24)), rng.normal(size=(70, 24))
         for rows, kept in ((fakes, densities), (fakes / 10, piles)):
             pieces = [[torch.from_numpy(each.astype(np.float32))] for each in (reals, rows)]
-            kept.append(neighbourhoods(*pieces, 5, fake_balls=False).real_balls.mean() / 5)
+            kept.append(neighborhoods(*pieces, 5, fake_balls=False).real_balls.mean() / 5)
     assert np.mean(densities) == pytest.approx(verdicts.DIRECTIONS["density"].limit, abs=0.03)
     assert min(piles) > 3
 

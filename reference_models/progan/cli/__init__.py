@@ -81,7 +81,7 @@ def main() -> None:
     help="Take at most N images of a minibatch at a time, on devices that hold no more.",
 )
 @click.option("--resize", metavar="POLICY", help="box, lanczos …: make images of other sizes fit.")
-@click.option("--crop", is_flag=True, help="Take the centre of images that are not square.")
+@click.option("--crop", is_flag=True, help="Take the center of images that are not square.")
 @click.option("--workers", type=click.IntRange(min=0), help="Decoding processes.  [default: one per core]")
 @click.option("--licence", default="unknown", show_default=True, help="Of the weights; kept in checkpoints.")
 @click.option(

@@ -18,13 +18,13 @@ from pgmetrics.errors import printable
 @click.option(
     "--resize", metavar="POLICY", help="crop-box, crop-lanczos, box …: make images of other sizes fit."
 )
-@click.option("--crop", is_flag=True, help="Take the centre of images that are not square.")
+@click.option("--crop", is_flag=True, help="Take the center of images that are not square.")
 @click.option(
     "--mirror/--no-mirror",
     default=None,
     help="Whether training flips half of them.  [default: the preset decides]",
 )
-@click.option("--grey", is_flag=True, help="Store one channel; images in colour are refused.")
+@click.option("--grey", is_flag=True, help="Store one channel; images in color are refused.")
 @click.option(
     "--alpha", type=click.Choice(["white", "black", "drop"]), help="What becomes of transparent images."
 )

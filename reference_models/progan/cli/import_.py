@@ -33,7 +33,7 @@ def import_command(file: Path, out: Path, which: str, licence: str, images_shown
     """Make a checkpoint of FILE, a network of another ProGAN.
 
     FILE is a pickle of the original implementation, or a PyTorch file of ptrblck's or GAN-zoo's
-    layout, recognised by its content. Nothing in it is run.
+    layout, recognized by its content. Nothing in it is run.
     """
     from pgmetrics.runtime.files import check_writable
     from reference_models.progan.importers import import_network

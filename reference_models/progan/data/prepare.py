@@ -38,7 +38,7 @@ from reference_models.progan.data.level_files import (
     write_json,
 )
 from reference_models.progan.data.prepared import PreparedSource, Report
-from reference_models.progan.data.pyramid_levels import centre_square, levels, to_channels
+from reference_models.progan.data.pyramid_levels import center_square, levels, to_channels
 from reference_models.progan.model.checkpoint import refusing_unwritable, written_atomically
 
 
@@ -61,7 +61,7 @@ def prepare(
         source: of images of a power of two from 4, square unless they are cropped.
         out: new, empty, or begun by the same call.
         channels: 3, or 1 for grey images.
-        crop: take the centre of images that are not square.
+        crop: take the center of images that are not square.
         mirror: whether training should flip half of the images; None leaves that to its configuration.
         workers: processes that decode; None for one per core.
         report: called with (images done, images in all).
@@ -80,7 +80,7 @@ def prepare(
     with _Files(out, settings, done) as files:
         rest = range(done, len(source))
         for _, pixels in loading.blocks(source, rest, block_length(settings.resolution), workers):
-            files.write(to_channels(centre_square(pixels), channels, source.name))
+            files.write(to_channels(center_square(pixels), channels, source.name))
             if report is not None:
                 report(files.done, len(source))
         digests = files.digests()

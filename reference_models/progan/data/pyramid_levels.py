@@ -40,8 +40,8 @@ def levels(pixels: NDArray[np.uint8]) -> Iterator[tuple[int, NDArray[np.uint8]]]
         yield sums.shape[-1], ((sums + almost_half + (sums >> bits & 1)) >> bits).astype(np.uint8)
 
 
-def centre_square(pixels: byte_images.Images) -> byte_images.Images:
-    """The centre of images up to their shorter side, as the `crop-` policies cut it: a view.
+def center_square(pixels: byte_images.Images) -> byte_images.Images:
+    """The center of images up to their shorter side, as the `crop-` policies cut it: a view.
 
     Args:
         pixels: [N, C, H, W].
@@ -53,15 +53,15 @@ def centre_square(pixels: byte_images.Images) -> byte_images.Images:
 
 
 def to_channels(pixels: NDArray[np.uint8], channels: int, name: str) -> NDArray[np.uint8]:
-    """Grey images with one or three channels, colour images with three.
+    """Grey images with one or three channels, color images with three.
 
     Raises:
-        SourceError: one channel is asked for and images are in colour.
+        SourceError: one channel is asked for and images are in color.
     """
     if pixels.shape[1] == channels:
         return pixels
     if channels == 3:
         return byte_images.grey_to_rgb(pixels)
     if (pixels != pixels[:, :1]).any():
-        raise SourceError(f"{name} has images in colour; channels=1 needs grey ones")
+        raise SourceError(f"{name} has images in color; channels=1 needs grey ones")
     return pixels[:, :1]

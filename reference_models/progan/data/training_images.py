@@ -21,7 +21,7 @@ from pgmetrics.runtime.seeding import Stream
 from pgmetrics.sources import loading
 from pgmetrics.sources.base import ImageSource
 from reference_models.progan.data.prepared import PreparedSource
-from reference_models.progan.data.pyramid_levels import centre_square, levels, to_channels
+from reference_models.progan.data.pyramid_levels import center_square, levels, to_channels
 from reference_models.progan.model.config import ProGANConfig
 from reference_models.progan.model.schedule import Stage
 
@@ -73,14 +73,14 @@ class TrainingImages:
     Args:
         source: of images at the final resolution; of a prepared directory it may be any of its levels.
         config: of the run.
-        crop: take the centre of images that are not square.
+        crop: take the center of images that are not square.
         max_bytes: of decoded images to keep in memory.
         workers: processes that decode; None for one per core.
         report: called with (images decoded, images in all) while they are decoded once.
 
     Raises:
         SampleError: there are fewer images than a minibatch needs.
-        SourceError: the images are of another size than the final resolution, in colour where
+        SourceError: the images are of another size than the final resolution, in color where
             channels is 1, or without the classes that the network has.
     """
 
@@ -172,7 +172,7 @@ class TrainingImages:
         decoded = {r: np.empty((total, channels, r, r), np.uint8) for r in resolutions}
         length = block_length(self._config.resolution)
         for start, rgb in loading.blocks(self._source, range(total), length, workers, report):
-            pixels = to_channels(centre_square(rgb), channels, self._source.name)
+            pixels = to_channels(center_square(rgb), channels, self._source.name)
             for resolution, level in levels(pixels):
                 if resolution in decoded:
                     decoded[resolution][start : start + len(level)] = level
@@ -333,7 +333,7 @@ def fitted(config: ProGANConfig, source: ImageSource, *, conditional: bool = Fal
 
 
 def _way_to_classes(source: ImageSource) -> str:
-    return source.unlabelled or (
+    return source.unlabeled or (
         "put its images into one folder per class or name their classes in dataset.json"
     )
 
@@ -342,7 +342,7 @@ def prepare(pixels: Tensor, mirrored: Tensor | None, stage: Stage) -> Tensor:
     """Images as a stage of training sees them.
 
     Args:
-        pixels: uint8 [N, C, H, W]; their centre square is the final resolution, the stage's, or one between.
+        pixels: uint8 [N, C, H, W]; their center square is the final resolution, the stage's, or one between.
         mirrored: bool [N], which of them to flip left to right; None for none.
         stage: its resolution r and alpha.
 
@@ -351,7 +351,7 @@ def prepare(pixels: Tensor, mirrored: Tensor | None, stage: Stage) -> Tensor:
 
     Source: `process_reals` in train.py of Karras et al. 2018.
     """
-    x = centre_square(pixels).to(torch.float32)
+    x = center_square(pixels).to(torch.float32)
     factor = x.shape[-1] // stage.resolution
     if factor > 1:
         # The original stores every level as bytes, so a level has their rounding.

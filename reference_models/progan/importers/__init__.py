@@ -22,14 +22,14 @@ _TORCH_BEFORE_ZIP = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 _SNAPSHOT = re.compile(r"network-snapshot-(\d{6})\.pkl")
 
 
-def recognise(path: Path) -> Layout:
+def recognize(path: Path) -> Layout:
     """Which layout a file has, by its content; nothing in it is run.
 
     Raises:
         SourceError: none that is known, or the file cannot be read.
     """
     try:
-        return _recognise(_bytes(path))
+        return _recognize(_bytes(path))
     except SourceError as error:
         raise SourceError(f"{path} cannot be imported: {error}") from error
 
@@ -70,7 +70,7 @@ def import_network(
         raise OptionError(f"{out} is the file to import; its checkpoint needs a name of its own")
     try:
         data = _bytes(path)
-        layout = _recognise(data)
+        layout = _recognize(data)
         imported = _read(data, layout, which)
         generator = imported.generator()
     except (SourceError, OptionError) as error:
@@ -106,7 +106,7 @@ def _bytes(path: Path) -> bytes:
     return data
 
 
-def _recognise(data: bytes) -> Layout:
+def _recognize(data: bytes) -> Layout:
     if not data.startswith((_ZIP, _TORCH_BEFORE_ZIP)):
         if data[:1] != b"\x80":
             raise SourceError("it is neither a pickle nor a PyTorch file")
@@ -115,9 +115,9 @@ def _recognise(data: bytes) -> Layout:
     from reference_models.progan.importers.torch_files import read_torch
 
     content = read_torch(data)
-    if ptrblck.recognises(content):
+    if ptrblck.recognizes(content):
         return "ptrblck"
-    if gan_zoo.recognises(content):
+    if gan_zoo.recognizes(content):
         return "gan-zoo"
     raise SourceError("it is a PyTorch file, but neither of ptrblck's layout nor of GAN-zoo's")
 

@@ -1,7 +1,7 @@
 """Models of facebookresearch's pytorch_GAN_zoo: its ProGAN as its trainer and its hub save it.
 
 The file holds the settings and two generators, `netG` and its average `avgG`. Layers scale their
-whole output, the bias too, by sqrt(2 / fan in), and so does the layer to colours. Blending is
+whole output, the bias too, by sqrt(2 / fan in), and so does the layer to colors. Blending is
 counted from the other end: alpha is the old resolution's weight.
 
 Source: progressive_conv_net.py and custom_layers.py of that project.
@@ -30,7 +30,7 @@ _AS_OURS: Mapping[str, tuple[object, ...]] = {
 }
 
 
-def recognises(content: Mapping[str, object]) -> bool:
+def recognizes(content: Mapping[str, object]) -> bool:
     """Whether a file's names are of this layout."""
     state = content.get("netG")
     return "config" in content and isinstance(state, dict) and any("formatLayer" in str(n) for n in state)

@@ -1,7 +1,7 @@
 """State dictionaries of ptrblck's prog_gans_pytorch_inference: one generator at its final resolution.
 
 Two convolutions for each block, `features.0` and on, the first as wide as the 4 x 4 image, and
-`output` to colours. Every layer stores the scale its weights are multiplied by, which is the
+`output` to colors. Every layer stores the scale its weights are multiplied by, which is the
 measured one of the Theano networks and not quite ours.
 """
 
@@ -20,7 +20,7 @@ from reference_models.progan.model.config import ProGANConfig
 _PARTS = {"conv.weight": 4, "wscale.scale": 1, "wscale.b": 1}
 
 
-def recognises(content: Mapping[str, object]) -> bool:
+def recognizes(content: Mapping[str, object]) -> bool:
     """Whether a file's names are of this layout."""
     return {"features.0.conv.weight", "features.0.wscale.scale", "output.conv.weight"} <= set(content)
 
@@ -58,7 +58,7 @@ def read(content: Mapping[str, object]) -> Imported:
     for i in range(count):
         first = "dense" if i == 0 else "conv"
         names[f"features.{i}"] = f"block{4 << i // 2}." + (first if i < 2 else f"conv{i % 2}")
-    # Colours of the smaller resolutions are not in the file, and not used at the final one.
+    # Colors of the smaller resolutions are not in the file, and not used at the final one.
     weights = {name: torch.zeros(p.shape) for name, p in blank(config).named_parameters() if "rgb" in name}
     ours = scales(config)
     for theirs, name in names.items():

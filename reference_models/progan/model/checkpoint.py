@@ -243,7 +243,7 @@ def describe(path: Path) -> dict[str, Any]:
     }
 
 
-def recognises(path: Path) -> bool:
+def recognizes(path: Path) -> bool:
     """Whether a file is a ProGAN checkpoint, by its header alone; damaged ones included."""
     try:
         return path.is_file() and _read_header(path) is not None

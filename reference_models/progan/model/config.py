@@ -97,8 +97,8 @@ class ProGANConfig:
         normalise_labels: latent and label share that norm; otherwise the label joins it afterwards,
             as it is.
         equalized: weights of N(0, 1), scaled at run time; otherwise N(0, scale**2), used as they are.
-        pixel_norm: normalise the generator's features at every pixel.
-        generator_norm, discriminator_norm: "batch" and "layer" normalise between a convolution and
+        pixel_norm: normalize the generator's features at every pixel.
+        generator_norm, discriminator_norm: "batch" and "layer" normalize between a convolution and
             its activation.
         activation: of the generator; the discriminator's is always leaky.
         output: "tanh" keeps the generator's images within -1 to 1, "linear" means them to be.
@@ -110,7 +110,7 @@ class ProGANConfig:
         minibatch_repeats: steps between two looks at the schedule.
         d_repeats: discriminator steps for each generator step.
         simultaneous: update both networks from the same fakes, instead of in turns.
-        adam_beta1, adam_beta2, adam_epsilon: of both optimisers.
+        adam_beta1, adam_beta2, adam_epsilon: of both optimizers.
         loss: "wgan-gp", or "lsgan", in which real is 0 and fake is 1.
         noise_strength: of LSGAN's multiplicative noise in the discriminator, see
             `losses.noise_scale`; 0 is none.
@@ -122,7 +122,7 @@ class ProGANConfig:
         ema: how much of the averaged generator a discriminator step keeps.
         mirror: flip half of the reals left to right.
         precision: of convolutions and dense layers while training, see `steps.Steps`.
-        seed: of everything random in initialisation and training.
+        seed: of everything random in initialization and training.
 
     Raises:
         OptionError: a value is out of range, or two do not go together.

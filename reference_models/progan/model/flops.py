@@ -25,8 +25,8 @@ class StepCost:
     Attributes:
         generator: one generator forward.
         discriminator: one discriminator forward.
-        discriminator_step: fakes, both judgements and the penalty, forward and backward.
-        generator_step: fakes and their judgement, forward and backward.
+        discriminator_step: fakes, both judgments and the penalty, forward and backward.
+        generator_step: fakes and their judgment, forward and backward.
         shown: both steps for each real image that the discriminator is shown, in the proportion in
             which the configuration takes them.
     """

@@ -45,7 +45,7 @@ def minibatch_stddev(x: Tensor, group: int) -> Tensor:
     """Append a channel that tells how much the images of a group differ.
 
     The standard deviation over a group, of each feature at each pixel, averaged to one number.
-    Image n belongs to group n mod (N / group): members are strided, not neighbours.
+    Image n belongs to group n mod (N / group): members are strided, not neighbors.
 
     Args:
         x: float [N, C, H, W].
@@ -101,7 +101,7 @@ class BatchNorm(nn.Module):
     """Give every channel mean 0 and variance 1 over the minibatch, then a gain and a bias of its own.
 
     In evaluation mode over the latents that `networks.measure_batch_norm` was given, so that an
-    image does not depend on its neighbours. Nothing is remembered while training: a step stays a
+    image does not depend on its neighbors. Nothing is remembered while training: a step stays a
     function of its arguments.
 
     Args:
@@ -170,7 +170,7 @@ class MinibatchDiscrimination(nn.Module):
         features: D of its inputs [N, D].
         kernels: numbers to append.
 
-    Source: Salimans et al. 2016; its directions are normalised as in the authors' own code.
+    Source: Salimans et al. 2016; its directions are normalized as in the authors' own code.
     """
 
     dimensions = 5
@@ -198,7 +198,7 @@ class EqualizedConv2d(nn.Module):
     """A convolution that keeps the image's size, or halves or doubles it inside the kernel.
 
     The weight has one layout whatever the scaling, [out, in, kernel, kernel], and means the
-    kernel of a plain convolution: with `up`, of one applied after a nearest-neighbour
+    kernel of a plain convolution: with `up`, of one applied after a nearest-neighbor
     enlargement, and with `down`, of one applied before a 2 x 2 mean. Both are then exactly one
     strided convolution, about half the work.
 
@@ -257,7 +257,7 @@ class EqualizedLinear(nn.Module):
     Args:
         in_features, out_features: of the weight.
         gain, equalized, bias: as of `EqualizedConv2d`.
-        shared: neighbouring outputs that share a bias, such as the pixels of one channel.
+        shared: neighboring outputs that share a bias, such as the pixels of one channel.
 
     Attributes:
         scale: gain / sqrt(in_features), multiplied into the weight and not the bias; 1 if not

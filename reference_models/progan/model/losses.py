@@ -53,7 +53,7 @@ def discriminator_loss(
     gradient of norm gamma between them. LSGAN: real**2 + 0.1 * (fake - 1)**2.
 
     Reals, fakes and their mixtures are judged in calls of their own, since a minibatch's
-    deviation is part of the judgement.
+    deviation is part of the judgment.
 
     Args:
         discriminator: its configuration says which loss it is and how it is weighed.

@@ -1,7 +1,7 @@
 """Generator and discriminator, built once at the final resolution and evaluated at any stage.
 
 One set of parameters lives through the whole run: growing is an argument of the call, so that
-optimisers, averages and checkpoints never have to be rebuilt. Parameters are named by the
+optimizers, averages and checkpoints never have to be rebuilt. Parameters are named by the
 resolution they work at. Images are [N, C, r, r] at the stage's own resolution r; their
 values are meant to lie in [-1, 1], but nothing squashes them unless the configuration says so.
 
@@ -61,7 +61,7 @@ class Generator(nn.Module):
         """Images as the network makes them at one point of its growth.
 
         Args:
-            latents: float [N, latent_size]; where they are normalised, their length does not matter,
+            latents: float [N, latent_size]; where they are normalized, their length does not matter,
                 only their direction, together with the labels' or alone.
             labels: one-hot [N, label_size], or None where label_size is 0.
             resolution: of the stage.
@@ -180,7 +180,7 @@ class Discriminator(nn.Module):
         """Judge images of one stage; the stage's resolution is the images' own.
 
         Images of different kinds (real, generated, mixed) belong in calls of their own: the
-        minibatch's deviation is part of the judgement.
+        minibatch's deviation is part of the judgment.
 
         Args:
             images: float [N, channels, r, r].

@@ -1,6 +1,6 @@
 """Where training stands, as a pure function of the images shown.
 
-Every resolution but the first fades in over `fade_images` and then stabilises over
+Every resolution but the first fades in over `fade_images` and then stabilizes over
 `stabilise_images`; the level of detail `lod` falls from log2(final / 4) to 0, and a fade is the
 way from one whole number to the next. A run that does not grow is at lod 0 from its first image on.
 
@@ -17,7 +17,7 @@ from reference_models.progan.model.config import ProGANConfig
 
 @dataclass(frozen=True)
 class Stage:
-    """What the networks, the reals and the optimisers use at one moment.
+    """What the networks, the reals and the optimizers use at one moment.
 
     Attributes:
         resolution: side of the images in pixels; during a fade already the new one.
@@ -35,7 +35,7 @@ class Stage:
 
     @property
     def reset_key(self) -> tuple[int, int]:
-        """Changes at the start and at the end of a fade: then the optimisers forget."""
+        """Changes at the start and at the end of a fade: then the optimizers forget."""
         return floor(self.lod), ceil(self.lod)
 
     @property

@@ -39,7 +39,7 @@ def image_grid(pixels: NDArray[np.uint8], columns: int | None = None) -> NDArray
 
 
 def same_latents(sources: Sequence[ProGANSource], num_images: int) -> Iterator[NDArray[np.uint8]]:
-    """The first images of several networks, enlarged by nearest neighbour to the size of the largest.
+    """The first images of several networks, enlarged by nearest neighbor to the size of the largest.
 
     Args:
         sources: of one seed and truncation.

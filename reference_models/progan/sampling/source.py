@@ -19,7 +19,7 @@ from pgmetrics.runtime import images as byte_images
 from pgmetrics.sources.base import IDENTITY, ImageSource, listed
 from reference_models.progan.model import checkpoint as checkpoints
 
-recognises = checkpoints.recognises
+recognizes = checkpoints.recognizes
 describe = checkpoints.describe
 
 

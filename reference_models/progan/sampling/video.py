@@ -69,7 +69,7 @@ class Video:
 def wandering_latents(
     seed: int, image: int, num_frames: int, latent_size: int, sigma: float
 ) -> NDArray[np.float32]:
-    """Latents along a smooth closed path: the last frame is as close to the first as any two neighbours.
+    """Latents along a smooth closed path: the last frame is as close to the first as any two neighbors.
 
     Independent N(0, 1) for each frame, filtered over time by a Gaussian that wraps around, divided
     by the root of their mean square.
@@ -226,8 +226,8 @@ def _write_mp4(
     command = [
         *(program, "-y", "-loglevel", "error"),
         *("-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(fps), "-i", "-"),
-        # What every player shows: H.264 with colours at half resolution. Unless told, players guess
-        # the meaning of the colours from the size. Older ffmpegs convert by the one and tell by the
+        # What every player shows: H.264 with colors at half resolution. Unless told, players guess
+        # the meaning of the colors from the size. Older ffmpegs convert by the one and tell by the
         # other option; newer ones do both by either.
         *("-vf", "scale=out_color_matrix=bt709:out_range=tv", "-pix_fmt", "yuv420p"),
         *("-colorspace", "bt709", "-c:v", "libx264", "-crf", "16"),

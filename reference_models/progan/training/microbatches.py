@@ -77,7 +77,7 @@ def share(
     members = range(group)
 
     def piece(i: int) -> tuple[int, ...]:
-        # Image n is in group n mod groups: a piece has the same members of neighbouring groups in a row.
+        # Image n is in group n mod groups: a piece has the same members of neighboring groups in a row.
         first = (rank * pieces + i) * columns
         return tuple(k * groups + first + j for k in members for j in range(columns))
 

@@ -1,6 +1,6 @@
 """The state of a training run: one safetensors file from which it goes on as if it had never stopped.
 
-Everything random is a function of the seed and of the images shown, so networks, average, optimisers
+Everything random is a function of the seed and of the images shown, so networks, average, optimizers
 and a few numbers are all there is to remember. Checkpoints, which are for sampling, are other files.
 """
 

@@ -65,7 +65,7 @@ class Settings:
     Attributes:
         config: of networks and training. Only its `total_images` may grow, since no step depends on it.
         data_fingerprint: of the source of the images.
-        crop: whether their centre is taken.
+        crop: whether their center is taken.
         licence: of the weights.
     """
 

@@ -1,6 +1,6 @@
 """The losses of a training step, as functions of what was drawn for it; compiled where that is asked for.
 
-Everything up to the gradients' use is here: fakes, judgements, penalty, in one function for each network.
+Everything up to the gradients' use is here: fakes, judgments, penalty, in one function for each network.
 Compiled, each becomes one program per resolution, one more while it fades in.
 """
 

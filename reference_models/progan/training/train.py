@@ -48,7 +48,7 @@ def train(
     A run that was interrupted in whatever way and is entered again with the same arguments ends with the
     same weights as one that was not: bit for bit on a CPU, with equally many threads.
 
-    Writes what `run_directory` lists: a checkpoint at the end of every fade, of every stabilisation and of
+    Writes what `run_directory` lists: a checkpoint at the end of every fade, of every stabilization and of
     the run. Ctrl-C and SIGTERM ask for a stop: the run ends after the steps under way, with its state
     saved and a checkpoint of where it stands, which is removed when training goes on.
 
@@ -62,7 +62,7 @@ def train(
         device: to train on.
         workers: processes that decode the images; None for one per core.
         licence: of the weights, for the checkpoints.
-        crop: take the centre of images that are not square.
+        crop: take the center of images that are not square.
         snapshot_images: write a checkpoint each time so many images were shown, too, as the stage then is.
         state_images: save the state each time so many images were shown; None for every five minutes.
         keep_states: how many of the last states are kept.

@@ -1,4 +1,4 @@
-"""What training does to a ProGAN, step by step: networks, optimisers, average, and how they go on."""
+"""What training does to a ProGAN, step by step: networks, optimizers, average, and how they go on."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class _LeftOut:
 
 
 class Trainer:
-    """Networks, optimisers and position of a run; every step is a function of them.
+    """Networks, optimizers and position of a run; every step is a function of them.
 
     Args:
         config: of the run.
@@ -121,13 +121,13 @@ class Trainer:
         self.reset_optimizers()
 
     def reset_optimizers(self) -> None:
-        """Let both optimisers forget: at a fade's ends the loss becomes another one."""
+        """Let both optimizers forget: at a fade's ends the loss becomes another one."""
         self._generator_adam = self._adam(self.generator)
         self._discriminator_adam = self._adam(self.discriminator)
 
     @property
     def has_forgotten(self) -> bool:
-        """Whether no step was made since the optimisers forgot: the next look is the first of its phase."""
+        """Whether no step was made since the optimizers forgot: the next look is the first of its phase."""
         return not self._discriminator_adam.state
 
     @property

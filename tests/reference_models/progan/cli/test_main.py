@@ -213,9 +213,9 @@ def test_options_change_the_preset(here, tmp_path):
     done = train(here, "--preset", "test-8", "--out", tmp_path / "run", "--total-images", 8, *options)
     config = inspect_checkpoint(Path(done.stdout.strip())).config
     assert (config.loss, config.noise_strength, config.minibatch) == ("lsgan", 0.2, {4: 8})
-    refused = train(here, "--preset", "test-8", "--out", tmp_path / "no", "--option", "colour=blue")
+    refused = train(here, "--preset", "test-8", "--out", tmp_path / "no", "--option", "color=blue")
     assert refused.exit_code == 1
-    assert "'colour=blue' sets no option" in refused.stderr
+    assert "'color=blue' sets no option" in refused.stderr
 
 
 def test_states_are_kept_as_asked(here, tmp_path):

@@ -177,7 +177,7 @@ def test_growth_goes_through_a_run(run, tmp_path):
             image.load()
             assert image.info["duration"] == 300
             expected = source.batch([0])[0].repeat(scale, axis=1).repeat(scale, axis=2).transpose(1, 2, 0)
-            # The video is lossy, mostly where colours meet.
+            # The video is lossy, mostly where colors meet.
             assert np.abs(np.asarray(image.convert("RGB"), float) - expected).mean() < 8
 
 

@@ -29,12 +29,12 @@ from tests.reference_models.progan.data.test_training_images import Noise
 N = 20
 
 
-class Labelled(Noise):
+class Labeled(Noise):
     label_names = ("cat", "dog", "eel")
     labels = np.arange(N) % 3
 
 
-class Dying(Labelled):
+class Dying(Labeled):
     """Dies without a word, as by kill -9 or a lack of memory, when a late image is read."""
 
     def _read(self, indices):
@@ -53,7 +53,7 @@ def small_blocks(monkeypatch):
 @pytest.fixture
 def prepared(tmp_path):
     """Directory of a complete set."""
-    prepare(Labelled(N), tmp_path / "set")
+    prepare(Labeled(N), tmp_path / "set")
     return tmp_path / "set"
 
 
@@ -86,7 +86,7 @@ def test_levels_are_means_of_the_original_bytes_rounded_to_even():
 
 def test_a_prepared_directory_is_plain_arrays_with_checksums(prepared):
     # What another tool would need to read it, and `sha256sum` to check it.
-    source = Labelled(N)
+    source = Labeled(N)
     manifest = json.loads((prepared / "levels.json").read_text())
     for side, level in levels(source.batch(range(N))):
         name = f"level-{side:04d}.npy"
@@ -94,7 +94,7 @@ def test_a_prepared_directory_is_plain_arrays_with_checksums(prepared):
         assert stored.dtype == np.uint8
         np.testing.assert_array_equal(stored, level)
         assert manifest["sha256"][name] == hashlib.sha256((prepared / name).read_bytes()).hexdigest()
-    assert np.load(prepared / "labels.npy").tolist() == Labelled.labels.tolist()
+    assert np.load(prepared / "labels.npy").tolist() == Labeled.labels.tolist()
     assert (
         manifest["sha256"]["labels.npy"] == hashlib.sha256((prepared / "labels.npy").read_bytes()).hexdigest()
     )
@@ -102,11 +102,11 @@ def test_a_prepared_directory_is_plain_arrays_with_checksums(prepared):
 
 
 def test_a_prepared_set_is_the_source_it_was_made_from(prepared):
-    source, again = Labelled(N), PreparedSource(prepared)
+    source, again = Labeled(N), PreparedSource(prepared)
     check_source(again)
     np.testing.assert_array_equal(again.batch(range(N)), source.batch(range(N)))
     assert (again.fingerprint, again.shuffled) == (source.fingerprint, source.shuffled)
-    assert (again.label_names, again.labels.tolist()) == (["cat", "dog", "eel"], Labelled.labels.tolist())
+    assert (again.label_names, again.labels.tolist()) == (["cat", "dog", "eel"], Labeled.labels.tolist())
     np.testing.assert_array_equal(again.level([3, 0, 3], 4), dict(levels(source.batch([3, 0, 3])))[4])
 
 
@@ -128,7 +128,7 @@ def test_after_a_kill_the_same_call_goes_on(tmp_path, prepared):
         PreparedSource(out)
     with (out / "level-0016.npy").open("ab") as file:
         file.write(b"a row cut short")
-    source = Labelled(N)
+    source = Labeled(N)
     told: list[tuple[int, int]] = []
     prepare(source, out, report=lambda *done: told.append(done))
     assert source.read == list(range(12, N))
@@ -141,15 +141,15 @@ def test_files_shorter_than_what_was_marked_are_not_continued(prepared):
     unfinish(prepared, 12)
     os.truncate(prepared / "level-0008.npy", 128 + 12 * 3 * 64 - 1)
     with pytest.raises(SourceError, match=r"level-0008\.npy is damaged; delete"):
-        prepare(Labelled(N), prepared)
+        prepare(Labeled(N), prepared)
     np.save(prepared / "level-0008.npy", np.zeros((N, 8, 8, 3), np.uint8))
     with pytest.raises(SourceError, match=r"level-0008\.npy is damaged; delete"):
-        prepare(Labelled(N), prepared)
+        prepare(Labeled(N), prepared)
     for done in (-1, N + 1, None, 2.5):
         marks = prepared / "unfinished-levels.json"
         marks.write_text(json.dumps(json.loads(marks.read_text()) | {"done": done}))
         with pytest.raises(SourceError, match=r"unfinished-levels\.json is damaged"):
-            prepare(Labelled(N), prepared)
+            prepare(Labeled(N), prepared)
 
 
 def test_an_image_that_cannot_be_read_loses_no_other(tmp_path, monkeypatch):
@@ -170,7 +170,7 @@ def test_an_image_that_cannot_be_read_loses_no_other(tmp_path, monkeypatch):
 
 
 def test_a_complete_set_is_not_decoded_again(prepared):
-    source, before = Labelled(N), contents(prepared)
+    source, before = Labeled(N), contents(prepared)
     prepare(source, prepared)
     assert source.read == []
     assert contents(prepared) == before
@@ -192,16 +192,16 @@ def test_a_set_prepared_otherwise_is_refused(prepared, change, found, complete):
         unfinish(prepared, 4)
     before = contents(prepared)
     with pytest.raises(OptionError, match=f"set was prepared {found}"):
-        prepare(**{"source": Labelled(N), "out": prepared} | change)
+        prepare(**{"source": Labeled(N), "out": prepared} | change)
     assert contents(prepared) == before
 
 
 def test_other_labels_are_another_set(prepared):
-    class Relabelled(Labelled):
+    class Relabeled(Labeled):
         labels = np.arange(N) % 3 == 0
 
     with pytest.raises(OptionError, match="prepared with labels_digest"):
-        prepare(Relabelled(N), prepared)
+        prepare(Relabeled(N), prepared)
 
 
 def test_a_foreign_directory_is_left_alone(tmp_path):
@@ -261,7 +261,7 @@ def test_a_damaged_description_is_one_line(prepared, change, found):
         PreparedSource(prepared)
 
 
-def test_cropping_takes_the_centre(tmp_path):
+def test_cropping_takes_the_center(tmp_path):
     # The same square as the policy of files cuts, and another set than the uncropped one.
     images = pixels(6, 16, 21)
     path = write(tmp_path / "files", {f"{i}.png": encoded(image) for i, image in enumerate(images)})
@@ -288,8 +288,8 @@ def test_grey_images_are_stored_once(tmp_path):
     source = prepare(Noise(N, grey=True), tmp_path / "grey", channels=1)
     assert np.load(tmp_path / "grey" / "level-0016.npy").shape == (N, 1, 16, 16)
     np.testing.assert_array_equal(source.batch(range(N)), Noise(N, grey=True).batch(range(N)))
-    with pytest.raises(SourceError, match="noise has images in colour"):
-        prepare(Noise(N), tmp_path / "colour", channels=1)
+    with pytest.raises(SourceError, match="noise has images in color"):
+        prepare(Noise(N), tmp_path / "color", channels=1)
 
 
 def test_too_small_a_disk_is_told_before_decoding(tmp_path, monkeypatch):

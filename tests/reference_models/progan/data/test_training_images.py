@@ -243,7 +243,7 @@ def test_memory_is_counted_with_all_levels_that_are_shown():
 
 
 @pytest.mark.parametrize("max_bytes", [0, 1 << 30])
-def test_the_centre_is_cropped_where_that_is_asked_for(max_bytes):
+def test_the_center_is_cropped_where_that_is_asked_for(max_bytes):
     source = Noise(width=21)
     images = TrainingImages(source, CONFIG, crop=True, max_bytes=max_bytes)
     expected = torch.from_numpy(source.batch(IndexStream(10, seed=0).take(0, 4).tolist())[..., 2:18])
@@ -256,7 +256,7 @@ def test_the_centre_is_cropped_where_that_is_asked_for(max_bytes):
         TrainingImages(Noise(side=24, width=32), CONFIG, crop=True)
 
 
-class Labelled(Noise):
+class Labeled(Noise):
     """Image i is of class i modulo 5, but the first half is of class 0."""
 
     label_names = ("a", "b", "c", "d", "e")
@@ -270,14 +270,14 @@ class Labelled(Noise):
 
 def test_labels_are_those_of_the_images_shown(otherwise, tmp_path):
     config = replace(CONFIG, label_size=5, minibatch={4: 8})
-    images = TrainingImages(Labelled(400), config)
+    images = TrainingImages(Labeled(400), config)
     for shown in (0, 8, 397):
         reals = images.minibatch(shown, at(16, minibatch=8), CPU)
         numbers = IndexStream(400, seed=0).take(shown, 8)
         labels = images.labels(shown, at(16, minibatch=8), CPU)
         assert ((reals[:, 0, 0, 0] + 1) * 127.5).round().int().tolist() == (numbers % 256).tolist()
         assert labels.dtype == torch.float32
-        assert labels.argmax(1).tolist() == Labelled(400).labels[numbers].tolist()
+        assert labels.argmax(1).tolist() == Labeled(400).labels[numbers].tolist()
         assert labels.sum(1).tolist() == [1.0] * 8
     # from files and from a prepared directory alike
     two = replace(CONFIG, label_size=2)
@@ -289,7 +289,7 @@ def test_labels_are_those_of_the_images_shown(otherwise, tmp_path):
 
 def test_drawn_labels_are_as_frequent_as_the_images():
     # Uniform over the classes instead would be 0.2 each.
-    images = TrainingImages(Labelled(400), replace(CONFIG, label_size=5))
+    images = TrainingImages(Labeled(400), replace(CONFIG, label_size=5))
     stage_of_many = at(16, minibatch=20_000)
     drawn = images.drawn_labels(4, stage_of_many, CPU)
     assert drawn.dtype == torch.float32
@@ -303,7 +303,7 @@ def test_drawn_labels_are_as_frequent_as_the_images():
 
 
 def test_unconditional_networks_have_no_labels():
-    images = TrainingImages(Labelled(), CONFIG)
+    images = TrainingImages(Labeled(), CONFIG)
     assert images.labels(0, at(4), CPU) is None
     assert images.drawn_labels(0, at(4), CPU) is None
     assert (images.label_names, images.label_distribution) == ((), ())
@@ -313,14 +313,14 @@ def test_classes_that_do_not_fit_are_refused():
     with pytest.raises(SourceError, match="noise has no classes and label_size=5 needs that many"):
         TrainingImages(Noise(), replace(CONFIG, label_size=5))
     with pytest.raises(SourceError, match="noise has 5 classes and the network 4; train with label_size=5"):
-        TrainingImages(Labelled(), replace(CONFIG, label_size=4))
+        TrainingImages(Labeled(), replace(CONFIG, label_size=4))
     with pytest.raises(SourceError, match="noise has no classes to condition on; put its images"):
         fitted(CONFIG, Noise(), conditional=True)
 
 
 def test_data_decide_on_classes_and_mirroring(tmp_path):
-    assert fitted(CONFIG, Labelled()) == CONFIG
-    assert fitted(CONFIG, Labelled(), conditional=True) == replace(CONFIG, label_size=5)
+    assert fitted(CONFIG, Labeled()) == CONFIG
+    assert fitted(CONFIG, Labeled(), conditional=True) == replace(CONFIG, label_size=5)
     mirrored = replace(CONFIG, mirror=True)
     for flag, expected in ((None, mirrored), (True, mirrored), (False, CONFIG)):
         prepared = prepare_levels(Noise(), tmp_path / str(flag), mirror=flag)
@@ -342,7 +342,7 @@ def test_grey_images_have_one_channel(tmp_path):
         again = TrainingImages(prepared, CONFIG)
         assert torch.equal(again.minibatch(0, stage(0, config), CPU), first.expand(4, 3, 4, 4))
         again.close()
-    with pytest.raises(SourceError, match="noise has images in colour"):
+    with pytest.raises(SourceError, match="noise has images in color"):
         TrainingImages(Noise(), config)
 
 

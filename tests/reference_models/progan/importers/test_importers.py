@@ -30,7 +30,7 @@ from pgmetrics.errors import OptionError, PgmetricsError, SourceError
 from pgmetrics.sources.resolve import open_source
 from reference_models.progan.cli import main
 from reference_models.progan.cli.import_ import import_command
-from reference_models.progan.importers import import_network, recognise
+from reference_models.progan.importers import import_network, recognize
 from reference_models.progan.importers.imported import feature_map_options
 from reference_models.progan.importers.unpickling import MAX_OPCODES, loads
 from reference_models.progan.model.checkpoint import inspect, load
@@ -639,7 +639,7 @@ def normal(name, *shape):
     return torch.from_numpy(by_name(name, shape).astype(np.float32))
 
 
-def ptrblck_state(channels, latent, colours=3):
+def ptrblck_state(channels, latent, colors=3):
     state = OrderedDict()
 
     def layer(name, *shape):
@@ -653,7 +653,7 @@ def ptrblck_state(channels, latent, colours=3):
     for k, (before, after) in enumerate(pairwise(channels), 1):
         layer(f"features.{2 * k}", after, before, 3, 3)
         layer(f"features.{2 * k + 1}", after, after, 3, 3)
-    layer("output", colours, channels[-1], 1, 1)
+    layer("output", colors, channels[-1], 1, 1)
     return state
 
 
@@ -691,24 +691,24 @@ def saved(tmp_path):
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-@pytest.mark.parametrize(("channels", "colours"), [((8, 8, 4), 3), ((6, 3), 1), ((4,), 3)], ids=str)
-def test_ptrblck_s_layout(saved, out, channels, colours, zipped):
-    state = ptrblck_state(channels, latent=6, colours=colours)
+@pytest.mark.parametrize(("channels", "colors"), [((8, 8, 4), 3), ((6, 3), 1), ((4,), 3)], ids=str)
+def test_ptrblck_s_layout(saved, out, channels, colors, zipped):
+    state = ptrblck_state(channels, latent=6, colors=colors)
     path = saved(state, _use_new_zipfile_serialization=zipped)
-    assert recognise(path) == "ptrblck"
+    assert recognize(path) == "ptrblck"
     facts, g = imported(path, out, licence="CC BY-NC 4.0")
     side = 4 << (len(channels) - 1)
     assert (facts.resolution, facts.alpha, facts.config.latent_size) == (side, 1.0, 6)
     assert [facts.config.feature_maps(r) for r in facts.config.resolutions] == list(channels)
     z = normal("z", 5, 6)
     expected = ptrblck_images({name: t.double() for name, t in state.items()}, z.double())
-    assert expected.shape == (5, colours, side, side)
+    assert expected.shape == (5, colors, side, side)
     # Weights rounded twice, and pixel norms of few channels that enlarge it.
     assert torch.allclose(g.double()(z.double(), resolution=side), expected, rtol=0, atol=2e-5)
     assert sample_images(out, 2).shape == (2, 3, side, side)
 
 
-def gan_zoo_state(channels, latent, colours=3, module=""):
+def gan_zoo_state(channels, latent, colors=3, module=""):
     state = OrderedDict()
 
     def layer(name, *shape):
@@ -724,7 +724,7 @@ def gan_zoo_state(channels, latent, colours=3, module=""):
         layer(f"scaleLayers.{s}.0", after, before, 3, 3)
         layer(f"scaleLayers.{s}.1", after, after, 3, 3)
     for s, c in enumerate(channels):
-        layer(f"toRGBLayers.{s}", colours, c, 1, 1)
+        layer(f"toRGBLayers.{s}", colors, c, 1, 1)
     return state
 
 
@@ -792,7 +792,7 @@ def hub(foreign, saved):
 def test_gan_zoo_s_layout(hub, out, channels, module, changes):
     state = gan_zoo_state(channels, latent=6, module=module)
     path = hub(state, **changes)
-    assert recognise(path) == "gan-zoo"
+    assert recognize(path) == "gan-zoo"
     facts, g = imported(path, out)
     side = 4 << (len(channels) - 1)
     # Theirs is the weight of the old resolution.
@@ -951,4 +951,4 @@ def test_what_cannot_be_written_is_refused(pickled, tmp_path):
     path = pickled(snapshot(TINY))
     with pytest.raises(OptionError, match="is the file to import"):
         import_network(path, path)
-    assert recognise(path) == "original"
+    assert recognize(path) == "original"

@@ -17,7 +17,7 @@ from reference_models.progan.model.checkpoint import (
     describe,
     inspect,
     load,
-    recognises,
+    recognizes,
     save,
     stage_checkpoints,
     written_atomically,
@@ -86,7 +86,7 @@ def test_a_file_that_was_cut_short_says_so(written, keep):
     path, _ = written
     size = path.stat().st_size
     os.truncate(path, int(size * keep))
-    assert recognises(path)
+    assert recognizes(path)
     with pytest.raises(SourceError, match=f"should have {size:,} bytes and has {int(size * keep):,}"):
         load(path)
 
@@ -101,13 +101,13 @@ def test_foreign_files_are_told_apart(tmp_path):
     }
     for name, content in foreign.items():
         (tmp_path / name).write_bytes(content)
-        assert not recognises(tmp_path / name), name
+        assert not recognizes(tmp_path / name), name
         with pytest.raises(SourceError, match="no ProGAN checkpoint"):
             inspect(tmp_path / name)
     save_file({"weight": torch.zeros(3)}, tmp_path / "other.safetensors", {"format": "pt"})
-    assert not recognises(tmp_path / "other.safetensors")
-    assert not recognises(tmp_path)
-    assert not recognises(tmp_path / "missing")
+    assert not recognizes(tmp_path / "other.safetensors")
+    assert not recognizes(tmp_path)
+    assert not recognizes(tmp_path / "missing")
     with pytest.raises(SourceError, match="missing cannot be read: No such file"):
         inspect(tmp_path / "missing")
 

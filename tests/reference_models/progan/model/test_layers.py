@@ -94,7 +94,7 @@ def test_pixel_norm_is_a_mean_with_its_epsilon_inside():
 
 def test_minibatch_deviation_by_hand():
     # Image n is n everywhere. Strided groups of 4 of 16 are {0, 4, 8, 12} + k, whose biased
-    # deviation is sqrt(20); neighbours would give sqrt(1.25), the unbiased one sqrt(80 / 3).
+    # deviation is sqrt(20); neighbors would give sqrt(1.25), the unbiased one sqrt(80 / 3).
     x = torch.arange(16.0, dtype=torch.float64).reshape(16, 1, 1, 1).expand(16, 3, 2, 2)
     out = minibatch_stddev(x, 4)
     assert out.shape == (16, 4, 2, 2)

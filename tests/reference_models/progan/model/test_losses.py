@@ -31,7 +31,7 @@ def normal(*shape: int, seed: int = 7) -> Tensor:
 class Linear:
     """A critic whose score is slope times the sum of the pixels, plus offset: all is known.
 
-    Its logits are the means of the colours.
+    Its logits are the means of the colors.
     """
 
     def __init__(self, slope: float, offset: float = 0.0, **options: object) -> None:

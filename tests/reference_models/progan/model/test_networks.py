@@ -281,7 +281,7 @@ def test_every_parameter_of_a_stage_gets_a_gradient():
             assert (p.grad is not None and bool(p.grad.abs().sum() > 0)) == used, name
 
 
-def test_latents_are_normalised_once_and_together_with_labels():
+def test_latents_are_normalized_once_and_together_with_labels():
     config = replace(SMALL, label_size=4)
     g = started(Generator, config)
     z, labels = normal(5, 32), torch.eye(4, dtype=torch.float64)[[0, 1, 2, 3, 0]]
@@ -348,7 +348,7 @@ def test_initial_weights_do_not_depend_on_the_final_resolution():
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_grey_and_colour(channels):
+def test_grey_and_color(channels):
     config = replace(SMALL, channels=channels)
     images = started(Generator, config)(normal(8, 32), resolution=16, alpha=0.5)
     assert images.shape == (8, channels, 16, 16)
@@ -372,7 +372,7 @@ def test_labels_join_latents_before_or_after_the_norm():
     assert torch.allclose(seen[False][:, :512], z, atol=1e-7)
 
 
-def test_latents_that_are_not_normalised_enter_as_they_are():
+def test_latents_that_are_not_normalized_enter_as_they_are():
     config = replace(SMALL, normalise_latents=False, label_size=3)
     g = started(Generator, config)
     seen = []

@@ -58,8 +58,8 @@ def test_v2_changes_where_the_original_run_changed():
     ]  # fmt: skip
 
 
-def test_the_optimisers_forget_at_both_ends_of_a_fade():
-    # 9 resolutions stabilise, 8 of them fade in first: 17 phases, the first at the very start.
+def test_the_optimizers_forget_at_both_ends_of_a_fade():
+    # 9 resolutions stabilize, 8 of them fade in first: 17 phases, the first at the very start.
     # A fine grid instead of the millions of steps of this run.
     keys = [stage(n, V1).reset_key for n in range(0, 19_000_000, 1000)]
     changes = [n * 1000 for n in range(len(keys)) if n == 0 or keys[n] != keys[n - 1]]
@@ -67,7 +67,7 @@ def test_the_optimisers_forget_at_both_ends_of_a_fade():
     assert changes[:4] == [0, 801_000, 1_600_000, 2_401_000]
 
 
-def test_the_first_resolution_only_stabilises():
+def test_the_first_resolution_only_stabilizes():
     # Fading at 4 x 4, or fading first, are both seen in ports.
     assert stage(0, V1) == stage(V1.stabilise_images, V1)
     assert stage(0, V1).alpha == 1

@@ -189,13 +189,13 @@ def test_a_header_that_is_none_is_refused_in_one_line(written, edit):
     with pytest.raises(SourceError) as refusal:
         checkpoints.load(written)
     assert "\n" not in str(refusal.value)
-    checkpoints.recognises(written)  # whatever it says, without a traceback
+    checkpoints.recognizes(written)  # whatever it says, without a traceback
 
 
 @pytest.mark.parametrize("text", [b"[" * 200_000, b'{"a":' + b"[" * 200_000, b'{"a": 1e999}', b"\xff" * 50])
 def test_a_header_that_is_no_json_is_no_checkpoint(written, text):
     written.write_bytes(struct.pack("<Q", len(text)) + text)
-    assert not checkpoints.recognises(written)
+    assert not checkpoints.recognizes(written)
     with pytest.raises(SourceError, match="no ProGAN checkpoint"):
         checkpoints.load(written)
 
@@ -204,7 +204,7 @@ def test_a_header_that_is_no_json_is_no_checkpoint(written, text):
 def test_a_pipe_is_neither_a_checkpoint_nor_a_state(tmp_path):
     # safetensors and open() wait for a writer for ever.
     os.mkfifo(tmp_path / "p.safetensors")
-    assert not checkpoints.recognises(tmp_path / "p.safetensors")
+    assert not checkpoints.recognizes(tmp_path / "p.safetensors")
     with pytest.raises(SourceError, match="it is a pipe"):
         checkpoints.load(tmp_path / "p.safetensors")
     with pytest.raises(StateError, match="it is a pipe"):

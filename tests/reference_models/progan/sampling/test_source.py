@@ -236,12 +236,12 @@ def test_options_are_read(path, make):
     assert len(open_source(str(path), {})) == 1_000_000
     with pytest.raises(IndexError):
         source.batch([500])
-    labelled = make(label_size=3)
-    source = open_source(str(labelled), {"label": "class 2", "truncation": ".5"})
-    expected = ProGANSource(labelled, label="class 2", truncation=0.5)
+    labeled = make(label_size=3)
+    source = open_source(str(labeled), {"label": "class 2", "truncation": ".5"})
+    expected = ProGANSource(labeled, label="class 2", truncation=0.5)
     assert (source.batch([3]) == expected.batch([3])).all()
     with pytest.raises(OptionError, match=r"no class 'dog'; it has class 0, class 1, class 2$"):
-        open_source(str(labelled), {"label": "dog"})
+        open_source(str(labeled), {"label": "dog"})
     with pytest.raises(OptionError, match=r"no class '3'; it has (class [0-9]+, ){9}class 9 and 20 more$"):
         ProGANSource(make(label_size=30), label="3")
     with pytest.raises(OptionError, match=r"no class 'clas 17'; it has class 17, [^,]*, [^,]* and 27 more$"):
@@ -281,10 +281,10 @@ def test_a_diverged_network_is_refused(tmp_path):
         ProGANSource(tmp_path / "c").batch([70])
 
 
-def test_recognising_does_not_import_torch(path):
+def test_recognizing_does_not_import_torch(path):
     code = (
         "import sys; from pathlib import Path; from reference_models.progan.sampling import source; "
-        f"assert source.recognises(Path({str(path)!r})); assert 'torch' not in sys.modules"
+        f"assert source.recognizes(Path({str(path)!r})); assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 

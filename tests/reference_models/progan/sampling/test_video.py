@@ -199,19 +199,19 @@ def decoded(path, height, width):
     return np.frombuffer(raw, np.uint8).reshape(-1, height, width, 3)
 
 
-def test_mp4_keeps_frames_and_colours(tmp_path):
+def test_mp4_keeps_frames_and_colors(tmp_path):
     pytest.importorskip("imageio_ffmpeg")
-    colours = [(220, 30, 40), (30, 200, 60), (20, 40, 210), (128, 128, 128)]
-    images = [np.tile(np.asarray(colour, np.uint8)[:, None, None], (1, 1, 8, 8)) for colour in colours]
+    colors = [(220, 30, 40), (30, 200, 60), (20, 40, 210), (128, 128, 128)]
+    images = [np.tile(np.asarray(color, np.uint8)[:, None, None], (1, 1, 8, 8)) for color in colors]
     save_video(tmp_path / "a.MP4", Video(8, 1, 4, images), fps=5, scale=4)
     found = decoded(tmp_path / "a.MP4", 32, 32).astype(float)
     assert len(found) == 4
-    for frame, colour in zip(found, colours, strict=True):
-        assert np.abs(frame.mean((0, 1)) - colour).max() < 4
+    for frame, color in zip(found, colors, strict=True):
+        assert np.abs(frame.mean((0, 1)) - color).max() < 4
     assert [p.name for p in tmp_path.iterdir()] == ["a.MP4"]
 
 
-def test_mp4_tells_how_its_colours_are_meant(tmp_path):
+def test_mp4_tells_how_its_colors_are_meant(tmp_path):
     # Untold, players guess from the height, and large videos would turn greenish.
     ffmpeg = pytest.importorskip("imageio_ffmpeg").get_ffmpeg_exe()
     save_video(tmp_path / "a.mp4", plain(3), fps=5, scale=4)

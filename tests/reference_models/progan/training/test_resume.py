@@ -19,7 +19,7 @@ import pytest
 from pgmetrics.errors import OptionError, PgmetricsError, StateError
 from pgmetrics.runtime.files import parse_json
 from pgmetrics.sources.arrays import ArraySource
-from reference_models.progan.model.checkpoint import checkpoints, inspect, recognises
+from reference_models.progan.model.checkpoint import checkpoints, inspect, recognizes
 from reference_models.progan.model.config import ProGANConfig
 from reference_models.progan.model.schedule import stage
 from reference_models.progan.training import run_directory
@@ -48,7 +48,7 @@ class Killed(BaseException):
     """What nothing in the program expects."""
 
 
-class Labelled(ArraySource):
+class Labeled(ArraySource):
     label_names = ("cat", "dog", "owl")
 
     @property
@@ -105,13 +105,13 @@ def go_on(run, config=CONFIG, **options):
     [
         (CONFIG, ArraySource),
         (LSGAN, ArraySource),  # the average of its scores is state, too
-        (replace(CONFIG, label_size=3, simultaneous=True, mirror=True), Labelled),
+        (replace(CONFIG, label_size=3, simultaneous=True, mirror=True), Labeled),
         (replace(CONFIG, generator_norm="batch", d_repeats=2), ArraySource),
     ],
     ids=["wgan-gp", "lsgan", "labels", "batch-norm"],
 )
 def test_a_run_killed_after_every_look_ends_as_one_that_was_not(tmp_path, config, kind):
-    # So it is entered before, within and after both fades, and right where the optimisers forget.
+    # So it is entered before, within and after both fades, and right where the optimizers forget.
     train(source(kind), tmp_path / "straight", config)
     lives = 0
     while True:
@@ -481,8 +481,8 @@ def test_what_is_left_of_a_beginning_is_no_hindrance(tmp_path):
 
 
 def test_a_state_is_not_taken_for_a_checkpoint(straight):
-    # Scoring a run scores whatever a plug-in recognises in it.
-    assert not any(recognises(path) for path in (straight / "states").iterdir())
+    # Scoring a run scores whatever a plug-in recognizes in it.
+    assert not any(recognizes(path) for path in (straight / "states").iterdir())
 
 
 def test_a_disk_that_is_too_small_is_refused_before_anything_is_computed(tmp_path, monkeypatch):

@@ -55,7 +55,7 @@ def test_a_state_comes_back_to_the_bit(trained, tmp_path):
     assert all(torch.equal(a, other.state().tensors[n]) for n, a in trained.state().tensors.items())
 
 
-def test_a_state_holds_both_networks_the_average_both_optimisers_and_the_noise_s_average(trained):
+def test_a_state_holds_both_networks_the_average_both_optimizers_and_the_noise_s_average(trained):
     names = set(trained.state().tensors)
     for each in (
         "generator.block4.dense.weight", "average.block4.dense.weight", "discriminator.from_rgb4.weight",

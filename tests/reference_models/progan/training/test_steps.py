@@ -50,14 +50,14 @@ VARIANTS = {
 }
 
 
-class Labelled(ArraySource):
+class Labeled(ArraySource):
     labels = np.arange(40) % 3
     label_names = ("cat", "dog", "owl")
 
 
 def images(config):
     pixels = np.random.default_rng(5).integers(0, 256, (40, 3, 16, 16)).astype(np.uint8)
-    return TrainingImages((Labelled if config.label_size else ArraySource)(pixels), config)
+    return TrainingImages((Labeled if config.label_size else ArraySource)(pixels), config)
 
 
 def gradients(config, shown, steps=None, **options):

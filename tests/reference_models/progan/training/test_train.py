@@ -78,7 +78,7 @@ def test_a_run_grows_and_leaves_checkpoints_at_the_end_of_every_phase(run):
     directory, last, _ = run
     found = [inspect(path) for path in checkpoints(directory)]
     assert [(c.images_shown, c.resolution, c.alpha) for c in found] == [
-        (40, 4, 1.0),  # ends stabilising; the schedule is looked at every 8 images, as it goes past
+        (40, 4, 1.0),  # ends stabilizing; the schedule is looked at every 8 images, as it goes past
         (64, 8, 1.0),
         (104, 8, 1.0),
         (128, 16, 1.0),
@@ -199,7 +199,7 @@ def test_blocks_that_are_not_part_of_the_stage_stay_as_they_are():
     assert torch.equal(t.average.block8.conv0.weight, before["block8.conv0.weight"])
 
 
-def test_optimisers_forget_at_both_ends_of_every_fade(tmp_path, monkeypatch):
+def test_optimizers_forget_at_both_ends_of_every_fade(tmp_path, monkeypatch):
     # Seen in ports: never, or when the network grows only.
     at = []
     reset = Trainer.reset_optimizers
@@ -454,7 +454,7 @@ def test_whoever_waits_is_told_how_a_run_ended(tmp_path):
         assert said == {"ended": ended, "images_shown": 192 if error is None else 88}
 
 
-class Labelled(ArraySource):
+class Labeled(ArraySource):
     """Images of three classes: half, a quarter and a quarter of them."""
 
     label_names = ("cat", "dog", "owl")
@@ -464,9 +464,9 @@ class Labelled(ArraySource):
         return np.maximum(np.arange(len(self)) % 4 - 1, 0)
 
 
-def labelled(config):
+def labeled(config):
     pixels = np.random.default_rng(5).integers(0, 256, (40, 3, 16, 16)).astype(np.uint8)
-    return Trainer(config, TrainingImages(Labelled(pixels), config), CPU)
+    return Trainer(config, TrainingImages(Labeled(pixels), config), CPU)
 
 
 def spied(monkeypatch, name):
@@ -485,7 +485,7 @@ def spied(monkeypatch, name):
 @pytest.mark.parametrize("simultaneous", [False, True])
 def test_fakes_have_the_classes_that_they_are_judged_by(monkeypatch, simultaneous):
     config = replace(CONFIG, label_size=3, minibatch_repeats=1, simultaneous=simultaneous)
-    t = labelled(config)
+    t = labeled(config)
     made = []
     t.generator.register_forward_pre_hook(lambda m, args: made.append(args[1].clone()))
     d, g = spied(monkeypatch, "discriminator_loss"), spied(monkeypatch, "generator_loss")
@@ -509,7 +509,7 @@ def test_fakes_have_the_classes_that_they_are_judged_by(monkeypatch, simultaneou
 def test_checkpoints_know_the_classes_and_how_frequent_they_are(tmp_path):
     pixels = np.random.default_rng(5).integers(0, 256, (40, 3, 16, 16)).astype(np.uint8)
     config = replace(CONFIG, label_size=3, total_images=8)
-    last = train(Labelled(pixels), tmp_path / "run", config)
+    last = train(Labeled(pixels), tmp_path / "run", config)
     facts = inspect(last)
     assert facts.label_names == ("cat", "dog", "owl")
     assert facts.label_distribution == (0.5, 0.25, 0.25)

@@ -1,7 +1,7 @@
-"""KID and nearest neighbours: us and the peers on the same features, time, memory and values side by side.
+"""KID and nearest neighbors: us and the peers on the same features, time, memory and values side by side.
 
-    python -m benchmarks.neighbours kid --num-images 10000
-    python -m benchmarks.neighbours prdc --num-images 10000
+    python -m benchmarks.neighbors kid --num-images 10000
+    python -m benchmarks.neighbors prdc --num-images 10000
 
 The features are synthetic: positive, correlated, 2,048 wide. torch-fidelity computes KID over 100 subsets
 of 1,000 and precision and recall at k = 3; the plain recipe is the published definition of all four

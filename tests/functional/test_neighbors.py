@@ -5,9 +5,9 @@ from scipy.spatial.distance import cdist
 from torch_fidelity.metric_prc import prc_features_to_metric
 
 from pgmetrics.errors import SampleError
-from pgmetrics.functional import neighbours
-from pgmetrics.functional.neighbours import nearest, neighbourhoods, squared_radii
-from pgmetrics.functional.tiles import CentredRows, matrix_product, mean_row, relative_error
+from pgmetrics.functional import neighbors
+from pgmetrics.functional.neighbors import nearest, neighborhoods, squared_radii
+from pgmetrics.functional.tiles import CenteredRows, matrix_product, mean_row, relative_error
 
 
 def normal(seed, n, d, scale=1.0):
@@ -24,7 +24,7 @@ def integers(seed, n, d=6):
 
 
 def clusters(seed, n, spread, d=48):
-    """Around ten centres far apart; spread 1e-4 is below the rounding of |x|^2 + |y|^2 - 2 x.y in float32."""
+    """Around ten centers far apart; spread 1e-4 is below the rounding of |x|^2 + |y|^2 - 2 x.y in float32."""
     return normal(9, 10, d, 5.0)[draws(seed, 10, n)] + normal(seed + 1, n, d, spread)
 
 
@@ -63,9 +63,9 @@ SETS = {
 @pytest.mark.parametrize("tile", [2048, 60])
 @pytest.mark.parametrize("name", SETS)
 def test_equals_the_definitions_in_float64(name, tile, monkeypatch):
-    monkeypatch.setitem(neighbours.cuts.__globals__["_SLAB"], "cpu", tile)
+    monkeypatch.setitem(neighbors.cuts.__globals__["_SLAB"], "cpu", tile)
     real, fake, k = SETS[name]
-    found = neighbourhoods(pieces(real), pieces(fake, 2), k)
+    found = neighborhoods(pieces(real), pieces(fake, 2), k)
     balls, covered, recalled = slow(real, fake, k)
     np.testing.assert_array_equal(found.real_balls, balls)
     np.testing.assert_array_equal(found.covered, covered)
@@ -73,12 +73,12 @@ def test_equals_the_definitions_in_float64(name, tile, monkeypatch):
 
 
 def test_open_decisions_go_through_the_product_in_float64(monkeypatch):
-    monkeypatch.setattr(neighbours, "_AMBIGUOUS", 10)
-    monkeypatch.setattr(neighbours, "_CROWD", 10)
-    monkeypatch.setattr(neighbours, "_CHUNK", 3000)
+    monkeypatch.setattr(neighbors, "_AMBIGUOUS", 10)
+    monkeypatch.setattr(neighbors, "_CROWD", 10)
+    monkeypatch.setattr(neighbors, "_CHUNK", 3000)
     for name in ("tight clusters", "ties", "random", "duplicates"):
         real, fake, k = SETS[name]
-        found = neighbourhoods(pieces(real), pieces(fake), k)
+        found = neighborhoods(pieces(real), pieces(fake), k)
         np.testing.assert_array_equal(found.real_balls, slow(real, fake, k)[0])
         np.testing.assert_array_equal(found.recalled, slow(real, fake, k)[2])
 
@@ -87,7 +87,7 @@ def test_open_decisions_go_through_the_product_in_float64(monkeypatch):
 def test_equals_torch_fidelity_exactly(name):
     # On the other sets its distances, |x|^2 + |y|^2 - 2 x.y in float32 around the origin, are noise.
     real, fake, _ = SETS[name]
-    found = neighbourhoods(pieces(real), pieces(fake), 3)
+    found = neighborhoods(pieces(real), pieces(fake), 3)
     theirs = prc_features_to_metric(torch.from_numpy(fake), torch.from_numpy(real), verbose=False)
     assert round(theirs["precision"] * len(fake)) == (found.real_balls > 0).sum()
     assert round(theirs["recall"] * len(real)) == found.recalled.sum()
@@ -95,7 +95,7 @@ def test_equals_torch_fidelity_exactly(name):
 
 @pytest.mark.parametrize("rows", [normal(1, 90, 64), clusters(1, 90, 1e-4), normal(1, 90, 64) + 1e3])
 def test_equal_sets_score_one(rows):
-    found = neighbourhoods(pieces(rows), pieces(rows[::-1].copy()), 5)
+    found = neighborhoods(pieces(rows), pieces(rows[::-1].copy()), 5)
     assert (found.real_balls > 0).all()
     assert found.covered.all()
     assert found.recalled.all()
@@ -103,14 +103,14 @@ def test_equal_sets_score_one(rows):
     assert found.real_balls.mean() == 6
 
 
-def test_the_border_belongs_to_the_ball_and_the_point_itself_is_no_neighbour():
+def test_the_border_belongs_to_the_ball_and_the_point_itself_is_no_neighbor():
     real = np.array([[0.0], [1.0], [3.0], [7.0]], np.float32)  # nearest others at 1, 1, 2, 4
     fake = np.array([[5.0], [-1.0], [-1.1], [11.0]], np.float32)  # nearest others at 6, 0.1, 0.1, 6
-    found = neighbourhoods(pieces(real), pieces(fake), 1)
+    found = neighborhoods(pieces(real), pieces(fake), 1)
     assert found.real_balls.tolist() == [2, 1, 0, 1]
     assert found.covered.tolist() == [True, False, True, True]
     assert found.recalled.tolist() == [True, True, True, True]
-    assert neighbourhoods(pieces(real), pieces(fake), 1, fake_balls=False).recalled is None
+    assert neighborhoods(pieces(real), pieces(fake), 1, fake_balls=False).recalled is None
 
 
 @pytest.mark.parametrize("name", ["random", "tight clusters", "duplicates", "ties"])
@@ -126,7 +126,7 @@ def test_radii_are_those_of_float64(name, k):
 @pytest.mark.parametrize("name", ["random", "tight clusters", "duplicates", "ties", "one image"])
 @pytest.mark.parametrize("tile", [2048, 60])
 def test_the_nearest_point_and_of_several_the_first(name, tile, monkeypatch):
-    monkeypatch.setitem(neighbours.cuts.__globals__["_SLAB"], "cpu", tile)
+    monkeypatch.setitem(neighbors.cuts.__globals__["_SLAB"], "cpu", tile)
     points, queries, _ = SETS[name]
     distances = cdist(queries.astype(np.float64), points.astype(np.float64))
     squared, place = nearest(pieces(queries), pieces(points))
@@ -137,10 +137,10 @@ def test_the_nearest_point_and_of_several_the_first(name, tile, monkeypatch):
 def test_pieces_and_what_is_kept_change_no_bit(monkeypatch):
     real, fake, k = SETS["wide"]
     radii = squared_radii(pieces(real, 1), k)
-    whole = neighbourhoods(pieces(real, 1), pieces(fake, 1), k)
+    whole = neighborhoods(pieces(real, 1), pieces(fake, 1), k)
     monkeypatch.setattr("pgmetrics.functional.tiles._KEPT", 0)
     np.testing.assert_array_equal(squared_radii(pieces(real, 50), k), radii)
-    found = neighbourhoods(pieces(real, 50), pieces(fake, 7), k)
+    found = neighborhoods(pieces(real, 50), pieces(fake, 7), k)
     np.testing.assert_array_equal(found.real_balls, whole.real_balls)
 
 
@@ -148,10 +148,10 @@ def test_pieces_and_what_is_kept_change_no_bit(monkeypatch):
     "rows", [normal(1, 200, 2048), np.abs(normal(1, 200, 2048)), clusters(1, 200, 1e-3, 700)]
 )
 def test_the_bound_on_a_product_holds(rows):
-    centred = CentredRows(pieces(rows), mean_row(pieces(rows)))
-    slab = centred.slab(slice(0, len(rows)))
+    centered = CenteredRows(pieces(rows), mean_row(pieces(rows)))
+    slab = centered.slab(slice(0, len(rows)))
     exact = torch.cat(slab, dim=1).double()
-    lengths = centred.squared_lengths()
+    lengths = centered.squared_lengths()
     error = (matrix_product(slab, slab).double() - exact @ exact.T).abs().numpy()
     assert (error <= 0.5 * relative_error(rows.shape[1]) * np.sqrt(np.outer(lengths, lengths))).all()
     assert error.max() > 0
@@ -159,9 +159,9 @@ def test_the_bound_on_a_product_holds(rows):
 
 def test_too_few_rows_and_too_large_features_are_refused():
     with pytest.raises(SampleError, match="at least 4 rows; there are 3"):
-        neighbourhoods(pieces(normal(1, 3, 2)), pieces(normal(2, 9, 2)), 3)
+        neighborhoods(pieces(normal(1, 3, 2)), pieces(normal(2, 9, 2)), 3)
     with pytest.raises(SampleError, match="at least 4 rows; there are 3"):
-        neighbourhoods(pieces(normal(1, 9, 2)), pieces(normal(2, 3, 2)), 3)
+        neighborhoods(pieces(normal(1, 9, 2)), pieces(normal(2, 3, 2)), 3)
     with pytest.raises(SampleError, match="scale them down"):
         squared_radii(pieces(normal(1, 9, 2, 1e19)), 3)
     with pytest.raises(SampleError, match="no features"):

@@ -1,7 +1,7 @@
-"""Nearest neighbours among rows of features: exact distances at the price of float32 products.
+"""Nearest neighbors among rows of features: exact distances at the price of float32 products.
 
 A product of matrices in float32 gives all squared distances d2 = |x|^2 + |y|^2 - 2 x.y with a bound
-on their rounding. Where the bound leaves a decision open (which neighbour is the k-th, is a point
+on their rounding. Where the bound leaves a decision open (which neighbor is the k-th, is a point
 inside a ball), the two rows are subtracted in float64. So every answer is that of float64
 arithmetic: a copy lies at distance 0, a point on the border of a ball lies on it, and the answer
 does not depend on the device, on threads, or on how the rows were cut.
@@ -21,7 +21,7 @@ from torch import Tensor
 from pgmetrics.errors import SampleError
 from pgmetrics.functional.tiles import (
     EPSILON,
-    CentredRows,
+    CenteredRows,
     Slab,
     cuts,
     for_each_tile,
@@ -31,7 +31,7 @@ from pgmetrics.functional.tiles import (
 )
 
 _CROWD = 256
-"""Candidates for one row's k-th neighbour beyond which float32 cannot tell them apart."""
+"""Candidates for one row's k-th neighbor beyond which float32 cannot tell them apart."""
 
 _PAIRS = 256
 """Pairs of rows subtracted at once."""
@@ -52,8 +52,8 @@ Pairs = tuple[Integers, Integers]
 
 
 @dataclass(frozen=True)
-class Neighbourhoods:
-    """Which images lie in which balls; a ball reaches to the k-th nearest neighbour of its centre.
+class Neighborhoods:
+    """Which images lie in which balls; a ball reaches to the k-th nearest neighbor of its center.
 
     Attributes:
         real_balls: balls around reals that hold each fake: int64 [M].
@@ -85,7 +85,7 @@ class Shares:
 def shares(
     real: Sequence[Tensor], fake: Sequence[Tensor], k: int, *, device: torch.device | str = "cpu"
 ) -> Shares:
-    """Who covers and recalls the reals; arguments and errors as of `neighbourhoods`.
+    """Who covers and recalls the reals; arguments and errors as of `neighborhoods`.
 
     16 bytes are held for every pair of a ball and an image in it.
     """
@@ -108,17 +108,17 @@ def shares(
     return Shares(covering[y.inverse].astype(np.float64), recalling[y.inverse].astype(np.float64))
 
 
-def neighbourhoods(
+def neighborhoods(
     real: Sequence[Tensor],
     fake: Sequence[Tensor],
     k: int,
     *,
     fake_balls: bool = True,
     device: torch.device | str = "cpu",
-) -> Neighbourhoods:
+) -> Neighborhoods:
     """Which fakes lie in balls around reals, and which reals in balls around fakes.
 
-    The border belongs to the ball. k counts neighbours other than the point itself; a copy of it
+    The border belongs to the ball. k counts neighbors other than the point itself; a copy of it
     is another point.
 
     Args:
@@ -137,8 +137,8 @@ def _balls(
     real: Sequence[Tensor], fake: Sequence[Tensor], k: int, fake_balls: bool, device: torch.device | str
 ) -> tuple[_Points, _Points, Floats, Floats | None]:
     """Both sides, and the squared radii around reals and, if they are wanted, around fakes."""
-    centre = mean_row([*real, *fake])
-    x, y = (_Points(CentredRows(side, centre, device)) for side in (real, fake))
+    center = mean_row([*real, *fake])
+    x, y = (_Points(CenteredRows(side, center, device)) for side in (real, fake))
     return x, y, _kth_others(x, k).squared, _kth_others(y, k).squared if fake_balls else None
 
 
@@ -153,7 +153,7 @@ def squared_radii(points: Sequence[Tensor], k: int, *, device: torch.device | st
     Raises:
         SampleError: fewer than k + 1 rows, or features beyond float32's range.
     """
-    rows = _Points(CentredRows(points, mean_row(points), device))
+    rows = _Points(CenteredRows(points, mean_row(points), device))
     return _kth_others(rows, k).squared[rows.inverse]
 
 
@@ -172,8 +172,8 @@ def nearest(
     Raises:
         SampleError: there is no point, or features are beyond float32's range.
     """
-    centre = mean_row(points)
-    asked, there = (_Points(CentredRows(side, centre, device)) for side in (queries, points))
+    center = mean_row(points)
+    asked, there = (_Points(CenteredRows(side, center, device)) for side in (queries, points))
     found = _kth(asked, there, 1, itself=False)
     return found.squared[asked.inverse], there.first[found.place][asked.inverse]
 
@@ -185,7 +185,7 @@ class _Points:
     all distances would be open to rounding.
     """
 
-    def __init__(self, rows: CentredRows) -> None:
+    def __init__(self, rows: CenteredRows) -> None:
         self.rows = rows
         lengths = rows.squared_lengths()
         self.first, self.inverse = _distinct(rows, lengths)
@@ -209,8 +209,8 @@ class _Points:
         kept = self.lengths[cut] * (1 - _error(self.rows.width)) - _TINY
         return torch.from_numpy(kept.astype(np.float32)).to(self.device)
 
-    def precise(self, where: Integers, centre: Floats) -> Floats:
-        return self.rows.take(self.first[where]).astype(np.float64) - centre
+    def precise(self, where: Integers, center: Floats) -> Floats:
+        return self.rows.take(self.first[where]).astype(np.float64) - center
 
 
 @dataclass(frozen=True)
@@ -234,7 +234,7 @@ class _Candidates:
         return _Candidates(self.query[mask], self.point[mask], self.lower[mask], self.upper[mask])
 
 
-def _distinct(rows: CentredRows, lengths: Floats) -> tuple[Integers, Integers]:
+def _distinct(rows: CenteredRows, lengths: Floats) -> tuple[Integers, Integers]:
     """The place of the first of each set of equal rows, ascending, and to which of them each row belongs."""
     owner = np.arange(len(rows))
     order = np.argsort(lengths, kind="stable")
@@ -254,7 +254,7 @@ def _error(width: int) -> float:
     """The share e of |x|^2 + |y|^2 by which a tile's d2 can be wrong.
 
     2 |x||y| <= |x|^2 + |y|^2 turns the product's bound into that share. The rest is for rounding
-    the centred rows (4 parts), the lengths (1), and the two additions (4).
+    the centered rows (4 parts), the lengths (1), and the two additions (4).
     """
     return relative_error(width) + 16 * EPSILON
 
@@ -282,7 +282,7 @@ def _no_less(values: Floats) -> NDArray[np.float32]:
 def _kth_others(points: _Points, k: int) -> _Kth:
     if len(points.rows) < k + 1:
         raise SampleError(
-            f"the {k} nearest neighbours of a row need at least {k + 1} rows; there are {len(points.rows)}"
+            f"the {k} nearest neighbors of a row need at least {k + 1} rows; there are {len(points.rows)}"
         )
     return _kth(points, points, k, itself=True)
 
@@ -290,7 +290,7 @@ def _kth_others(points: _Points, k: int) -> _Kth:
 def _kth(x: _Points, y: _Points, k: int, *, itself: bool) -> _Kth:
     """The k-th nearest of y, with its copies, to each x.
 
-    `itself`: y is x, and a row is no neighbour of itself, but its copies are.
+    `itself`: y is x, and a row is no neighbor of itself, but its copies are.
 
     Candidates are what could still be among the k nearest. Each group of tiles is twice as large as
     the one before, so that a row meets about k new candidates in each.
@@ -465,13 +465,13 @@ def _among_the_crowd(x: _Points, y: _Points, crowd: Integers, k: int, itself: bo
 
 def _in_float64(x: _Points, y: _Points, i: Integers, j: Integers) -> tuple[Floats, Floats]:
     """Squared distances of a tile, and the bound on their rounding."""
-    centre = x.rows.take(x.first[i[:1]])[0].astype(np.float64)
-    left, right = x.precise(i, centre), y.precise(j, centre)
+    center = x.rows.take(x.first[i[:1]])[0].astype(np.float64)
+    left, right = x.precise(i, center), y.precise(j, center)
     lengths = np.einsum("ij,ij->i", left, left)[:, None] + np.einsum("ij,ij->i", right, right)
     return lengths - 2 * (left @ right.T), (4 * x.rows.width + 16) * 2.0**-53 * lengths
 
 
-def _count(x: _Points, y: _Points, radii: Floats, fake_radii: Floats | None) -> Neighbourhoods:
+def _count(x: _Points, y: _Points, radii: Floats, fake_radii: Floats | None) -> Neighborhoods:
     rows, columns = cuts(len(x), x.device), cuts(len(y), y.device)
     tiles = [(i, j) for i in rows for j in columns]
 
@@ -492,7 +492,7 @@ def _count(x: _Points, y: _Points, radii: Floats, fake_radii: Floats | None) -> 
         covered[i] |= some
         if others is not None:
             recalled[i] |= others
-    return Neighbourhoods(
+    return Neighborhoods(
         real_balls[y.inverse], covered[x.inverse], None if fake_radii is None else recalled[x.inverse]
     )
 
