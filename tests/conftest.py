@@ -24,6 +24,14 @@ def vgg16_weights(tmp_path_factory):
     return random_weights.write_vgg16(tmp_path_factory.mktemp("weights") / "vgg16.pth")
 
 
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """Directory of a training run that has ended; for all tests, so copy it to change it."""
+    from tests.helpers.growing_run import write_run
+
+    return write_run(tmp_path_factory.mktemp("run") / "run")
+
+
 @pytest.fixture(autouse=True)
 def _own_cache(monkeypatch, tmp_path_factory):
     """Nothing is remembered between runs of the tests, nor left with whoever runs them."""

@@ -17,14 +17,9 @@ from PIL import Image
 
 from pgmetrics.cli import main
 from reference_models.progan.model.checkpoint import checkpoints
-from tests.helpers.growing_run import LABELS, write_run
+from tests.helpers.growing_run import LABELS
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    return write_run(tmp_path_factory.mktemp("run") / "run")
 
 
 @pytest.fixture

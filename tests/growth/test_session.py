@@ -1,6 +1,5 @@
-"""Scoring a run: what is found, what is scored and how, and what a kill at any moment leaves."""
+"""Scoring a whole run: what is skipped, resumed and followed, and what a kill at any moment leaves."""
 
-import fcntl
 import json
 import os
 import shutil
@@ -10,274 +9,26 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 import pgmetrics
 from pgmetrics.errors import OptionError, SampleError, SourceError
-from pgmetrics.growth import find_snapshots, read_scores, score_run, trainer
+from pgmetrics.growth import read_scores
 from pgmetrics.metrics.swd import SlicedWasserstein
 from pgmetrics.results import run_scores
 from pgmetrics.sources.arrays import ArraySource
-from reference_models.progan.data.training_images import prepare
 from reference_models.progan.model.checkpoint import checkpoints
 from reference_models.progan.model.config import ProGANConfig
-from reference_models.progan.model.schedule import Stage
 from reference_models.progan.sampling import sampler
 from reference_models.progan.training.train import train
-from tests.helpers.growing_run import CONFIG, LABELS, MOMENTS, write_checkpoint, write_run
+from tests.helpers.growing_run import CONFIG, LABELS, write_checkpoint
+from tests.helpers.growth_scores import FAST, REAL, SWD, N, items, real_pixels, score, store, values
 from tests.helpers.image_files import encoded, write
-from tests.helpers.toy_network import ToyNetwork
 
 ROOT = Path(__file__).parents[2]
-SWD = SlicedWasserstein(patches_per_image=16, directions=8, repeats=2)
-FAST = (SWD, "ms-ssim")
-N = 16
-
-
-def real_pixels(n=40, side=32):
-    # All alike to some degree, or MS-SSIM of pairs would be a row of zeros.
-    rng = np.random.default_rng(0)
-    coarse = rng.integers(60, 196, (1, 3, 4, 4)) + rng.integers(-25, 26, (n, 3, 4, 4))
-    noise = np.random.default_rng(1).integers(-30, 31, (n, 3, side, side))
-    return (coarse.repeat(side // 4, 2).repeat(side // 4, 3) + noise).astype(np.uint8)
-
-
-REAL = ArraySource(real_pixels(), name="reals")
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    return write_run(tmp_path_factory.mktemp("run") / "run")
-
-
-@pytest.fixture
-def run(finished, tmp_path):
-    return Path(shutil.copytree(finished, tmp_path / "run"))
-
-
-def score(run, real=REAL, metrics=FAST, **options):
-    return score_run(run, real, metrics, **{"num_images": N, "workers": 0, "device": "cpu", **options})
-
-
-def rows(results, **wanted):
-    return [row for row in results.rows if all(row[k] == v for k, v in wanted.items())]
-
-
-def values(results, **wanted):
-    return [(row["metric"], row["level"], row["value"]) for row in rows(results, **wanted)]
-
-
-def store(run):
-    return (run / "scores.jsonl").read_bytes()
-
-
-def items(run):
-    return [(entry.kind, entry.label) for entry in run_scores.read(run)]
-
-
-# What is found.
-
-
-def test_checkpoints_are_found_by_their_content_and_stand_in_the_order_of_training(run):
-    shutil.move(run / "checkpoints", run / "elsewhere")
-    (run / "notes.txt").write_text("nothing")
-    snapshots, skipped = find_snapshots(run)
-    assert [each.label for each in snapshots] == ["untrained", *LABELS]
-    assert [(s.images_shown, s.resolution, s.alpha) for s in snapshots[1:]] == list(MOMENTS)
-    assert {each.final_resolution for each in snapshots} == {32}
-    assert not skipped
-
-
-def test_a_copy_is_one_checkpoint_and_another_one_of_the_same_moment_is_refused(run):
-    path = checkpoints(run)[-1]
-    shutil.copy(path, run / "best.safetensors")
-    assert len(find_snapshots(run)[0]) == 9
-    write_checkpoint(run / "other", 800, weights=900)
-    with pytest.raises(SourceError, match=r"are both of 0000000800-32x32; --pattern"):
-        find_snapshots(run)
-    assert len(find_snapshots(run, "checkpoints/*")[0]) == 8
-
-
-@pytest.mark.parametrize(
-    ("pattern", "found"),
-    [
-        ("out/ckpt-{images}-{resolution}.bin", [(64, 4), (128, 8)]),
-        ("**/ckpt-{images}-{resolution}.*", [(64, 4), (128, 8)]),
-        (r".*/ckpt-(?P<kimg>\d+)-(?P<resolution>\d+)\.bin", [(64_000, 4), (128_000, 8)]),
-        ("out/ckpt-{images}-?.bin", [(64, None), (128, None)]),
-        ("out/ckpt-6{images}-*.bin", [(4, None)]),
-        ("ckpt-{images}-{resolution}.bin", []),
-    ],
-)
-def test_others_checkpoints_are_found_by_a_pattern(tmp_path, pattern, found):
-    (tmp_path / "out").mkdir()
-    for name in ("ckpt-128-8.bin", "ckpt-64-4.bin", "log.txt", ".ckpt-1-4.bin"):
-        (tmp_path / "out" / name).write_text(name)
-    snapshots, _ = find_snapshots(tmp_path, pattern)
-    assert [(each.images_shown, each.resolution) for each in snapshots] == found
-
-
-@pytest.mark.parametrize(
-    ("pattern", "refusal"),
-    [
-        ("{epoch}.pt", "has epoch; there are images, kimg, resolution, alpha"),
-        ("{resolution}.pt", "does not say how many images"),
-        ("(?P<images>", "no regular expression"),
-    ],
-)
-def test_a_pattern_that_says_too_little_is_refused(tmp_path, pattern, refusal):
-    with pytest.raises(OptionError, match=refusal):
-        find_snapshots(tmp_path, pattern)
-
-
-# What is scored, and how.
-
-
-def test_at_final_is_what_evaluate_says_of_each_checkpoint_enlarged(run):
-    found, skipped = score(run, seed=3)
-    assert not skipped
-    assert [entry[1] for entry in items(run)] == ["", "reals-32x32", *LABELS]
-    for label, path in zip(LABELS, checkpoints(run), strict=True):
-        alone = pgmetrics.evaluate(
-            REAL, f"progan:{path},at=final,seed=3", FAST, num_images=N, seed=3, device="cpu"
-        )  # fmt: skip
-        assert values(found, run=label) == values(alone, subject="fake")
-    floor = pgmetrics.evaluate(REAL, None, FAST, num_images=N, seed=3, floor=True, device="cpu")
-    assert values(found, run="reals-32x32") == values(floor)
-    assert {row["protocol"] for row in found.rows} == {"at-final"}
-    assert {row["seed"] for row in found.rows} == {3}
-
-
-@pytest.mark.parametrize("place", [3, 4, 5, 7])
-def test_at_stage_compares_with_reals_as_the_discriminator_saw_them(run, place):
-    _, resolution, alpha = MOMENTS[place]
-    stage = Stage(resolution=resolution, alpha=alpha, lod=0, minibatch=4, learning_rate=0)
-    shown = prepare(torch.from_numpy(real_pixels()), None, stage) * 127.5 + 127.5
-    reals = ArraySource(shown.round().to(torch.uint8).numpy())
-    found, _ = score(run, protocols=["at-stage"], floor=False)
-    alone = pgmetrics.evaluate(reals, f"progan:{checkpoints(run)[place]}", FAST, num_images=N, device="cpu")
-    for got, expected in zip(values(found, run=LABELS[place]), values(alone, subject="fake"), strict=True):
-        # Training mixes floats, so that a half may round to the other byte.
-        assert got[:2] == expected[:2]
-        assert got[2] == pytest.approx(expected[2], rel=0 if alpha == 1 else 1e-3)
-    assert {row["protocol"] for row in found.rows} == {"at-stage"}
-
-
-def test_what_is_not_defined_at_a_stage_is_left_out_with_a_note_in_its_line(run):
-    found, _ = score(
-        run, protocols=["at-stage"], metrics=[*FAST, "fid"], networks={"inception": ToyNetwork()}
-    )
-    assert {row["metric"] for row in rows(found, run=LABELS[0])} == {
-        "fid"
-    }  # 16 images are too few for its bias
-    notes = found.provenance["runs"][LABELS[0]]["notes"]
-    assert any("swd is left out" in note and "4x4" in note for note in notes)
-    assert any("ms-ssim is left out" in note for note in notes)
-    assert {row["metric"] for row in rows(found, run=LABELS[4])} == {"swd", "ms-ssim", "fid"}
-
-
-def test_both_protocols_stand_apart_and_floors_come_before_their_stage(run):
-    found, _ = score(run, protocols=["at-stage", "at-final"])
-    order = [label for _, label in items(run)]
-    for resolution in (4, 8, 16, 32):
-        first = next(i for i, moment in enumerate(MOMENTS) if moment[1] == resolution)
-        assert order.index(f"reals-{resolution}x{resolution}") < order.index(LABELS[first])
-    final, stage = (rows(found, protocol=protocol) for protocol in ("at-final", "at-stage"))
-    assert {row["run"] for row in final} == {"reals-32x32", *LABELS}
-    assert {row["run"] for row in stage} == {"reals-32x32", "reals-16x16", *LABELS[3:]}
-    # Where nothing is enlarged nor faded they are one; during the fade to it they are not.
-    for label, equal in ((LABELS[7], True), ("reals-32x32", True), (LABELS[5], False)):
-        at = [
-            values(found, run=label, protocol=protocol, metric="swd") for protocol in ("at-final", "at-stage")
-        ]
-        assert (at[0] == at[1]) == equal
-
-
-def test_both_protocols_together_are_each_alone(run):
-    both, _ = score(run, protocols=["at-final", "at-stage"])
-    for protocol in ("at-final", "at-stage"):
-        alone, _ = score(run, protocols=[protocol])
-        assert [row for row in both.rows if row["protocol"] == protocol] == list(alone.rows)
-
-
-def test_the_untrained_network_comes_when_asked_for_without_scoring_the_rest_again(run):
-    score(run)
-    before = store(run)
-    found, _ = score(run, untrained=True)
-    assert store(run).startswith(before)
-    assert items(run)[-1] == ("untrained", "untrained")
-    labels = list(dict.fromkeys(row["run"] for row in found.rows))
-    assert labels == ["reals-32x32", "untrained", *LABELS]  # in the table it comes first all the same
-    whole = (run / "untrained.safetensors").read_bytes()
-    (run / "untrained.safetensors").write_bytes(whole[:-100])
-    (run / "scores.jsonl").unlink()
-    found, skipped = score(run, untrained=True)
-    assert [path.name for path, _ in skipped] == ["untrained.safetensors"]
-    assert {row["run"] for row in found.rows} == {"reals-32x32", *LABELS}
-    (run / "untrained.safetensors").unlink()
-    with pytest.raises(SourceError, match="no untrained network"):
-        score(run, untrained=True)
-
-
-def test_feature_metrics_have_floors_and_their_network_in_the_provenance(run):
-    network = ToyNetwork()
-    found, _ = score(run, metrics=["fid", "kid"], networks={"inception": network})
-    assert {row["metric"] for row in rows(found, run="reals-32x32")} == {"fid", "kid"}
-    assert found.provenance["settings"]["networks"] == {"inception": network.fingerprint}
-    path = checkpoints(run)[2]
-    alone = pgmetrics.evaluate(
-        REAL, f"progan:{path},at=final", ["fid", "kid"], num_images=N, networks={"inception": ToyNetwork()}
-    )
-    assert values(found, run=LABELS[2]) == values(alone, subject="fake")
-
-
-def test_a_loader_makes_images_of_checkpoints_that_no_plug_in_knows(tmp_path, monkeypatch):
-    run = tmp_path / "run"
-    run.mkdir()
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "mymodel.py").write_text(
-        "import numpy as np\n"
-        "def images(path):\n"
-        "    return np.load(path)['pixels']\n"
-        "def random(path):\n"
-        "    return np.random.randint(0, 256, images(path).shape).astype(np.uint8)\n"
-        "noise = np.random.randint(0, 256, (1000, 3, 32, 32)).astype(np.uint8)\n"
-        "def of_import(path):\n"
-        "    return noise[: len(images(path))]\n"
-        "def broken(path):\n"
-        "    raise ZeroDivisionError('no such layer')\n"
-    )
-    fakes = {
-        side: np.random.default_rng(side).integers(0, 256, (N, 3, side, side), np.uint8) for side in (16, 32)
-    }
-    for side, pixels in fakes.items():
-        np.savez(run / f"model-{side * 10}-{side}.npz", pixels=pixels)
-    how = {"pattern": "model-{images}-{resolution}.npz", "floor": False}
-    found, skipped = score(run, loader="mymodel:images", protocols=["at-final", "at-stage"], **how)
-    assert not skipped
-    enlarged = fakes[16].repeat(2, 2).repeat(2, 3)
-    for pixels, label in ((enlarged, "0000000160-16x16"), (fakes[32], "0000000320-32x32")):
-        alone = pgmetrics.evaluate(REAL, pixels, FAST, num_images=N)
-        assert values(found, run=label, protocol="at-final") == values(alone, subject="fake")
-    assert {row["level"] for row in rows(found, run="0000000160-16x16", protocol="at-stage")} == {16, None}
-    _, skipped = score(run, loader="mymodel:broken", **how)
-    assert [reason for _, reason in skipped] == [
-        f"mymodel:broken failed on model-{side * 10}-{side}.npz: ZeroDivisionError: no such layer"
-        for side in (16, 32)
-    ]
-    for name, when in (("random", "call"), ("of_import", "import of its module")):
-        _, skipped = score(run, loader=f"mymodel:{name}", **how)
-        assert [reason.split(":")[2] for _, reason in skipped] == [
-            f" each {when} gives other images; load trained weights, and seed whatever is drawn"
-        ] * 2
-
-
-# Refusals, and what is skipped.
 
 
 def test_a_checkpoint_that_cannot_be_read_is_named_and_tried_again_next_time(run):
@@ -328,6 +79,8 @@ def of_metadata(text):
 
 
 DEEP = "[" * 100_000 + "]" * 100_000
+
+
 DAMAGE = {
     "empty": lambda whole: b"",
     "cut": lambda whole: whole[:-1],
@@ -475,9 +228,6 @@ def test_files_left_out_of_the_reals_are_told_once(run, tmp_path, caplog):
     assert caplog.text.count("1 file left out: 1 .txt") == 1
 
 
-# The store.
-
-
 def test_a_finished_run_is_left_as_it_is_and_nothing_is_read(run, monkeypatch):
     found, _ = score(run)
     before = store(run)
@@ -563,8 +313,6 @@ def test_somebody_else_who_scores_the_run_is_waited_for(run):
     found, _ = score(run)
     assert found.rows
 
-
-# Interruption.
 
 _ZYGOTE = """
 import os, signal, sys, time
@@ -668,38 +416,6 @@ def test_killed_within_a_line_the_torn_line_is_written_anew(finished, tmp_path, 
     assert store(torn) == store(whole)
 
 
-def test_several_jobs_give_the_same_bytes_and_end_with_whoever_asked(finished, tmp_path):
-    np.save(tmp_path / "reals.npy", real_pixels())
-    one, two, killed = (Path(shutil.copytree(finished, tmp_path / name)) for name in ("one", "two", "killed"))
-    how = {"protocols": ["at-stage", "at-final"], "untrained": True}
-    score(one, str(tmp_path / "reals.npy"), **how)
-    found, skipped = score(two, str(tmp_path / "reals.npy"), jobs=2, **how)
-    assert store(one) == store(two)
-    assert not skipped
-    assert found == read_scores(one)
-    program = (
-        "import sys; from pgmetrics.growth import score_run; "
-        "score_run(sys.argv[1], sys.argv[2], num_images=16, jobs=2, device='cpu', workers=0)"
-    )
-    asked = subprocess.Popen(
-        [sys.executable, "-c", program, str(killed), str(tmp_path / "reals.npy")], cwd=ROOT
-    )
-    with asked:
-        _until(lambda: (killed / "scores.jsonl").exists())
-        helpers = _children(asked.pid)
-        assert helpers
-        asked.kill()
-    _until(lambda: not any(_is_scoring(pid) for pid in helpers))
-
-
-def test_what_cannot_be_sent_to_other_processes_is_refused(run):
-    with pytest.raises(OptionError, match=r"jobs=2 needs images.*that other processes can open"):
-        score(run, lambda indices: real_pixels()[np.array(indices) % 40], jobs=2)
-
-
-# Following.
-
-
 def test_watching_a_training_scores_each_checkpoint_once_and_ends_with_it(tmp_path):
     config = ProGANConfig(
         resolution=16, latent_size=8, fmap_base=32, fmap_max=8, minibatch={4: 4}, stabilise_images=32,
@@ -750,63 +466,6 @@ def test_watching_passes_over_a_checkpoint_that_gives_no_images_and_still_ends(r
     assert len([kind for kind, _ in items(run) if kind == "checkpoint"]) == 7
 
 
-needs_locks = pytest.mark.skipif(
-    not Path("/proc/locks").exists(), reason="needs Linux's list of locks, /proc/locks"
-)
-
-
-@contextmanager
-def _training_in(run):
-    place = os.open(run, os.O_RDONLY)
-    fcntl.flock(place, fcntl.LOCK_EX)
-    yield
-    os.close(place)
-
-
-@needs_locks
-def test_a_trainer_is_gone_when_it_has_been_missed_for_a_minute(tmp_path, monkeypatch):
-    now = 0.0
-    monkeypatch.setattr(trainer, "_now", lambda: now)
-    watched = trainer.Trainer(tmp_path)
-    now = 1000.0
-    assert not watched.is_gone()  # never seen: nobody knows
-    with _training_in(tmp_path):
-        assert not watched.is_gone()
-    now = 2000.0  # long busy
-    assert not watched.is_gone()
-    now = 2059.0
-    with _training_in(tmp_path):
-        assert not watched.is_gone()  # killed, and started again
-    now = 2100.0
-    assert not watched.is_gone()
-    now = 2159.0
-    assert not watched.is_gone()
-    now = 2161.0
-    assert watched.is_gone()
-
-
-@needs_locks
-def test_watching_ends_after_a_killed_trainer_when_all_is_scored(run, monkeypatch, caplog):
-    monkeypatch.setattr(trainer, "GRACE", 0.1)
-    (run / "finished.json").unlink()
-    hidden = [path.rename(run.parent / path.name) for path in checkpoints(run)[2:]]
-    training = _training_in(run)
-    training.__enter__()
-
-    def progress(what, done, total):
-        if (done, total) == (3, 3):  # the floor and two checkpoints
-            for path in hidden:
-                path.rename(run / "checkpoints" / path.name)
-            training.__exit__(None, None, None)
-
-    at_last = threading.Timer(60, (run / "finished.json").write_text, ["{}"])
-    at_last.start()
-    score(run, watch=True, poll_seconds=0.02, metrics=[SWD], progress=progress)
-    at_last.cancel()
-    assert [label for kind, label in items(run) if kind == "checkpoint"] == LABELS
-    assert "nobody trains in" in caplog.text
-
-
 def test_half_of_a_checkpoint_is_no_checkpoint_while_it_is_being_written(tmp_path):
     run = tmp_path / "run"
     run.mkdir()
@@ -828,33 +487,6 @@ def test_half_of_a_checkpoint_is_no_checkpoint_while_it_is_being_written(tmp_pat
     score(run, pattern="{images}-{resolution}.npy", watch=True, poll_seconds=0.25, metrics=[SWD])
     writer.join()
     assert [label for kind, label in items(run) if kind == "checkpoint"] == ["0000000010-32x32"]
-
-
-def _until(condition, seconds=60):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)
-
-
-def _children(pid):
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                status = (entry / "stat").read_text()
-            except OSError:
-                continue
-            if int(status.rpartition(")")[2].split()[1]) == pid:
-                found.append(int(entry.name))
-    return found
-
-
-def _is_scoring(pid):
-    try:
-        return b"pgmetrics.growth.crew" in Path(f"/proc/{pid}/cmdline").read_bytes() and os.getpid() != pid
-    except OSError:
-        return False
 
 
 def test_a_copy_of_the_reals_is_the_same_series_and_other_reals_are_not(run, tmp_path):
