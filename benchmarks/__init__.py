@@ -1,1 +1,1 @@
-"""The tables of the README, each with the command that makes it."""
+"""The tables and pictures of the documents, each with the command that makes it."""
