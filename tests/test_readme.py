@@ -1,7 +1,7 @@
-"""What the README shows works: its Python runs, its commands and their options exist.
+"""What the documents show works: Python runs, commands and options exist, links lead somewhere.
 
-Python blocks run top to bottom in one namespace, in an empty directory. One that cannot run (it needs a
-GPU, or the reader's own files) has `<!-- not run: REASON -->` on the line before it.
+Python blocks of a document run top to bottom in one namespace, in an empty directory. One that cannot run (it
+needs a GPU, or the reader's own files) has `<!-- not run: REASON -->` on the line before it.
 """
 
 import importlib
@@ -17,7 +17,13 @@ import pytest
 ROOT = Path(__file__).parents[1]
 SCRIPTS = {"pgmetrics": "pgmetrics.cli", "progan": "reference_models.progan.cli"}
 # Commands of others, which the tests take on trust.
-FOREIGN = {"cd", "git", "pip", "source", "."}
+FOREIGN = {"cd", "git", "pip", "pytest", "source", ".", "torchrun"}
+DOCUMENTS = {
+    str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
+    for path in sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("benchmarks/*.md")])
+}
+README = DOCUMENTS["README.md"]
+WIDTH = 110
 
 
 class Fence(NamedTuple):
@@ -47,7 +53,18 @@ def commands(markdown):
         if fence.language == "console":
             joined = fence.text.replace("\\\n", " ")
             for text in re.findall(r"^\$ (.*)$", joined, re.MULTILINE):
-                yield pytest.param(text, id=f"line{fence.line}-{text[:40]}")
+                yield fence.line, text
+
+
+def prose(markdown):
+    """(line number, line) of what is wrapped: all but fenced blocks, tables, headings and HTML."""
+    fenced = html = False
+    for number, line in enumerate(markdown.splitlines(), 1):
+        fenced ^= line.lstrip().startswith("```")
+        html |= line.startswith("<picture>")
+        if not (fenced or html or line.lstrip().startswith(("|", "#", "<", "![", "```"))):
+            yield number, line
+        html &= not line.startswith("</picture>")
 
 
 def check_command(text):
@@ -79,31 +96,67 @@ def _check_click(command, arguments, text):
             assert argument.partition("=")[0] in known, f"{text}: {command.name} has no {argument}"
 
 
-README = (ROOT / "README.md").read_text()
-
-
 @pytest.mark.slow
-def test_the_readmes_python_runs(tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", ["README.md", "docs/scoring.md"])
+def test_the_python_of_a_document_runs(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     namespace = {"__name__": "readme"}
-    blocks = [fence for fence in fences(README) if fence.language == "python" and not fence.not_run]
-    if not blocks:
-        pytest.skip("the README holds no Python that can run")
+    blocks = [fence for fence in fences(DOCUMENTS[name]) if fence.language == "python" and not fence.not_run]
+    assert blocks
     for fence in blocks:
-        # The empty lines make a traceback name the README's own line.
-        code = compile("\n" * (fence.line - 1) + fence.text, "README.md", "exec")
+        # The empty lines make a traceback name the document's own line.
+        code = compile("\n" * (fence.line - 1) + fence.text, name, "exec")
         exec(code, namespace)
 
 
-@pytest.mark.parametrize("text", list(commands(README)))
-def test_the_readmes_commands_exist(text):
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param(text, id=f"{name}-line{line}-{text[:40]}")
+        for name, markdown in DOCUMENTS.items()
+        for line, text in commands(markdown)
+    ],
+)
+def test_the_commands_of_the_documents_exist(text):
     check_command(text)
 
 
-def test_every_fence_of_the_readme_was_understood():
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_every_fence_of_a_document_was_understood(name):
     # A block opened with `~~~`, indented, or never closed would silently not be tested.
-    marks = re.findall(r"^\s*(?:```|~~~)", README, re.MULTILINE)
-    assert len(marks) == 2 * len(fences(README))
+    marks = re.findall(r"^\s*(?:```|~~~)", DOCUMENTS[name], re.MULTILINE)
+    assert len(marks) == 2 * len(fences(DOCUMENTS[name]))
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_the_links_of_a_document_lead_to_files_and_headings(name):
+    places = re.findall(r"\]\(([^)\s]+)\)|(?:src|srcset)=\"([^\"]+)\"", DOCUMENTS[name])
+    for place in (linked or shown for linked, shown in places):
+        path, _, heading = place.partition("#")
+        if path.startswith(("http:", "https:")):
+            continue
+        target = (ROOT / name).parent / path if path else ROOT / name
+        assert target.exists(), f"{name} leads to {place}"
+        if heading:
+            titles = re.findall(r"^#+ (.*)$", target.read_text(encoding="utf-8"), re.MULTILINE)
+            # As GitHub makes anchors: lower case, spaces to hyphens, punctuation dropped.
+            anchors = [re.sub(r"[^\w-]", "", title.lower().replace(" ", "-")) for title in titles]
+            assert heading in anchors, f"{name} leads to {place}"
+
+
+@pytest.mark.parametrize("name", [name for name in DOCUMENTS if name != "CHANGELOG.md"])
+def test_documents_are_wrapped_at_one_width(name):
+    # Code that is longer than a line has a line of its own.
+    long = [
+        (number, line)
+        for number, line in prose(DOCUMENTS[name])
+        if len(line) > WIDTH and re.sub(r"`[^`]*`", "", line).strip(" .,:-")
+    ]
+    assert not long
+
+
+def test_the_readme_fits_on_a_few_screens():
+    assert README.count("\n") <= 150
 
 
 # The checks themselves.
@@ -120,7 +173,7 @@ def test_fences_are_found_with_their_place():
 
 def test_a_command_over_two_lines_is_one():
     text = "```console\n$ make demo\nsome output\n$ make \\\n    test  # all of it\n```\n"
-    assert [parameter.values[0].split() for parameter in commands(text)] == [
+    assert [command.split() for _, command in commands(text)] == [
         ["make", "demo"],
         ["make", "test", "#", "all", "of", "it"],
     ]

@@ -155,9 +155,9 @@ def test_too_little_memory_is_one_line(monkeypatch):
 
 def test_the_exit_codes_are_documented_alike_wherever_they_are_listed():
     # Those of interrupts and of closed pipes were in neither list.
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    document = (Path(__file__).parents[2] / "docs" / "scoring.md").read_text()
     own = {compare.WORSE, growth.SKIPPED, compare.UNDECIDED, INTERRUPTED, streams.READER_GONE}
-    for text in (readme, CliRunner().invoke(pgmetrics, ["--help"]).stdout):
+    for text in (document, CliRunner().invoke(pgmetrics, ["--help"]).stdout):
         listed = text.partition("Exit codes:")[2].partition("\n\n")[0]
         codes = [int(code) for code in re.findall(r"(?:^|, |,\s)\s*(\d+)\b", listed)]
         assert codes == sorted({0, 1, 2} | own)
