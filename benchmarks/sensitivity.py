@@ -45,6 +45,8 @@ from benchmarks.scoring import (
 from pgmetrics import PgmetricsError, SampleError
 from pgmetrics.features import FeatureExtractor
 from pgmetrics.metrics.base import Metric
+from pgmetrics.metrics.outputs import Aim
+from pgmetrics.metrics.registry import output
 from pgmetrics.runtime import seeding
 from pgmetrics.runtime.devices import pick_device
 from pgmetrics.runtime.seeding import Stream
@@ -52,7 +54,6 @@ from pgmetrics.sources.base import ImageSource, listed, sequence
 from pgmetrics.sources.resolve import open_source
 from pgmetrics.sources.wrappers import Wrapped
 from pgmetrics.uncertainty.randomization import holm
-from pgmetrics.uncertainty.verdicts import Aim, direction
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -352,7 +353,7 @@ def _tested(ladder: Sequence[Cell], scores: Sequence[Score], without: Score, alp
     steps = [_z(score, without) for score in scores]
     sound = [z for z in steps if z is not None]
     corrected = iter(holm([erfc(abs(z) / sqrt(2)) for z in sound]))
-    aim = direction(without.metric).aim
+    aim = output(without.metric).better.aim
     found = []
     for cell, score, z in zip(ladder, scores, steps, strict=True):
         p_value = None if z is None else next(corrected)

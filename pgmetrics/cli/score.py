@@ -19,6 +19,7 @@ from pgmetrics.cli.options import (
     running,
     writing,
 )
+from pgmetrics.metrics.registry import DEFAULT, ERRORS, METRICS
 
 if TYPE_CHECKING:
     from pgmetrics.metrics.base import Metric
@@ -53,10 +54,16 @@ def _each_side(command: Command) -> Command:
 
 def _error(*metrics: str) -> Callable[[Command], Command]:
     """--error images, for those of the metrics whose errors are over something else unless it is given."""
-    over = {"swd": "directions", "is": "splits", "prdc": "one side held"}
-    usual = ", ".join(over[name] if len(metrics) == 1 else f"{over[name]} for {name}" for name in metrics)
-    choices = ["directions", "images", "both"] if "swd" in metrics else ["images"]
-    kinds = "both: images and directions.  " if "swd" in metrics else ""
+    numbers = [number for name in metrics for number in METRICS[name].outputs if number.has_choice_of_images]
+    by_kind: dict[str, list[str]] = {}
+    for number in numbers:
+        by_kind.setdefault(number.errors[0], []).append(number.name)
+    usual = "; ".join(f"{kind} for {', '.join(found)}" for kind, found in by_kind.items())
+    if len(numbers) == 1:
+        usual = numbers[0].errors[0]
+    has_directions = any("directions" in number.errors for number in numbers)
+    choices = list(ERRORS) if has_directions else ["images"]
+    kinds = "both: images and directions.  " if has_directions else ""
     return click.option(
         "--error",
         type=click.Choice(choices),
@@ -102,10 +109,8 @@ def swd(patches: int, directions: int, repeats: int, error: str | None, **option
     Lower is better; compare with the floor, never with values of another number of images. Images
     below 16 pixels are refused.
     """
-    from pgmetrics.metrics.swd import SlicedWasserstein
-
-    metric = SlicedWasserstein(patches_per_image=patches, directions=directions, repeats=repeats)
-    _score([metric], error=error, **options)
+    parameters = {"patches_per_image": patches, "directions": directions, "repeats": repeats}
+    _score([METRICS["swd"].load()(**parameters)], error=error, **options)
 
 
 @click.command("ms-ssim")
@@ -211,13 +216,13 @@ def memorisation(**options: Any) -> None:
 @click.option("--real", metavar="SOURCE", help=_REAL)
 @click.option("--fake", metavar="SOURCE", help=_FAKE)
 @click.option("--held-out", metavar="SOURCE", help="Real images that training never saw, for memorisation.")
-@metrics_option("swd, ms-ssim, fid, fid-infinity, is, kid, prdc, fd, memorisation.", default="swd,ms-ssim")
+@metrics_option(f"{', '.join(METRICS)}.", default=",".join(DEFAULT))
 @click.option(
     "--floor",
     is_flag=True,
     help="Add what a perfect model would score: real against real at the same count; needs twice the reals.",
 )
-@_error("swd", "is", "prdc")
+@_error(*METRICS)
 @_everything_else
 def evaluate(metrics: str, error: str | None, **options: Any) -> None:
     """Score --fake against --real with several metrics, reading or generating each image once."""
@@ -239,9 +244,7 @@ def _adjusted(name: str, options: dict[str, Any], **parameters: Any) -> str | Me
     if options["preset"]:
         flags = ", ".join(f"--{key.replace('_', '-')}" for key in given)
         raise click.UsageError(f"--preset {options['preset']} fixes {flags}")
-    from pgmetrics.metrics.registry import METRICS
-
-    return METRICS[name](**given)
+    return METRICS[name].load()(**given)
 
 
 def _score(metrics: Sequence[str | Metric], format_: str, out: str | None, **options: Any) -> None:

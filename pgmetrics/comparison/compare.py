@@ -17,17 +17,15 @@ from pgmetrics.evaluation.plan import Progress
 from pgmetrics.evaluation.presets import PRESETS
 from pgmetrics.metrics.base import Metric, State
 from pgmetrics.metrics.error_kinds import is_over_images
-from pgmetrics.metrics.frechet import FrechetDistance
+from pgmetrics.metrics.outputs import Aim
+from pgmetrics.metrics.registry import DEFAULT, output
 from pgmetrics.metrics.registry import metric as find_metric
 from pgmetrics.sources.resolve import open_source
 from pgmetrics.uncertainty import intervals, randomization, verdicts
 from pgmetrics.uncertainty.intervals import Difference
-from pgmetrics.uncertainty.verdicts import Aim, Effect, Score, Verdict
+from pgmetrics.uncertainty.verdicts import Effect, Score, Verdict
 
 _Judged = tuple[dict[str, Any], Effect]  # a row, and what it means for a gate that asks its metric
-
-_WITH_OTHER_ERRORS = frozenset({"swd", "is", "precision", "recall", "density", "coverage"})
-_UNTESTED = frozenset({"fid-infinity"})
 
 _NO_ERROR = "the sets differ, and so few images give no error to tell which is better; give more images"
 _OPEN = "the sets differ, and noise leaves open which is better; give more images of A, B and the reals"
@@ -147,7 +145,7 @@ def _compare_results(
         differences.append(intervals.independent_difference(*rows, judging.confidence))
         protocols.append(key[2])
         reals.append(_score_of_reals(a, b, key, judging.significance))
-        if differences[-1].p_value is None and verdicts.is_score(key[0]):
+        if differences[-1].p_value is None and output(key[0]).is_score:
             reasons[key[0]] = why_undecided(*rows)
     notes += [f"{metric} is undecided: {reason}" for metric, reason in reasons.items()]
     judged = _judged(differences, protocols, judging.significance, reals)
@@ -190,18 +188,18 @@ def why_undecided(a: Mapping[str, Any], b: Mapping[str, Any]) -> str:
             f"its error holds for the directions of one seed, and the seeds are {a['seed']} and {b['seed']}; "
             "score with one --seed, or with pgmetrics evaluate ... --error both"
         )
-    if a["metric"] in _UNTESTED:
+    declared = output(a["metric"])
+    if not declared.errors:
         return f"there is no test of it; leave {a['metric']} out of the metrics"
     what = " and ".join(f"one over {kind}" if kind else "none" for kind in kinds)
-    others = a["metric"] in _WITH_OTHER_ERRORS
-    way_out = " score with pgmetrics evaluate ... --error images, or" if others else ""
+    way_out = " score with pgmetrics evaluate ... --error images, or" if declared.has_choice_of_images else ""
     return f"it takes errors over images, and the results hold {what};{way_out} compare the images themselves"
 
 
 def _no_test_of_images(metric: str) -> str:
     """Why a metric of images is undecided, and the fix."""
     fix = f"leave {metric} out of the metrics"
-    if metric not in _UNTESTED:
+    if output(metric).errors:
         fix += ", or compare results of pgmetrics evaluate, which hold its error"
     return f"there is no test of it image by image; {fix}"
 
@@ -222,7 +220,7 @@ def _compare_images(
     options: Mapping[str, Any],
 ) -> Comparison:
     """Two generated sets, image by image."""
-    chosen = [_paired(one, options.get("preset")) for one in metrics or ("swd", "ms-ssim")]
+    chosen = [_paired(one, options.get("preset")) for one in metrics or DEFAULT]
     observed = observe(real, fakes, chosen, names=("A", "B"), seed=judging.seed, progress=progress, **options)
     differences: list[Difference] = []
     protocols: list[str | None] = []
@@ -247,7 +245,7 @@ def _compare_images(
         reasons |= {
             each.metric: _no_test_of_images(each.metric)
             for each in found
-            if each.p_value is None and verdicts.is_score(each.metric)
+            if each.p_value is None and output(each.metric).is_score
         }
     if progress is not None:
         progress("comparing", total, total)
@@ -310,7 +308,7 @@ def _least_p_value(one: Difference, judging: Judging) -> float:
 
 def _swapped_together(one: Difference) -> int:
     """Images that a swap takes at once: MS-SSIM swaps its pairs."""
-    return 2 if one.metric == "ms-ssim" else 1
+    return output(one.metric).images_per_term
 
 
 def _paired(one: str | Metric, preset: str | None) -> Metric:
@@ -318,7 +316,7 @@ def _paired(one: str | Metric, preset: str | None) -> Metric:
     if preset is not None and preset not in PRESETS:
         raise OptionError(f"there is no preset {preset!r}; there are {', '.join(PRESETS)}")
     found = PRESETS[preset].metric(one) if preset else find_metric(one)
-    return dataclasses.replace(found, keep_rows=True) if isinstance(found, FrechetDistance) else found
+    return found.keeping_rows()
 
 
 def _judged(
@@ -339,7 +337,7 @@ def _judged(
     kept = [
         each
         for each in zip(differences, protocols, known, strict=True)
-        if each[0].p_value is not None or verdicts.is_score(each[0].metric)
+        if each[0].p_value is not None or output(each[0].metric).is_score
     ]
     p_values = _corrected([one.p_value for one, _, _ in kept])
     p_differences = _corrected([one.p_difference for one, _, _ in kept])
@@ -414,7 +412,7 @@ def _gate(
             undecided[metric] = reasons.get(metric) or _why_open(row, no_reals)
         elif powerless and metric in powerless:
             undecided[metric] = powerless[metric]
-    others = tuple(metric for metric in metrics if metric not in asked and verdicts.is_score(metric))
+    others = tuple(metric for metric in metrics if metric not in asked and output(metric).is_score)
     return Gate(tuple(asked), others, tuple(worse), undecided)
 
 
@@ -432,7 +430,7 @@ def _effect(one: Difference, row: Mapping[str, Any], reals: Score | None, signif
 
 def _why_open(row: Mapping[str, Any], no_reals: str) -> str:
     """Why a number was tested and still decides nothing, and what would decide it."""
-    if row["reals"] is None and verdicts.direction(row["metric"]).aim is Aim.REALS:
+    if row["reals"] is None and output(row["metric"]).better.aim is Aim.REALS:
         return no_reals
     return _NO_ERROR if row["p_difference"] is None else _OPEN
 

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from pgmetrics.comparison.settings import ABSENT, Setting
 from pgmetrics.errors import OptionError, check_number, encodable, markdown_text, printable
-from pgmetrics.metrics.outputs import style
+from pgmetrics.metrics.outputs import Aim
+from pgmetrics.metrics.registry import output
 from pgmetrics.results.files import check_destination, write_whole
 from pgmetrics.runtime.files import dump_json
 from pgmetrics.uncertainty import verdicts
-from pgmetrics.uncertainty.verdicts import Aim
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -252,12 +252,12 @@ def _grid(comparison: Comparison) -> list[list[str]]:
     beside = any(row["reals"] is not None for row in comparison.rows)
     grid = [["", "A", "B", *(["reals"] if beside else []), "B - A", interval, "p", "verdict"]]
     for row in comparison.rows:
-        look = style(row["metric"])
-        a, b = (format(row[one] * look.scale, look.format) for one in ("a", "b"))
-        own = ABSENT if row["reals"] is None else format(row["reals"] * look.scale, look.format)
+        number = output(row["metric"]).number
+        a, b = number(row["a"]), number(row["b"])
+        own = ABSENT if row["reals"] is None else number(row["reals"])
         difference, low, high = (
-            ABSENT if row[one] is None else format(row[one] * look.scale, f"+{look.format}")
-            for one in ("difference", "low", "high")
+            ABSENT if row[column] is None else number(row[column], "+")
+            for column in ("difference", "low", "high")
         )
         span = ABSENT if row["low"] is None else f"{low} to {high}"
         p = ABSENT if row["p_holm"] is None else _p(row["p_holm"])
@@ -274,7 +274,7 @@ def _p(value: float) -> str:
 def row_title(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
     """Name a row for people: the metric with its unit, and the level where there are several."""
     mine = [other for other in rows if other["metric"] == row["metric"]]
-    title = style(row["metric"]).title
+    title = output(row["metric"]).heading
     if len({other["protocol"] for other in mine}) > 1:
         title += f" ({row['protocol']})"
     levels = {other["level"] for other in mine}
@@ -317,7 +317,7 @@ def _in_full(row: Mapping[str, Any]) -> str:
 
 
 def _is_of_variety(row: Mapping[str, Any]) -> bool:
-    return verdicts.direction(row["metric"]).aim is Aim.REALS
+    return output(row["metric"]).better.aim is Aim.REALS
 
 
 def _about_variety(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:

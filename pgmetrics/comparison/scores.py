@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pgmetrics.errors import OptionError, StateError
-from pgmetrics.metrics.outputs import metrics_in_order
+from pgmetrics.metrics.registry import in_order
 from pgmetrics.results import Results, read_results, run_scores
 from pgmetrics.results.reals import row_of_reals
 
@@ -94,7 +94,7 @@ class Scores:
     @property
     def metrics(self) -> list[str]:
         """Names in the order of tables."""
-        return metrics_in_order([metric for metric, _, _ in self.rows])
+        return in_order([metric for metric, _, _ in self.rows])
 
     def under(self, protocol: str) -> Scores:
         """Those made under one protocol, with whichever network.

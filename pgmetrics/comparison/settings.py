@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pgmetrics.comparison.scores import Scores, base_protocol
+from pgmetrics.metrics.registry import names_of_outputs
 from pgmetrics.sources.base import IDENTITY
 
 # They decide how many images are taken, which the counts say, or what an error is taken over.
@@ -124,10 +125,7 @@ def _explained(a: str, b: str) -> tuple[str, str]:
 
 def gives_any(metric: str, parameters: Mapping[str, Any], wanted: Sequence[str]) -> bool:
     """Whether a metric's numbers are among those wanted: prdc gives four, fid the bias of fid too."""
-    return bool({metric, *parameters.get("names", ()), *_MORE_NUMBERS.get(metric, ())} & set(wanted))
-
-
-_MORE_NUMBERS = {"memorisation": ("authpct", "ct"), "fid": ("fid-bias",), "fd": ("fd-bias",)}
+    return bool({metric, *parameters.get("names", names_of_outputs(metric))} & set(wanted))
 
 
 def images_of_source(source: Mapping[str, Any], parameters: Mapping[str, Any], metrics: Sequence[str]) -> str:

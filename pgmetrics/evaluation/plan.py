@@ -15,9 +15,7 @@ from numpy.typing import NDArray
 from pgmetrics.errors import OptionError, PgmetricsError, SampleError, StateError
 from pgmetrics.features.base import FeatureExtractor
 from pgmetrics.metrics.base import Estimate, Metric, Side, State, Tap
-from pgmetrics.metrics.feature_rows import FeatureRowsState, first_not_finite
-from pgmetrics.metrics.frechet import MomentsState
-from pgmetrics.metrics.memorisation import Memorisation
+from pgmetrics.metrics.feature_rows import first_not_finite
 from pgmetrics.prepared.cache import Cache
 from pgmetrics.prepared.statistics import MomentsReals, StoredReals
 from pgmetrics.runtime.blocks import Block, FeatureBlock, block_length
@@ -167,7 +165,7 @@ class Planner:
                 jobs.append(Job(one, "fake", states.get("real"), states.get("fake")))
                 continue
             held_out = None
-            if isinstance(one, Memorisation) and "held-out" in self.sides:
+            if "held-out" in one.sides and "held-out" in self.sides:
                 held_out = self._whole(one, "held-out")
             real, fake = self._pair(one) if "fake" in self.sides else (None, None)
             if floor:
@@ -444,7 +442,7 @@ class Planner:
             return
         read = (c.state for c in self.consumers.values() if c.ready and c.tap == tap)
         for state in read:
-            if isinstance(state, (FeatureRowsState, MomentsState)) and state.width != width:
+            if state.width is not None and state.width != width:
                 raise StateError(
                     f"{self.given.name} holds statistics of {state.width:,} features; "
                     f"{self.networks[tap.network].label} gives {width:,}, so another network made them"

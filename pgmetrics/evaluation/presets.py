@@ -17,7 +17,6 @@ from typing import Any, Literal
 
 from pgmetrics.errors import OptionError
 from pgmetrics.metrics.base import Estimate, Metric, State
-from pgmetrics.metrics.feature_rows import FeatureMetric
 from pgmetrics.metrics.frechet import FrechetInceptionDistance
 from pgmetrics.metrics.inception_score import InceptionScore
 from pgmetrics.metrics.kid import KernelInceptionDistance
@@ -44,7 +43,7 @@ class Preset:
     name: str
     reproduces: str
     used_by: str
-    metrics: Mapping[str, FeatureMetric]
+    metrics: Mapping[str, Metric]
     networks: Mapping[str, Mapping[str, Any]]
     order: Literal["listing"] = "listing"
 
@@ -63,9 +62,9 @@ class Preset:
         its = self.metrics[name]
         if isinstance(asked, str):
             return its
-        if not isinstance(asked, FeatureMetric) or asked.network != its.network:
-            network = asked.tap.network if asked.tap else "pixels"
-            raise OptionError(f"{self.name} computes {name} on {its.network}, not {network}")
+        network, wanted = (one.tap.network if one.tap else "pixels" for one in (asked, its))
+        if network != wanted:
+            raise OptionError(f"{self.name} computes {name} on {wanted}, not {network}")
         return asked
 
 

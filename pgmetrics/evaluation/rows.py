@@ -22,8 +22,11 @@ def row_protocol(
     """How a number was made, in a few words: for a metric of features the network belongs to it."""
     if metric.tap is None:
         return protocol
-    usual = PRESETS[preset].metrics if preset else {name: kind() for name, kind in METRICS.items()}
-    changed = _changed(metric, usual[metric.name]) if metric.name in usual else []
+    if preset:
+        usual = PRESETS[preset].metrics.get(metric.name)
+    else:
+        usual = METRICS[metric.name].load()() if metric.name in METRICS else None
+    changed = _changed(metric, usual) if usual is not None else []
     return ", ".join([protocol, preset or networks[metric.tap.network].label, *changed])
 
 

@@ -23,9 +23,8 @@ from pgmetrics.evaluation.presets import PRESETS, Preset
 from pgmetrics.features import open_network
 from pgmetrics.features.base import FeatureExtractor
 from pgmetrics.metrics.base import Metric, Side
-from pgmetrics.metrics.memorisation import Memorisation
+from pgmetrics.metrics.registry import METRICS, with_error
 from pgmetrics.metrics.registry import metric as find_metric
-from pgmetrics.metrics.registry import with_error
 from pgmetrics.prepared.cache import Cache
 from pgmetrics.prepared.statistics import MomentsReals, StoredReals, open_statistics
 from pgmetrics.runtime.blocks import block_length
@@ -273,8 +272,9 @@ def check_choice(
         raise OptionError(f"a run's label is a line of text, not {run!r}")
     if real is None and fake is None:
         raise OptionError("neither real nor generated images were given")
-    if held_out is not None and not any(isinstance(one, Memorisation) for one in chosen):
-        raise OptionError("held-out images are for memorisation, which was not asked for")
+    if held_out is not None and not any("held-out" in one.sides for one in chosen):
+        users = [name for name, declared in METRICS.items() if "held-out" in declared.load().sides]
+        raise OptionError(f"held-out images are for {', '.join(users)}, which was not asked for")
     for one in chosen:
         if one.two_sided and (real is None or fake is None):
             raise OptionError(f"{one.name} compares real with generated images; give both")

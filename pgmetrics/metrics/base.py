@@ -14,6 +14,8 @@ from numpy.typing import DTypeLike, NDArray
 
 from pgmetrics.errors import SampleError, StateError
 from pgmetrics.metrics.influence import Influence
+from pgmetrics.metrics.outputs import Output
+from pgmetrics.metrics.registry import METRICS, output
 from pgmetrics.runtime.blocks import Block, FeatureBlock, IndexSet
 from pgmetrics.runtime.spill import Storage
 
@@ -109,6 +111,11 @@ class State(ABC):
         self.key = key
         self.seen = IndexSet()
         self.storage = storage or Storage()
+
+    @property
+    def width(self) -> int | None:
+        """Features of an image; None before the first, and of pixels."""
+        return None
 
     def update(self, block: Block | FeatureBlock) -> None:
         """Take in the images of a block, or what a network made of them.
@@ -257,16 +264,54 @@ class Metric(ABC):
         name: in data and on the command line.
         two_sided: whether it compares real and fake; otherwise it scores each side by itself.
         equal_counts: whether a two-sided metric needs as many reals as fakes.
+        sides: whose images it can use.
+        errors: what its parameter `error` may be, the default first; empty if it has no such parameter.
     """
 
     name: ClassVar[str]
     two_sided: ClassVar[bool]
     equal_counts: ClassVar[bool] = False
+    sides: ClassVar[tuple[Side, ...]] = ("real", "fake")
+    errors: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def outputs(self) -> tuple[Output, ...]:
+        """What is declared of its numbers; of a metric that nobody declared, one number of its name."""
+        declaration = METRICS.get(self.name)
+        return (output(self.name),) if declaration is None else declaration.outputs
 
     @property
     def tap(self) -> Tap | None:
         """The network output it reads, or None for pixels."""
         return None
+
+    @property
+    def least(self) -> int:
+        """Images of a side below which there is no number."""
+        return 2
+
+    def with_network(self, network: str) -> Metric:
+        """The same metric, reading another network; one of pixels is returned as it is.
+
+        Raises:
+            OptionError: it is defined on one network alone.
+        """
+        return self
+
+    def with_error(self, over: str) -> Metric:
+        """The same metric, its standard errors over what is asked for; itself if it has no such errors.
+
+        Args:
+            over: "images", "directions" or "both". A metric that draws no directions takes "both" for
+                "images".
+        """
+        if over == "both" and over not in self.errors:
+            over = "images"
+        return replace(self, error=over) if over in self.errors else self  # type: ignore[type-var]
+
+    def keeping_rows(self) -> Metric:
+        """The same metric, remembering images one by one where it would keep their sums alone."""
+        return self
 
     @abstractmethod
     def with_num_images(self, num_images: int) -> Metric:

@@ -147,11 +147,6 @@ class FeatureMetric(Metric):
         return Tap(self.network, self.layer)
 
     @property
-    def least(self) -> int:
-        """Images below which there is no number."""
-        return 2
-
-    @property
     def for_what(self) -> str:
         """The parameter that `least` comes from, such as " with k=5"; empty where none does."""
         return ""
@@ -178,6 +173,9 @@ class FeatureMetric(Metric):
         for state in states:
             if len(state.seen) < self.least:
                 raise self.too_few(f"the {state.key.side} side has {len(state.seen):,}")
+
+    def with_network(self, network: str) -> Self:
+        return replace(self, network=network)
 
     def with_num_images(self, num_images: int) -> Self:
         return replace(self, num_images=num_images)

@@ -69,6 +69,9 @@ class FrechetDistance(FeatureMetric):
         if self.ddof not in (0, 1):
             raise OptionError(f"{self.name} divides by n - ddof with ddof 0 or 1, not {self.ddof}")
 
+    def keeping_rows(self) -> FrechetDistance:
+        return replace(self, keep_rows=True)
+
     def new_state(
         self,
         side: Side,

@@ -48,6 +48,7 @@ class Memorisation(FeatureMetric):
 
     name: ClassVar[str] = "memorisation"
     two_sided: ClassVar[bool] = True
+    sides: ClassVar[tuple[Side, ...]] = ("real", "fake", "held-out")
 
     cells: int = 10
     least_in_cell: int = 20

@@ -46,11 +46,15 @@ class MultiScaleSSIM(Metric):
         if self.num_pairs < 2:
             raise OptionError(f"ms-ssim needs num_pairs of at least 2, not {self.num_pairs}")
 
+    @property
+    def least(self) -> int:
+        return 4
+
     def with_num_images(self, num_images: int) -> MultiScaleSSIM:
         return replace(self, num_pairs=num_images // 2)
 
     def usable(self, available: int, side: Side) -> int:
-        if available < 4:
+        if available < self.least:
             raise SampleError(f"ms-ssim needs at least 2 pairs, so 4 images; there are {available}")
         return min(available - available % 2, 2 * self.num_pairs)
 

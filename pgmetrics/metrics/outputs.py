@@ -1,52 +1,144 @@
-"""What each number of a metric is: how tables print it, and which way is better."""
+"""What a number of a metric is: the type of its declaration. `registry` holds the declarations themselves."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
+from enum import Enum
 
 
-class Style(NamedTuple):
-    """How a metric is printed: its title, which names the unit, and the factor that goes with it."""
+class Aim(Enum):
+    """What a good value of a number is."""
 
+    LOWER = "lower"
+    HIGHER = "higher"
+    REALS = "reals"
+    """As the reals' own value; a higher one means that the set is less varied."""
+    NONE = "none"
+    """No value is good by itself: such a number is no score."""
+
+
+@dataclass(frozen=True)
+class Direction:
+    """Which way a number improves, and where that ends.
+
+    Attributes:
+        aim: what a good value is.
+        limit: a value beyond which a further step the good way is no improvement; None if there is none, or
+            if only the reals' own value tells it.
+        up_to_reals: whether what the reals score, where it is known, is the limit.
+        least, most: the bounds of any value that can be computed, None where there is none. KID without bias,
+            FID∞, which extrapolates, C_T and the biases fall below 0.
+    """
+
+    aim: Aim
+    limit: float | None = None
+    up_to_reals: bool = False
+    least: float | None = None
+    most: float | None = None
+
+    @property
+    def in_words(self) -> str:
+        """Which way is better, for people; empty where neither is."""
+        if self.aim is Aim.REALS:
+            return "higher is less varied; the reals are the measure"
+        if self.aim is Aim.NONE:
+            return ""
+        if self.up_to_reals:
+            return f"{self.aim.value} is better, up to the reals'"
+        end = "" if self.limit is None else f", up to {self.limit:g}"
+        return f"{self.aim.value} is better{end}"
+
+
+@dataclass(frozen=True)
+class Output:
+    """One number of a metric, for tables, plots, verdicts, help texts and documents alike.
+
+    The sentences about it complete its title and have no full stop: "FID measures how far ...".
+
+    Attributes:
+        name: in data, such as "fid" or "fid-bias".
+        title: for people, without the unit.
+        meaning: what the number says, beginning with a verb.
+        better: which way it improves, where that ends, and the bounds of any value.
+        misses: what the number does not see, as the object of "It misses ..."; empty if nothing is said.
+        depends_on: what its best value depends on, as the object of "Its best value depends on ..."; empty
+            where that is a constant.
+        needs: what it needs beyond what every number of its metric does; empty if nothing.
+        errors: what its standard error may be over, as `stderr_kind` says without numbers of groups or
+            directions; the default first, "none" where it has none unless asked for. Empty if it never has
+            one.
+        scale: what tables for people multiply it by; data stay raw.
+        digits: after the decimal point in tables, or significant ones.
+        significant: whether `digits` are significant ones.
+        of_one_set: whether it scores one set by itself, so that the reals' value is no floor of a distance.
+        logarithmic: whether ratios of its values mean something, so that a plot may have a logarithmic axis.
+            Those of an unbiased distance, which falls below 0, do not.
+        images_per_term: images in each term of the mean that it is: 2 for a mean over pairs.
+        source: where it is defined.
+    """
+
+    name: str
     title: str
-    scale: float
-    format: str
+    meaning: str
+    better: Direction
+    misses: str = ""
+    depends_on: str = ""
+    needs: str = ""
+    errors: tuple[str, ...] = ()
+    scale: float = 1.0
+    digits: int = 4
+    significant: bool = False
+    of_one_set: bool = False
+    logarithmic: bool = False
+    images_per_term: int = 1
+    source: str = ""
+
+    @property
+    def unit(self) -> str:
+        """The factor that tables multiply by, such as "×10³"; empty where it is 1."""
+        if self.scale == 1:
+            return ""
+        exponent = f"{self.scale:e}".partition("e")[2]
+        return "×10" + str(int(exponent)).translate(_SUPERSCRIPTS)
+
+    @property
+    def heading(self) -> str:
+        """The title with the unit, above a column."""
+        return f"{self.title} {self.unit}".rstrip()
+
+    @property
+    def format(self) -> str:
+        """How Python formats the scaled value."""
+        return f".{self.digits}{'g' if self.significant else 'f'}"
+
+    @property
+    def has_choice_of_images(self) -> bool:
+        """Whether `--error images` changes what its error is over."""
+        return "images" in self.errors[1:]
+
+    @property
+    def is_score(self) -> bool:
+        """Whether the number says how good a set is: fid-bias, for one, does not."""
+        return self.better.aim is not Aim.NONE
+
+    @property
+    def description(self) -> str:
+        """What it says, misses and depends on, as sentences of which the first completes the title."""
+        parts = [
+            self.meaning,
+            self.misses and f"It misses {self.misses}",
+            self.depends_on and f"Its best value depends on {self.depends_on}",
+        ]
+        return " ".join(f"{part}." for part in parts if part)
+
+    def number(self, value: float, sign: str = "") -> str:
+        """A value as printed, without its unit.
+
+        Args:
+            value: raw.
+            sign: "+" to print the sign of positive values, too.
+        """
+        return format(value * self.scale, sign + self.format)
 
 
-_STYLES = {
-    "swd": Style("SWD ×10³", 1000.0, ".2f"),
-    "ms-ssim": Style("MS-SSIM", 1.0, ".4f"),
-    "fid": Style("FID", 1.0, ".2f"),
-    "fid-bias": Style("FID bias", 1.0, ".2f"),
-    "fid-infinity": Style("FID∞", 1.0, ".2f"),
-    "fd": Style("FD", 1.0, ".4g"),
-    "fd-bias": Style("FD bias", 1.0, ".4g"),
-    "is": Style("IS", 1.0, ".2f"),
-    "kid": Style("KID ×10³", 1000.0, ".3f"),
-    "precision": Style("Precision", 1.0, ".4f"),
-    "recall": Style("Recall", 1.0, ".4f"),
-    "density": Style("Density", 1.0, ".4f"),
-    "coverage": Style("Coverage", 1.0, ".4f"),
-    "authpct": Style("AuthPct", 1.0, ".4f"),
-    "ct": Style("C_T", 1.0, ".2f"),
-}
-OF_ONE_SET = ("ms-ssim", "is")
-"""Scores of one set: a row about the reals is then no floor of a distance."""
-
-
-def style(metric: str) -> Style:
-    """How a metric is printed; raw if it has no style of its own."""
-    return _STYLES.get(metric, Style(metric.upper(), 1.0, ".4g"))
-
-
-def metrics_in_order(metrics: Sequence[str]) -> list[str]:
-    """Each once, the paper's first."""
-    known = list(_STYLES)
-    return sorted(dict.fromkeys(metrics), key=lambda name: known.index(name) if name in known else len(known))
-
-
-def number(metric: str, value: float) -> str:
-    """A value of a metric as printed, without its unit."""
-    look = style(metric)
-    return format(value * look.scale, look.format)
+_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")

@@ -1,38 +1,342 @@
-"""Metrics by the names they have in data."""
+"""Every metric and every number of it, declared once.
+
+What tables, pages, plots, verdicts, comparisons, help texts, benchmarks and documents say of a number, they
+read here. The declarations do not stand in the metrics' classes, which load torch: a table of stored results
+and `--help` must not wait for it. A new metric is one entry of `METRICS`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import fields, replace
+import importlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
 
 from pgmetrics.errors import OptionError
-from pgmetrics.metrics.base import Metric
-from pgmetrics.metrics.fid_infinity import FIDInfinity
-from pgmetrics.metrics.frechet import FrechetDistance, FrechetInceptionDistance
-from pgmetrics.metrics.inception_score import InceptionScore
-from pgmetrics.metrics.kid import KernelInceptionDistance
-from pgmetrics.metrics.memorisation import Memorisation
-from pgmetrics.metrics.ms_ssim import MultiScaleSSIM
-from pgmetrics.metrics.prdc import PRDC
-from pgmetrics.metrics.swd import SlicedWasserstein
+from pgmetrics.metrics.outputs import Aim, Direction, Output
 
-METRICS: dict[str, type[Metric]] = {
-    one.name: one
-    for one in (
-        SlicedWasserstein,
-        MultiScaleSSIM,
-        FrechetInceptionDistance,
-        FIDInfinity,
-        InceptionScore,
-        KernelInceptionDistance,
-        PRDC,
-        FrechetDistance,
-        Memorisation,
-    )
-}
+if TYPE_CHECKING:
+    from pgmetrics.metrics.base import Metric
+
+DEFAULT = ("swd", "ms-ssim")
+"""The metrics that are computed where none is named: those of the paper."""
 
 ERRORS = ("images", "directions", "both")
 """What standard errors can be asked to be over; "both" is images and directions."""
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """A metric: what it is called, where its class is, and the numbers that it gives.
+
+    Attributes:
+        name: in data and on the command line; the class has the same.
+        home: "module:class" of its accumulator.
+        summary: one line for the list of commands.
+        outputs: its numbers, in the order of tables.
+    """
+
+    name: str
+    home: str
+    summary: str
+    outputs: tuple[Output, ...]
+
+    def load(self) -> type[Metric]:
+        """The class of the metric."""
+        module, _, name = self.home.partition(":")
+        return cast("type[Metric]", getattr(importlib.import_module(module), name))
+
+
+_AT_EQUAL_COUNTS = "the number of images: compare values at equal counts only"
+_OF_REALS = "the number of images and the reals: more than other reals score is no improvement"
+_COPIES = "copies of the training images, which improve it"
+_JACKKNIFE = ("images (jackknife)", "fake images (jackknife)")
+_SHARE = Direction(Aim.HIGHER, up_to_reals=True, least=0.0, most=1.0)
+_DISTANCE = Direction(Aim.LOWER, least=0.0)
+_NO_SCORE = Direction(Aim.NONE)
+
+_DECLARATIONS = (
+    Declaration(
+        name="swd",
+        home="pgmetrics.metrics.swd:SlicedWasserstein",
+        summary="Sliced Wasserstein distance per pyramid level.",
+        outputs=(
+            Output(
+                name="swd",
+                title="SWD",
+                meaning="measures per scale how far patches of the images are from patches of the reals: the "
+                "finest level sees texture and noise, the coarsest sees layout",
+                better=_DISTANCE,
+                misses="brightness and contrast, since each set is standardized by itself",
+                depends_on="the number of images: compare it with the floor and at equal counts only",
+                needs="at least 16 pixels",
+                errors=("directions", "images", "images and directions"),
+                scale=1e3,
+                digits=2,
+                logarithmic=True,
+                source="Karras et al. 2018, section 5",
+            ),
+        ),
+    ),
+    Declaration(
+        name="ms-ssim",
+        home="pgmetrics.metrics.ms_ssim:MultiScaleSSIM",
+        summary="MS-SSIM among pairs: how alike the images of a set are.",
+        outputs=(
+            Output(
+                name="ms-ssim",
+                title="MS-SSIM",
+                meaning="measures how alike the images of a set are: above the reals' own value variety was "
+                "lost, below it the images are more varied than real ones, as noise is",
+                better=Direction(Aim.REALS, least=0.0, most=1.0),
+                misses="whether an image looks real, and is therefore never called better or worse",
+                depends_on="the reals, whose own value is the measure",
+                needs="sides divisible by 16",
+                errors=("pairs",),
+                of_one_set=True,
+                images_per_term=2,
+                source="Odena et al. 2017; Karras et al. 2018, section 5",
+            ),
+        ),
+    ),
+    Declaration(
+        name="fid",
+        home="pgmetrics.metrics.frechet:FrechetInceptionDistance",
+        summary="Fréchet Inception distance.",
+        outputs=(
+            Output(
+                name="fid",
+                title="FID",
+                meaning="measures how far the mean and covariance of Inception's features of the images are "
+                "from those of the reals",
+                better=_DISTANCE,
+                misses=_COPIES,
+                depends_on=_AT_EQUAL_COUNTS,
+                errors=_JACKKNIFE,
+                digits=2,
+                logarithmic=True,
+                source="Heusel et al. 2017",
+            ),
+            Output(
+                name="fid-bias",
+                title="FID bias",
+                meaning="estimates how much of FID comes from the finite number of images",
+                better=_NO_SCORE,
+                needs="more images than features, 2,048, without any of the groups",
+                digits=2,
+                source="jackknife, Busing et al. 1999",
+            ),
+        ),
+    ),
+    Declaration(
+        name="fid-infinity",
+        home="pgmetrics.metrics.fid_infinity:FIDInfinity",
+        summary="FID extrapolated to infinitely many generated images.",
+        outputs=(
+            Output(
+                name="fid-infinity",
+                title="FID∞",
+                meaning="extrapolates FID to infinitely many generated images",
+                better=Direction(Aim.LOWER),
+                misses=f"its own error, so that no test decides it; and {_COPIES}",
+                depends_on="the number of reals",
+                digits=2,
+                logarithmic=True,
+                source="Chong and Forsyth 2020",
+            ),
+        ),
+    ),
+    Declaration(
+        name="fd",
+        home="pgmetrics.metrics.frechet:FrechetDistance",
+        summary="Fréchet distance in the features of a custom network.",
+        outputs=(
+            Output(
+                name="fd",
+                title="FD",
+                meaning="measures how far the mean and covariance of a custom network's features of the "
+                "images are from those of the reals",
+                better=_DISTANCE,
+                misses=f"what the network does not see, and {_COPIES}",
+                depends_on=_AT_EQUAL_COUNTS,
+                errors=_JACKKNIFE,
+                significant=True,
+                logarithmic=True,
+                source="Dowson and Landau 1982",
+            ),
+            Output(
+                name="fd-bias",
+                title="FD bias",
+                meaning="estimates how much of FD comes from the finite number of images",
+                better=_NO_SCORE,
+                needs="more images than features without any of the groups",
+                significant=True,
+                source="jackknife, Busing et al. 1999",
+            ),
+        ),
+    ),
+    Declaration(
+        name="is",
+        home="pgmetrics.metrics.inception_score:InceptionScore",
+        summary="Inception score.",
+        outputs=(
+            Output(
+                name="is",
+                title="IS",
+                meaning="rewards images that a classifier is sure of and that differ in class",
+                # Images that please the classifier can exceed the reals' score, unlike them
+                # (Barratt & Sharma 2018).
+                better=Direction(Aim.HIGHER, up_to_reals=True, least=1.0),
+                misses="variety within a class, and whether the images resemble the reals",
+                depends_on="the number of images and the reals: more than their own score is no improvement",
+                errors=("splits (sd)", "images"),
+                digits=2,
+                of_one_set=True,
+                source="Salimans et al. 2016, section 4",
+            ),
+        ),
+    ),
+    Declaration(
+        name="kid",
+        home="pgmetrics.metrics.kid:KernelInceptionDistance",
+        summary="Kernel Inception distance.",
+        outputs=(
+            Output(
+                name="kid",
+                title="KID",
+                meaning="measures the squared distance between the distributions of Inception's features; it "
+                "is unbiased, so that values below 0 are right for sets that are alike",
+                better=Direction(Aim.LOWER),
+                misses="copies of the training images",
+                errors=("images", "subsets (sd)"),
+                scale=1e3,
+                digits=3,
+                source="Bińkowski et al. 2018, section 4",
+            ),
+        ),
+    ),
+    Declaration(
+        name="prdc",
+        home="pgmetrics.metrics.prdc:PRDC",
+        summary="Precision, recall, density and coverage.",
+        outputs=(
+            # Other reals do not reach 1. A set that exceeds them keeps to the common images, or has a few
+            # outliers whose large balls hold many reals (Naeem et al. 2020).
+            Output(
+                name="precision",
+                title="Precision",
+                meaning="is the share of generated images that lie among the neighbors of a real image: "
+                "whether samples look real",
+                better=_SHARE,
+                misses="lost variety, and is improved by copies of the training images",
+                depends_on=_OF_REALS,
+                errors=("fakes given the reals", "images"),
+                source="Kynkäänniemi et al. 2019",
+            ),
+            Output(
+                name="recall",
+                title="Recall",
+                meaning="is the share of real images that lie among the neighbors of a generated image: "
+                "whether the reals are covered",
+                better=_SHARE,
+                misses="bad images among good ones, and is improved by copies of the training images",
+                depends_on=_OF_REALS,
+                errors=("reals given the fakes", "images"),
+                source="Kynkäänniemi et al. 2019",
+            ),
+            # Unbounded above (Naeem et al. 2020). 1 is its expectation between equal distributions at any
+            # number of images: of n reals and one fake, each real has the fake among its k nearest with
+            # probability k / n.
+            Output(
+                name="density",
+                title="Density",
+                meaning="counts the neighborhoods of real images that hold a generated image, averaged over "
+                "the generated images: whether samples look real",
+                better=Direction(Aim.HIGHER, limit=1.0, least=0.0),
+                misses="lost variety",
+                errors=("fakes given the reals", "images"),
+                source="Naeem et al. 2020",
+            ),
+            Output(
+                name="coverage",
+                title="Coverage",
+                meaning="is the share of real images whose neighborhood holds a generated image: whether the "
+                "reals are covered",
+                better=_SHARE,
+                misses="bad images among good ones, and is improved by copies of the training images",
+                depends_on=_OF_REALS,
+                errors=("none", "images"),
+                source="Naeem et al. 2020",
+            ),
+        ),
+    ),
+    Declaration(
+        name="memorisation",
+        home="pgmetrics.metrics.memorisation:Memorisation",
+        summary="Whether training images were copied.",
+        outputs=(
+            # Low means copies. Independent images of the right distribution have about a half, and what is
+            # far from all reals has 1, so that a high value is no merit.
+            Output(
+                name="authpct",
+                title="AuthPct",
+                meaning="is the share of generated images that are no closer to a training image than that "
+                "image's own nearest neighbor: it is low where training images were copied",
+                better=Direction(Aim.HIGHER, limit=0.5, up_to_reals=True, least=0.0, most=1.0),
+                misses="whether images look real: those far from every real count as authentic",
+                depends_on=_OF_REALS,
+                errors=("fakes given the reals",),
+                source="Alaa et al. 2022, section 3",
+            ),
+            # Its deviation is that of the null hypothesis.
+            Output(
+                name="ct",
+                title="C_T",
+                meaning="compares how near generated images and held-out reals are to the training images: "
+                "far below 0 means copies, far above 0 means underfitting",
+                better=_NO_SCORE,
+                misses="whether images look real",
+                needs="held-out reals",
+                errors=("generators that copy nothing (sd)",),
+                digits=2,
+                source="Meehan et al. 2020, sections 3 and 4",
+            ),
+        ),
+    ),
+)
+
+METRICS: dict[str, Declaration] = {one.name: one for one in _DECLARATIONS}
+"""The declarations by name, in the order of tables."""
+
+
+def outputs() -> Iterator[Output]:
+    """Every declared number, in the order of tables."""
+    for declaration in METRICS.values():
+        yield from declaration.outputs
+
+
+def output(name: str) -> Output:
+    """What is declared of a number; one that nobody declared is printed raw, and is no score."""
+    for found in outputs():
+        if found.name == name:
+            return found
+    return Output(name, name.upper(), "", _NO_SCORE, errors=("unknown",), significant=True)
+
+
+def names_of_outputs(metric: str) -> tuple[str, ...]:
+    """The names of a metric's numbers; none of a metric that nobody declared."""
+    return tuple(found.name for found in METRICS[metric].outputs) if metric in METRICS else ()
+
+
+def is_declared(name: str) -> bool:
+    """Whether a number of that name is declared."""
+    return any(found.name == name for found in outputs())
+
+
+def in_order(names: Sequence[str]) -> list[str]:
+    """Numbers each once, in the order of tables; those that nobody declared last."""
+    known = [found.name for found in outputs()]
+    return sorted(dict.fromkeys(names), key=lambda name: known.index(name) if name in known else len(known))
 
 
 def metric(name_or_metric: str | Metric) -> Metric:
@@ -41,11 +345,13 @@ def metric(name_or_metric: str | Metric) -> Metric:
     Raises:
         OptionError: no metric has the name; the message lists those there are.
     """
+    from pgmetrics.metrics.base import Metric
+
     if isinstance(name_or_metric, Metric):
         return name_or_metric
     if name_or_metric not in METRICS:
         raise OptionError(f"no metric is called {name_or_metric!r}; there are {', '.join(METRICS)}")
-    return METRICS[name_or_metric]()
+    return METRICS[name_or_metric].load()()
 
 
 def with_error(metrics: Sequence[str | Metric], error: str) -> list[Metric]:
@@ -61,11 +367,4 @@ def with_error(metrics: Sequence[str | Metric], error: str) -> list[Metric]:
     """
     if error not in ERRORS:
         raise OptionError(f"errors are over {', '.join(ERRORS[:-1])} or {ERRORS[-1]}, not {error!r}")
-
-    def adjusted(one: Metric) -> Metric:
-        if not any(field.name == "error" for field in fields(one)):  # type: ignore[arg-type]
-            return one
-        asked = error if one.name == "swd" or error != "both" else "images"
-        return one if asked == "directions" and one.name != "swd" else replace(one, error=asked)  # type: ignore[type-var]
-
-    return [adjusted(metric(one)) for one in metrics]
+    return [metric(one).with_error(error) for one in metrics]

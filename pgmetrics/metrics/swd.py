@@ -91,6 +91,7 @@ class SlicedWasserstein(Metric):
     name: ClassVar[str] = "swd"
     two_sided: ClassVar[bool] = True
     equal_counts: ClassVar[bool] = True
+    errors: ClassVar[tuple[str, ...]] = tuple(_KINDS)
 
     num_images: int = 16_384
     patches_per_image: int = 128
@@ -111,7 +112,7 @@ class SlicedWasserstein(Metric):
         return replace(self, num_images=num_images)
 
     def usable(self, available: int, side: Side) -> int:
-        if available < 2:
+        if available < self.least:
             raise SampleError(f"swd needs at least 2 images of each side; there are {available}")
         return min(available, self.num_images)
 

@@ -18,7 +18,9 @@ from typing import Any
 
 from pgmetrics import __version__
 from pgmetrics.errors import OptionError, printable
-from pgmetrics.metrics import outputs
+from pgmetrics.metrics import registry
+from pgmetrics.metrics.outputs import Aim, Output
+from pgmetrics.metrics.registry import in_order, output
 from pgmetrics.report import gallery, svg
 from pgmetrics.report.gallery import Images, Progress
 from pgmetrics.report.plots import Plot, in_words, need_matplotlib, plots, shared_key
@@ -48,26 +50,7 @@ ALPHA = 0.01
 
 _WIDE, _NARROW = (500.0, 300.0), (340.0, 270.0)
 _IN_CARDS = 4
-# Which metrics make the headline sentence, the first that there is.
-_HEADLINE = ("swd", "fid", "kid", "fd", "ms-ssim", "is")
 _TEXT_COLUMNS = ("run", "subject", "metric", "stderr_kind", "protocol")
-_MEANINGS = {
-    "swd": "<b>SWD</b>, the sliced Wasserstein distance between patches of a Laplacian pyramid, is a number "
-    "per scale: the finest level sees texture and noise, the coarsest sees layout. It falls with the number "
-    "of images, so it is compared with the floor and never across counts. Each set is standardized by "
-    "itself: SWD is blind to brightness and contrast.",
-    "ms-ssim": "<b>MS-SSIM</b> is high where the images of a set are alike. Above the reals' own score "
-    "variety was lost; below it the images are more varied than real ones, as noise is. It does not say "
-    "whether an image looks real, and so is never called better or worse.",
-    "fid": "<b>FID</b> falls with the number of images: values are compared at equal counts only.",
-    "kid": "<b>KID</b> is unbiased, so that values below 0 are right for sets that are alike.",
-    "is": "<b>IS</b> rewards images that a classifier is sure of and that differ in class; above the reals' "
-    "own score more is no improvement. Its ± is a deviation over splits, not an error, unless the plot says "
-    "that it is over images.",
-    "precision": "<b>Precision</b> and <b>density</b> say whether samples look real, <b>recall</b> and "
-    "<b>coverage</b> whether the reals are covered. More than other reals score, which is 1 for density, is "
-    "no improvement.",
-}
 
 
 def write_report(
@@ -197,7 +180,9 @@ def to_html(growth: Growth, images: Images, progress: Progress | None = None) ->
 
 
 def _header(growth: Growth) -> str:
-    curves = list(whole(growth.curves(growth.protocols[0])))
+    curves = growth.curves(growth.protocols[0])
+    by_level = {curve.metric for curve in curves if curve.level is not None}
+    tiles = "".join(_tile(curve, curve.metric in by_level) for curve in list(whole(curves))[:8])
     counts = sorted({row["n_fake"] for row in growth.results.rows if row["n_fake"]})
     count = f"{counts[0]:,}" if len(counts) == 1 else f"{counts[0]:,} to {counts[-1]:,}"
     stages = growth.stages
@@ -213,23 +198,25 @@ def _header(growth: Growth) -> str:
 <h1>{escape(growth.name)}</h1>
 <p class="lede">{escape(headline(growth))}</p>
 <p class="muted">{escape(" · ".join(facts))}</p>
-<dl class="tiles">{"".join(_tile(curve) for curve in curves[:8])}</dl>
+<dl class="tiles">{tiles}</dl>
 </header>"""
 
 
 def headline(growth: Growth) -> str:
     """How good the last checkpoint is, in a sentence or two."""
     curves = {curve.metric: curve for curve in whole(growth.curves(growth.protocols[0]))}
-    metric = next((name for name in _HEADLINE if name in curves), None)
-    if metric is None:
+    # A distance to the reals if there is one, else the first that says how good a set is.
+    scores = [declared for name in in_order(list(curves)) if (declared := output(name)).is_score]
+    about = next((one for one in scores if one.better.aim is Aim.LOWER), scores[0] if scores else None)
+    if about is None:
         return f"After {growth.snapshots[-1].images_shown:,} images."
+    metric, number = about.name, about.number
     curve = curves[metric]
     last, real, untrained = curve.last, curve.last_real, curve.untrained
     assert last.snapshot is not None
-    title = outputs.style(metric).title
-    text = f"After {last.snapshot.images_shown:,} images, {title} is {outputs.number(metric, last.value)}"
+    text = f"After {last.snapshot.images_shown:,} images, {about.heading} is {number(last.value)}"
     if real is not None:
-        score = outputs.number(metric, real.value)
+        score = number(real.value)
         if is_floor(metric) and real.value > 0:
             text += (
                 f": {last.value / real.value:.1f} times the {score} that real images score among themselves"
@@ -243,24 +230,25 @@ def headline(growth: Growth) -> str:
         if way > 0:
             text += f", and {way:.0%} of the way there from the untrained network"
         else:
-            text += f", and no nearer than the untrained network's {outputs.number(metric, untrained.value)}"
+            text += f", and no nearer than the untrained network's {number(untrained.value)}"
     return text + "."
 
 
-def _tile(curve: Curve) -> str:
+def _tile(curve: Curve, is_mean: bool) -> str:
     last, real, metric = curve.last, curve.last_real, curve.metric
-    title = outputs.style(metric).title + (", mean" if metric == "swd" else "")
+    number = output(metric).number
+    title = output(metric).heading + (", mean" if is_mean else "")
     against = []
     if real is not None:
         name = "floor" if is_floor(metric) else "real images"
-        against.append(f"{name} <b>{outputs.number(metric, real.value)}</b>")
+        against.append(f"{name} <b>{number(real.value)}</b>")
     if word := _beside_reals(curve, last):
         against.append(word)
     if curve.untrained is not None:
-        against.append(f"untrained {outputs.number(metric, curve.untrained.value)}")
+        against.append(f"untrained {number(curve.untrained.value)}")
     return (
         f'<div class="tile"><dt>{escape(title)}</dt><dd><span class="big">'
-        f'{outputs.number(metric, last.value)}</span> <span class="err">{_reach(last)}</span></dd>'
+        f'{number(last.value)}</span> <span class="err">{_reach(last)}</span></dd>'
         f'<dd class="against">{"<br>".join(against)}</dd></div>'
     )
 
@@ -270,7 +258,7 @@ def _reach(point: Point) -> str:
     if point.high is None:
         return ""
     kind = " (sd)" if is_deviation(point.row) else ""
-    return f"± {outputs.number(point.row['metric'], point.high - point.value)}{kind}"
+    return f"± {output(point.row['metric']).number(point.high - point.value)}{kind}"
 
 
 # Stages.
@@ -296,12 +284,13 @@ def _stages(growth: Growth, images: Images) -> str:
 def _about_tests(changes: Mapping[tuple[str, int], Change]) -> str:
     if not changes:
         return ""
+    of_variety = " and ".join(one.title for one in registry.outputs() if one.better.aim is Aim.REALS)
     text = "Changes are from the end of the stage before, with their 95% interval. "
     if any(change.verdict for change in changes.values()):
         text += (
             '<b class="better">Better</b> and <b class="worse">worse</b> are said where a normal test finds '
-            f"a difference at α = {ALPHA} over all {len(changes)} of these comparisons (Holm); of MS-SSIM, "
-            "less and more varied. "
+            f"a difference at α = {ALPHA} over all {len(changes)} of these comparisons (Holm); of "
+            f"{of_variety}, less and more varied. "
         )
     if any(change.difference.p_value is None for change in changes.values()):
         text += "Nothing is tested where no error over images is known, as with one over directions. "
@@ -326,11 +315,11 @@ def _card(
     rows = []
     for curve in curves:
         point = curve.at(stage.last)
-        title = escape(outputs.style(curve.metric).title)
+        title = escape(output(curve.metric).heading)
         if point is None:
             rows.append(f'<dt>{title}</dt><dd class="muted">undefined here</dd>')
             continue
-        value = outputs.number(curve.metric, point.value)
+        value = output(curve.metric).number(point.value)
         beside = f" {word}" if (word := _beside_reals(curve, point)) else ""
         rows.append(
             f'<dt>{title}</dt><dd><b>{value}</b> <span class="muted">{_reach(point)}{beside}</span></dd>'
@@ -362,7 +351,7 @@ def _change(change: Change, before: int) -> str:
 
 def _signed(metric: str, value: float) -> str:
     sign = "−" if value < 0 else "+"
-    return sign + outputs.number(metric, abs(value))
+    return sign + output(metric).number(abs(value))
 
 
 # Plots.
@@ -388,7 +377,7 @@ def _figure(plot: Plot, number: int) -> str:
     wide = svg.inline(plot, f"p{number}w", *_WIDE).replace('class="plot"', 'class="plot wide"', 1)
     narrow = svg.inline(plot, f"p{number}n", *_NARROW).replace('class="plot"', 'class="plot narrow"', 1)
     return f"""<figure><div class="heading"><h3>{escape(plot.title)}</h3>\
-<span>{verdicts.in_words(plot.metric)}</span></div>
+<span>{output(plot.metric).better.in_words}</span></div>
 {wide}
 {narrow}
 <figcaption>{escape(plot.key)}</figcaption></figure>"""
@@ -466,8 +455,9 @@ def _numbers(growth: Growth) -> str:
     rows = growth.results.rows
     csv = base64.b64encode(growth.results.to_csv().encode()).decode()
     name = "".join(c if c.isalnum() or c in "-_." else "-" for c in growth.name).strip("-") or "run"
-    metrics = outputs.metrics_in_order([row["metric"] for row in rows])
+    metrics = in_order([row["metric"] for row in rows])
     options = "".join(f'<option value="{escape(one)}">{escape(one)}</option>' for one in metrics)
+    scaled = " and ".join(one.heading for one in registry.outputs() if one.unit)
     shown = {one.label: one.images_shown for one in growth.snapshots}
     if growth.untrained is not None:
         shown[growth.untrained.label] = growth.untrained.images_shown
@@ -477,7 +467,7 @@ def _numbers(growth: Growth) -> str:
     body = "".join(_row(row, shown.get(row["run"])) for row in rows)
     return f"""<h2>Numbers</h2>
 {"".join(_paper_table(growth, protocol) for protocol in growth.protocols)}
-<h3 class="protocol">Every row <small>as stored: raw, SWD and KID not multiplied by 1000</small></h3>
+<h3 class="protocol">Every row <small>as stored: raw, without the factors of {scaled}</small></h3>
 <div class="tools"><a class="button" download="{name}-scores.csv" \
 href="data:text/csv;charset=utf-8;base64,{csv}">Download CSV</a>
 <label hidden>Metric <select id="rows-filter"><option value="">all</option>{options}</select></label>
@@ -581,8 +571,8 @@ def _protocol(growth: Growth, images: Images) -> str:
         f'<td class="text"><code>{escape(one.digest[:16])}</code></td></tr>'
         for one in (*([growth.untrained] if growth.untrained else []), *growth.snapshots)
     )
-    metrics = dict.fromkeys(row["metric"] for row in growth.results.rows)
-    meanings = "".join(f"<li>{_MEANINGS[name]}</li>" for name in metrics if name in _MEANINGS)
+    numbers = map(output, in_order([row["metric"] for row in growth.results.rows]))
+    meanings = "".join(f"<li>{_meaning(one)}</li>" for one in numbers if one.meaning)
     return f"""<h2>Protocol and provenance</h2>
 <ul class="plain">{meanings}<li>The <b>{CONFIDENCE:.0%} intervals</b> are of the expectation at the very \
 number of images used, not of the value at infinitely many.</li></ul>
@@ -594,6 +584,11 @@ number of images used, not of the value at infinitely many.</li></ul>
 <th scope="col">resolution</th><th scope="col">alpha</th><th scope="col" class="text">digest</th></tr></thead>
 <tbody>{files}</tbody></table></div>
 </details>"""
+
+
+def _meaning(number: Output) -> str:
+    """What a number says and what it does not, as HTML."""
+    return f"<b>{escape(number.title)}</b> {escape(number.description)}"
 
 
 def _flat(content: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str]]:

@@ -15,12 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pgmetrics.errors import OptionError, PgmetricsError, printable
-from pgmetrics.metrics import outputs
+from pgmetrics.metrics.registry import output
 from pgmetrics.report.run_curves import Curve, Growth, Point, is_deviation, is_floor, whole
 from pgmetrics.results import tables
 from pgmetrics.results.files import write_whole
 from pgmetrics.runtime.files import safe_name
-from pgmetrics.uncertainty.verdicts import in_words as direction_in_words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
 FORMATS = ("png", "svg", "pdf")
 LEVEL_COLORS = 7
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-_DISTANCES = ("swd", "fid", "fid-infinity", "fd")
 # Above this ratio of the largest to the smallest value a linear axis flattens what is near the floor.
 _LOGARITHMIC_FROM = 6.0
 _DOTS_PER_INCH = 220
@@ -98,8 +96,8 @@ class Plot:
 
     @property
     def logarithmic(self) -> bool:
-        """Whether the axis of values is: distances that span much more than their smallest value."""
-        if self.metric not in _DISTANCES:
+        """Whether the axis of values is: numbers that span much more than their smallest value."""
+        if not output(self.metric).logarithmic:
             return False
         points = [p for curve in self.curves for p in (*_all_points(curve), *curve.reals.values())]
         values = [point.value for point in points]
@@ -184,7 +182,7 @@ def plots(growth: Growth) -> list[Plot]:
     for protocol in growth.protocols:
         curves = growth.curves(protocol)
         for curve in whole(curves):
-            title = printable(outputs.style(curve.metric).title)
+            title = printable(output(curve.metric).heading)
             levels = tuple(c for c in curves if c.metric == curve.metric and c.level is not None)
             mean = ", mean over levels" if levels else ""
             name = safe_name(f"{curve.metric}-{protocol}")
@@ -416,7 +414,9 @@ def _dress(axes: Axes, plot: Plot, look: Look) -> None:
     axes.set_xlabel("images shown", color=look.muted, fontsize=11, labelpad=4)
     if look.titled:
         axes.set_title(plot.title, loc="left", color=look.ink, fontsize=12, fontweight="bold", pad=38)
-        axes.set_title(direction_in_words(plot.metric), loc="right", color=look.muted, fontsize=10, pad=38)
+        axes.set_title(
+            output(plot.metric).better.in_words, loc="right", color=look.muted, fontsize=10, pad=38
+        )
 
 
 class _Label(NamedTuple):
@@ -430,12 +430,12 @@ def _labels(plot: Plot, curve: Curve, look: Look, color: str) -> list[_Label]:
     """What stands right of the axes: the last number, and the reals'."""
     scale = _scale_of(curve)
     name = "" if curve.level is None else f"{curve.level}: "
-    last = outputs.number(curve.metric, curve.last.value)
+    last = output(curve.metric).number(curve.last.value)
     labels = [_Label(curve.last.value * scale, name + last, color, True)]
     real = curve.last_real
     if real is not None and not plot.by_level:
         kind = "floor" if is_floor(curve.metric) else "real"
-        text = f"{kind} {outputs.number(curve.metric, real.value)}"
+        text = f"{kind} {output(curve.metric).number(real.value)}"
         labels.append(_Label(real.value * scale, text, look.real, False))
     return labels
 
@@ -505,7 +505,7 @@ def _round_numbers(low: float, high: float) -> list[float]:
 
 
 def _scale_of(curve: Curve) -> float:
-    return outputs.style(curve.metric).scale
+    return output(curve.metric).scale
 
 
 def _shown(point: Point) -> int:

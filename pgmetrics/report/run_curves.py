@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from pgmetrics.errors import StateError
-from pgmetrics.metrics import outputs
 from pgmetrics.metrics.error_kinds import degrees_of_freedom
+from pgmetrics.metrics.registry import in_order, output
 from pgmetrics.results import Results, read_results, run_scores
 from pgmetrics.uncertainty.intervals import Difference, independent_difference, interval
 from pgmetrics.uncertainty.randomization import holm
@@ -204,7 +204,7 @@ class Growth:
         keys = dict.fromkeys(
             (row["metric"], row["level"], row["protocol"]) for row in rows if row["subject"] == "fake"
         )
-        order = outputs.metrics_in_order([metric for metric, _, _ in keys])
+        order = in_order([metric for metric, _, _ in keys])
         curves = [self._curve(rows, *key) for key in keys]
         curves.sort(key=lambda curve: (order.index(curve.metric), -(curve.level or 0)))
         return [curve for curve in curves if curve.points]
@@ -360,7 +360,7 @@ def whole(curves: Sequence[Curve]) -> Iterator[Curve]:
 
 def is_floor(metric: str) -> bool:
     """Whether a row about the reals is what a perfect generator would score, not the reals' own score."""
-    return metric not in outputs.OF_ONE_SET
+    return not output(metric).of_one_set
 
 
 def is_deviation(row: Mapping[str, Any]) -> bool:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from pgmetrics.uncertainty.verdicts import Aim, Score, Variety, direction, variety
+from pgmetrics.metrics.outputs import Aim
+from pgmetrics.metrics.registry import output
+from pgmetrics.uncertainty.verdicts import Score, Variety, variety
 
 Row = Mapping[str, Any]
 Items = Callable[[str], "Mapping[str, Any] | None"]
@@ -47,7 +49,7 @@ def _belongs(row: Row, real: Row, item: Items) -> bool:
 
 def variety_of(row: Row, rows: Iterable[Row], item: Items) -> Variety | None:
     """How varied a row's images are beside the reals; None where it does not say or theirs is unknown."""
-    if direction(row["metric"]).aim is not Aim.REALS or row["subject"] != "fake":
+    if output(row["metric"]).better.aim is not Aim.REALS or row["subject"] != "fake":
         return None
     real = row_of_reals(row, rows, item)
     # Such numbers have errors over images alone.

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pgmetrics.errors import StateError
-from pgmetrics.uncertainty.verdicts import direction
+from pgmetrics.metrics.registry import output
 
 COLUMNS = (
     "run",
@@ -90,8 +90,8 @@ def _float(name: str, row: Mapping[str, Any]) -> float:
         raise StateError(f"not a result: the {name} for {place(row)} is {number}, which says nothing")
     if abs(number) > _LARGEST:
         raise _impossible(name, row, f"no number here is beyond {_LARGEST:g}")
-    found = direction(row["metric"])
-    low, high = (0.0, None) if name == "stderr" else (found.least, found.most)
+    better = output(row["metric"]).better
+    low, high = (0.0, None) if name == "stderr" else (better.least, better.most)
     if low is not None and number < low - _ROUNDING * (name == "value"):
         raise _impossible(name, row, f"it is at least {low:g}")
     if high is not None and number > high + _ROUNDING:

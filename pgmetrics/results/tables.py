@@ -1,6 +1,6 @@
 """Results as tables for people: text, Markdown, LaTeX, and the layout of the paper's Table 1.
 
-Only here is the sliced Wasserstein distance multiplied by 1000, as the paper prints it.
+Values are raw in data; tables multiply some, such as SWD by 1000 as the paper does.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pgmetrics.errors import markdown_text, printable
-from pgmetrics.metrics.outputs import OF_ONE_SET, metrics_in_order, number, style
+from pgmetrics.metrics.registry import in_order, output
 from pgmetrics.results.reals import Items, variety_of
 from pgmetrics.uncertainty.verdicts import Variety, beside_reals
 
@@ -60,8 +60,9 @@ def no_item(run: str) -> None:
 
 def cell(row: Row) -> str:
     """Value and standard error as printed."""
-    value = number(row["metric"], row["value"])
-    return value if row["stderr"] is None else f"{value} ± {number(row['metric'], row['stderr'])}"
+    number = output(row["metric"]).number
+    value = number(row["value"])
+    return value if row["stderr"] is None else f"{value} ± {number(row['stderr'])}"
 
 
 def layout(rows: Sequence[Row]) -> tuple[list[Column], list[Line]]:
@@ -142,7 +143,7 @@ def paper_table(rows: Sequence[Row]) -> pd.DataFrame:
 
     header, lines = layout(rows)
     values = [
-        [None if row is None else row["value"] * style(row["metric"]).scale for row in line.rows]
+        [None if row is None else row["value"] * output(row["metric"]).scale for row in line.rows]
         for line in lines
     ]
     names = pd.MultiIndex.from_arrays(
@@ -173,7 +174,7 @@ def captions(rows: Sequence[Row], item: Items = no_item) -> list[str]:
         if kinds:
             parts.append("± " + " or ".join(map(spread, kinds)))
         if parts:
-            lines.append(printable(f"{style(metric).title}: {', '.join(parts)}"))
+            lines.append(printable(f"{output(metric).heading}: {', '.join(parts)}"))
         lines += _varieties(metric, mine, item)
     return lines
 
@@ -187,7 +188,7 @@ def _varieties(metric: str, rows: Sequence[Row], item: Items) -> Iterator[str]:
             if row["protocol"] == protocol and (word := variety_of(row, rows, item)) is not None:
                 found.setdefault(word, []).append(row["run"] if several else row["subject"])
         names = dict.fromkeys(row["protocol"] for row in rows)
-        title = style(metric).title + (f" ({protocol})" if len(names) > 1 else "")
+        title = output(metric).heading + (f" ({protocol})" if len(names) > 1 else "")
         if found:
             yield f"{title}: " + "; ".join(
                 f"{beside_reals(word)}: {', '.join(dict.fromkeys(labels))}" for word, labels in found.items()
@@ -203,13 +204,13 @@ def spread(kind: str | None) -> str:
 def _series(rows: Sequence[Row]) -> list[tuple[str, str | None]]:
     """(metric, protocol) pairs in order: numbers of unlike protocols never share a column."""
     found = dict.fromkeys((row["metric"], row["protocol"]) for row in rows)
-    order = metrics_in_order([metric for metric, _ in found])
+    order = in_order([metric for metric, _ in found])
     return sorted(found, key=lambda pair: order.index(pair[0]))
 
 
 def _columns_of(metric: str, protocol: str | None, rows: Sequence[Row]) -> Iterator[Column]:
     """From the finest level to the coarsest, then their mean."""
-    title = style(metric).title
+    title = output(metric).heading
     if len({row["protocol"] for row in rows if row["metric"] == metric}) > 1:
         title = f"{title} ({protocol})"
     levels = {row["level"] for row in rows if (row["metric"], row["protocol"]) == (metric, protocol)}
@@ -227,7 +228,8 @@ def _labels(groups: Sequence[tuple[Any, ...]], metrics: Mapping[tuple[Any, ...],
     for group in groups:
         run, subject, seed = group
         if subject == "real":
-            label = "real" if metrics[group] <= set(OF_ONE_SET) else "real (floor)"
+            of_one_set = all(output(metric).of_one_set for metric in metrics[group])
+            label = "real" if of_one_set else "real (floor)"
             if several_runs and not one_real:
                 label = f"{run}: {label}"
         else:

@@ -18,10 +18,10 @@ from pgmetrics.comparison.settings import Setting, differing_settings
 from pgmetrics.errors import OptionError, StateError
 from pgmetrics.evaluation.api import evaluate
 from pgmetrics.metrics.base import Metric
-from pgmetrics.metrics.inception_score import InceptionScore
-from pgmetrics.metrics.outputs import number, style
+from pgmetrics.metrics.error_kinds import is_over_images
+from pgmetrics.metrics.outputs import Aim
+from pgmetrics.metrics.registry import DEFAULT, is_declared, output
 from pgmetrics.metrics.registry import metric as find_metric
-from pgmetrics.metrics.swd import SlicedWasserstein
 from pgmetrics.results import Results, read_results
 from pgmetrics.results.reals import row_of_reals
 from pgmetrics.runtime.files import safe_name
@@ -117,7 +117,7 @@ class MetricRegression:
         """All results, and those to be checked."""
         given = {key: value for key, value in options.items() if value is not None}
         if not isinstance(scored, Results):
-            chosen = [_over_images(one, given.get("preset")) for one in metrics or ("swd", "ms-ssim")]
+            chosen = [_over_images(one, given.get("preset")) for one in metrics or DEFAULT]
             found = evaluate(given.pop("real", None), scored, chosen, **given)
             # What the reals score among themselves is no matter of the model's.
             return found, replace(found, rows=tuple(row for row in found.rows if row["subject"] == "fake"))
@@ -145,9 +145,9 @@ def _over_images(one: str | Metric, preset: str | None) -> str | Metric:
     if preset is not None or not isinstance(one, str):
         return one
     found = find_metric(one)
-    if isinstance(found, (SlicedWasserstein, InceptionScore)):
-        return replace(found, error="images")
-    return found
+    if any(is_over_images(kind) for number in found.outputs for kind in number.errors[:1]):
+        return found
+    return found.with_error("images")
 
 
 def _lasting(results: Results) -> Results:
@@ -182,12 +182,11 @@ class _Line:
     passes: bool
 
     def cells(self) -> list[str]:
-        baseline, value = (
-            "-" if one is None else number(self.metric, one) for one in (self.baseline, self.value)
-        )
+        number = output(self.metric).number
+        baseline, value = ("-" if one is None else number(one) for one in (self.baseline, self.value))
         band = "-"
         if self.baseline is not None and self.reach is not None:
-            low, high = (number(self.metric, self.baseline + sign * self.reach) for sign in (-1, 1))
+            low, high = (number(self.baseline + sign * self.reach) for sign in (-1, 1))
             band = f"{low} to {high}"
         return [self.title, baseline, value, band, self.verdict]
 
@@ -254,7 +253,7 @@ def _gate(metrics: Sequence[str], named: Collection[str]) -> Gate:
     asked = [
         metric
         for metric in dict.fromkeys(metrics)
-        if metric in named or verdicts.direction(metric).aim is not verdicts.Aim.REALS
+        if metric in named or output(metric).better.aim is not Aim.REALS
     ]
     return Gate(tuple(asked), tuple(metric for metric in dict.fromkeys(metrics) if metric not in asked))
 
@@ -363,7 +362,7 @@ def _settings(baseline: Results, results: Results) -> list[Setting]:
 
 
 def _is_known_to_be_no_score(metric: str) -> bool:
-    return metric in verdicts.DIRECTIONS and not verdicts.is_score(metric)
+    return is_declared(metric) and not output(metric).is_score
 
 
 def _standard_errors(reaches: Mapping[Place, float], noise: Mapping[Place, Difference]) -> str:
@@ -377,7 +376,7 @@ def _standard_errors(reaches: Mapping[Place, float], noise: Mapping[Place, Diffe
 
 def _title(place: Place, levels: Collection[int | None] = ()) -> str:
     run, subject, metric, level, _ = place
-    title = style(metric).title if len(levels) < 2 else f"{style(metric).title} {level or 'Avg'}"
+    title = output(metric).heading + (f" {level or 'Avg'}" if len(levels) > 1 else "")
     if subject == "real":
         title += " (reals)"
     return f"{run}: {title}" if run else title

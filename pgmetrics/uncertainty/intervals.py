@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pgmetrics.errors import OptionError
 from pgmetrics.metrics.error_kinds import degrees_of_freedom, is_over_images
 from pgmetrics.metrics.influence import Influence, pooled_degrees_of_freedom
+from pgmetrics.metrics.registry import output
 from pgmetrics.uncertainty.verdicts import Score
 
 STUDENT = "Student's t"
@@ -169,7 +170,8 @@ def _error_over_images(row: Mapping[str, Any], other: Mapping[str, Any]) -> floa
     if row["stderr"] is None or not is_over_images(kind):
         return None
     # With the directions held, the error is that of sets that share them.
-    if row["metric"] == "swd" and kind == "images" and row["seed"] != other["seed"]:
+    held = kind == "images" and "directions" in output(row["metric"]).errors
+    if held and row["seed"] != other["seed"]:
         return None
     return float(row["stderr"])
 

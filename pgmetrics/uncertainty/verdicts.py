@@ -1,18 +1,19 @@
-"""Which way each number improves, and what a difference means: better, worse, less varied, within noise.
+"""What a difference means: better, worse, less varied, within noise.
 
 This is the one rule; comparisons, the page and its plots, tables, regression tests and benchmarks all ask it.
-Numbers and errors go in, words come out. docs/uncertainty.md gives the reason for each number's direction.
+Numbers and errors go in, words come out. Which way a number improves is part of its declaration in
+`metrics.registry`, and docs/uncertainty.md gives the reasons.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from enum import Enum
 from math import hypot, inf
 from typing import Any, Literal, NamedTuple
 
 from pgmetrics.metrics.error_kinds import degrees_of_freedom, is_over_images
+from pgmetrics.metrics.outputs import Aim
+from pgmetrics.metrics.registry import output
 
 Verdict = Literal["better", "worse", "less varied", "more varied", "different", "within noise", "undecided"]
 """What is said of B against A; "less varied" and "more varied" where the reals' own value is the goal."""
@@ -22,67 +23,6 @@ Variety = Literal["as varied", "less varied", "more varied"]
 
 Effect = Literal["better", "worse", "neither", "undecided"]
 """What a verdict means for a gate, such as `compare --fail-if-worse`."""
-
-
-class Aim(Enum):
-    """What a good value of a number is."""
-
-    LOWER = "lower"
-    HIGHER = "higher"
-    REALS = "reals"
-    """As the reals' own value; a higher one means that the set is less varied."""
-    NONE = "none"
-    """No value is good by itself: such a number is no score."""
-
-
-@dataclass(frozen=True)
-class Direction:
-    """Which way a number improves, and where that ends.
-
-    Attributes:
-        aim: what a good value is.
-        limit: a value beyond which a further step the good way is no improvement; None if there is none, or
-            if only the reals' own value tells it.
-        up_to_reals: whether what the reals score, where it is known, is the limit.
-        least, most: the bounds of any value that can be computed, None where there is none. KID without bias,
-            FID∞, which extrapolates, C_T and the biases fall below 0.
-    """
-
-    aim: Aim
-    limit: float | None = None
-    up_to_reals: bool = False
-    least: float | None = None
-    most: float | None = None
-
-
-DIRECTIONS: Mapping[str, Direction] = {
-    "swd": Direction(Aim.LOWER, least=0.0),
-    "ms-ssim": Direction(Aim.REALS, least=0.0, most=1.0),
-    "fid": Direction(Aim.LOWER, least=0.0),
-    "fid-bias": Direction(Aim.NONE),
-    "fid-infinity": Direction(Aim.LOWER),
-    "fd": Direction(Aim.LOWER, least=0.0),
-    "fd-bias": Direction(Aim.NONE),
-    # Images that please the classifier can exceed the reals' score, unlike them (Barratt & Sharma 2018).
-    "is": Direction(Aim.HIGHER, up_to_reals=True, least=1.0),
-    "kid": Direction(Aim.LOWER),
-    # Other reals do not reach 1. A set that exceeds them keeps to the common images, or has a few outliers
-    # whose large balls hold many reals (Naeem et al. 2020).
-    "precision": Direction(Aim.HIGHER, up_to_reals=True, least=0.0, most=1.0),
-    "recall": Direction(Aim.HIGHER, up_to_reals=True, least=0.0, most=1.0),
-    # Unbounded above (Naeem et al. 2020). 1 is its expectation between equal distributions at any number of
-    # images: of n reals and one fake, each real has the fake among its k nearest with probability k / n.
-    "density": Direction(Aim.HIGHER, limit=1.0, least=0.0),
-    "coverage": Direction(Aim.HIGHER, up_to_reals=True, least=0.0, most=1.0),
-    # Low means copies. Independent images of the right distribution have about a half, and what is far from
-    # all reals has 1, so that a high value is no merit.
-    "authpct": Direction(Aim.HIGHER, limit=0.5, up_to_reals=True, least=0.0, most=1.0),
-    # Far below 0 means copies and far above 0 underfitting; its deviation is that of the null hypothesis.
-    "ct": Direction(Aim.NONE),
-}
-"""The one table of directions, by the name of the number."""
-
-_UNKNOWN = Direction(Aim.NONE)
 
 
 class Score(NamedTuple):
@@ -100,16 +40,6 @@ class Score(NamedTuple):
         return cls(row["value"], row["stderr"] if over_images else None, degrees_of_freedom(row))
 
 
-def direction(metric: str) -> Direction:
-    """Which way a number improves; neither for a name that is not in the table."""
-    return DIRECTIONS.get(metric, _UNKNOWN)
-
-
-def is_score(metric: str) -> bool:
-    """Whether a number says how good a set is: fid-bias, for one, does not."""
-    return direction(metric).aim is not Aim.NONE
-
-
 def is_asked(metric: str, named: bool) -> bool:
     """Whether a gate asks a number: all that improve in one direction, and others that a user named.
 
@@ -117,25 +47,8 @@ def is_asked(metric: str, named: bool) -> bool:
         metric: the number's name.
         named: whether the user asked for the metric by its name.
     """
-    aim = direction(metric).aim
+    aim = output(metric).better.aim
     return aim in (Aim.LOWER, Aim.HIGHER) or (named and aim is Aim.REALS)
-
-
-def in_words(metric: str) -> str:
-    """Which way is better, for people; empty where neither is."""
-    found = direction(metric)
-    if found.aim is Aim.REALS:
-        return "higher is less varied; the reals are the measure"
-    if found.aim is Aim.NONE:
-        return ""
-    end = (
-        ", up to the reals'"
-        if found.up_to_reals
-        else ""
-        if found.limit is None
-        else f", up to {found.limit:g}"
-    )
-    return f"{found.aim.value} is better{end}"
 
 
 def limit(metric: str, reals: Score | None) -> Score | None:
@@ -145,10 +58,10 @@ def limit(metric: str, reals: Score | None) -> Score | None:
         metric: the number's name.
         reals: what the reals score themselves, if it is known.
     """
-    found = direction(metric)
-    if reals is not None and (found.up_to_reals or found.aim is Aim.REALS):
+    better = output(metric).better
+    if reals is not None and (better.up_to_reals or better.aim is Aim.REALS):
         return reals
-    return None if found.limit is None else Score(found.limit, 0.0)
+    return None if better.limit is None else Score(better.limit, 0.0)
 
 
 def verdict(
@@ -181,7 +94,7 @@ def verdict(
         return "undecided"
     if p_value > significance:
         return "within noise"
-    aim = direction(metric).aim
+    aim = output(metric).better.aim
     # An interval of 95 % that leaves out 0 is not enough: that is so of one in twenty of equally far sets.
     if aim is Aim.NONE or (p_difference is not None and p_difference > significance):
         return "different"
@@ -215,7 +128,7 @@ def variety(metric: str, score: Score, reals: Score | None, significance: float 
     None for a number that does not say so, or without the reals' value or an error.
     """
     if (
-        direction(metric).aim is not Aim.REALS
+        output(metric).better.aim is not Aim.REALS
         or reals is None
         or score.stderr is None
         or reals.stderr is None
@@ -245,7 +158,7 @@ def effect(metric: str, found: Verdict, reals: Score | None, near: Literal["A", 
     """
     if found == "better" or found == "worse" or found == "undecided":
         return found
-    if direction(metric).aim is not Aim.REALS:
+    if output(metric).better.aim is not Aim.REALS:
         return "neither"
     if found == "different" and reals is None:
         return "undecided"

@@ -17,11 +17,9 @@ from pgmetrics.metrics.influence import Influence
 from pgmetrics.metrics.kid import KernelInceptionDistance
 from pgmetrics.metrics.ms_ssim import MultiScaleSSIM
 from pgmetrics.metrics.prdc import PRDC
-from pgmetrics.metrics.registry import METRICS
 from pgmetrics.metrics.swd import SlicedWasserstein
 from pgmetrics.runtime.blocks import Block, FeatureBlock
 from pgmetrics.uncertainty import intervals, randomization
-from pgmetrics.uncertainty.verdicts import DIRECTIONS
 from tests.contracts.feature_contract import features
 from tests.contracts.metric_contract import images
 
@@ -495,9 +493,3 @@ def test_an_interval_is_as_wide_as_its_confidence():
     for level in (0, 1, 95):
         with pytest.raises(OptionError):
             intervals.interval(0.0, 1.0, level)
-
-
-def test_every_number_has_a_direction_or_none():
-    of_several = {"prdc", "memorisation"}
-    assert set(METRICS) - of_several <= set(DIRECTIONS)
-    assert {*PRDC().names, "authpct", "ct", "fid-bias", "fd-bias"} <= set(DIRECTIONS)

@@ -5,12 +5,11 @@ import pytest
 import torch
 
 from pgmetrics.functional.neighbors import neighborhoods
-from pgmetrics.uncertainty import verdicts
+from pgmetrics.metrics.registry import output
 from pgmetrics.uncertainty.verdicts import (
     Score,
     beside_reals,
     effect,
-    in_words,
     is_asked,
     nearer,
     variety,
@@ -148,6 +147,9 @@ def test_a_gate_asks_what_has_a_direction_and_ms_ssim_by_name():
 
 
 def test_words_for_plots_name_the_limit():
+    def in_words(metric):
+        return output(metric).better.in_words
+
     assert in_words("ms-ssim") == "higher is less varied; the reals are the measure"
     assert in_words("swd") == "lower is better"
     assert in_words("is") == "higher is better, up to the reals'"
@@ -164,7 +166,7 @@ def test_density_of_equal_distributions_is_1_and_of_a_pile_above():
         for rows, kept in ((fakes, densities), (fakes / 10, piles)):
             pieces = [[torch.from_numpy(each.astype(np.float32))] for each in (reals, rows)]
             kept.append(neighborhoods(*pieces, 5, fake_balls=False).real_balls.mean() / 5)
-    assert np.mean(densities) == pytest.approx(verdicts.DIRECTIONS["density"].limit, abs=0.03)
+    assert np.mean(densities) == pytest.approx(output("density").better.limit, abs=0.03)
     assert min(piles) > 3
 
 

@@ -1,0 +1,103 @@
+"""What is declared of the numbers is what the metrics do, and what a reader needs."""
+
+import re
+
+import pytest
+
+import pgmetrics
+from pgmetrics.metrics.outputs import Aim
+from pgmetrics.metrics.registry import METRICS, in_order, is_declared, metric, output, outputs
+from tests.compatibility.record import averages
+
+LEAVES = "synthetic:leaves,resolution=32,n=40,seed="
+NUMBERS = [number.name for number in outputs()]
+
+
+def families(kind):
+    """What an error is over, without the numbers of groups, parts and directions."""
+    return re.sub(r" \(\d+ x \d+ parts\)|, \d+ groups|(?<=and )\d+ (?=directions)", "", kind)
+
+
+@pytest.fixture(scope="module")
+def rows():
+    """Those of every metric, with the default errors and with every other."""
+    network = pgmetrics.features.custom_network(averages(), resize="none", value_range=(0, 1))
+    small = {"num_images": 30, "networks": {"custom": network}, "workers": 0}
+    found = []
+    for error in (None, "images", "both"):
+        chosen = [metric(name).with_network("custom") for name in METRICS if name != "fid"]
+        chosen[-1] = pgmetrics.Memorisation(network="custom", cells=1)
+        scores = pgmetrics.evaluate(
+            LEAVES + "0", LEAVES + "1", chosen, held_out=LEAVES + "2", error=error, **small
+        )
+        found += scores.rows
+    return found
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_a_class_is_what_its_declaration_says(name):
+    # Wrong: an entry that leads to another metric, or tables that call a score of one set a floor.
+    one = METRICS[name].load()()
+    assert one.name == name
+    assert one.outputs == METRICS[name].outputs
+    assert {number.of_one_set for number in one.outputs} == {not one.two_sided}
+
+
+def test_every_row_is_of_a_declared_number_and_error(rows):
+    # Wrong: a number that a metric gives and nobody declared, which tables would print raw, and help
+    # texts that name other errors than results have.
+    assert {row["metric"] for row in rows} >= set(NUMBERS) - {"fid", "fid-bias", "fd-bias"}
+    for row in rows:
+        assert is_declared(row["metric"]), row
+        if row["stderr"] is not None:
+            assert families(row["stderr_kind"]) in output(row["metric"]).errors, row
+
+
+def test_the_first_error_is_the_default_and_images_are_had_where_they_are_said_to_be(rows):
+    by_number = {}
+    for row in rows:
+        kind = "none" if row["stderr"] is None else families(row["stderr_kind"])
+        by_number.setdefault((row["metric"], row["level"], row["subject"]), []).append(kind)
+    for (name, _, _), (usual, images, _) in by_number.items():
+        if output(name).has_choice_of_images:
+            assert (usual, images) == (output(name).errors[0], "images"), name
+        else:
+            assert usual == images, name
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_a_number_says_what_a_reader_needs(name):
+    number = output(name)
+    assert number.title
+    assert number.source
+    assert number.meaning[0].islower()
+    assert number.misses or not number.is_score
+    sentences = r"[^.]+\.( It misses [^.]+\.)?( Its best value depends on [^.]+\.)?"
+    assert re.fullmatch(sentences, number.description)
+
+
+def test_numbers_are_printed_with_their_unit_and_digits():
+    # The last is C_T; printed from the declarations of 2026.
+    printed = {name: f"{output(name).heading} {output(name).number(0.0123456)}" for name in NUMBERS}
+    assert printed == {
+        "swd": "SWD ×10³ 12.35", "ms-ssim": "MS-SSIM 0.0123", "fid": "FID 0.01", "fid-bias": "FID bias 0.01",
+        "fid-infinity": "FID∞ 0.01", "fd": "FD 0.01235", "fd-bias": "FD bias 0.01235", "is": "IS 0.01",
+        "kid": "KID ×10³ 12.346", "precision": "Precision 0.0123", "recall": "Recall 0.0123",
+        "density": "Density 0.0123", "coverage": "Coverage 0.0123", "authpct": "AuthPct 0.0123",
+        "ct": "C_T 0.01",
+    }  # fmt: skip
+    assert output("swd").number(-0.001, "+") == "-1.00"
+    assert output("swd").number(0.001, "+") == "+1.00"
+
+
+def test_a_number_that_nobody_declared_is_printed_raw_and_is_no_score():
+    number = output("lpips")
+    assert (number.heading, number.number(0.123456)) == ("LPIPS", "0.1235")
+    assert number.better.aim is Aim.NONE
+    assert not is_declared("lpips")
+
+
+def test_the_order_is_that_of_the_declarations_and_what_nobody_declared_is_last():
+    assert in_order(["lpips", "kid", "swd", "fid-bias", "kid", "fid"]) == [
+        "swd", "fid", "fid-bias", "kid", "lpips",
+    ]  # fmt: skip
