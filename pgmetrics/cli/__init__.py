@@ -8,17 +8,23 @@ import click
 
 from pgmetrics import __version__
 from pgmetrics.cli.commands import Commands, log_to_stderr
+from pgmetrics.metrics.registry import METRICS
 
 # Loaded when they are called: --help must not wait for torch, nor one command for another.
 _COMMANDS = {
-    "swd": ("pgmetrics.cli.score", "swd", "Sliced Wasserstein distance per pyramid level."),
-    "ms-ssim": ("pgmetrics.cli.score", "ms_ssim", "MS-SSIM among pairs: how alike the images of a set are."),
-    "fid": ("pgmetrics.cli.score", "fid", "Fréchet Inception distance."),
-    "is": ("pgmetrics.cli.score", "inception_score", "Inception score."),
-    "kid": ("pgmetrics.cli.score", "kid", "Kernel Inception distance."),
-    "prdc": ("pgmetrics.cli.score", "prdc", "Precision, recall, density and coverage."),
-    "fd": ("pgmetrics.cli.score", "fd", "Fréchet distance in the features of a custom network."),
-    "memorisation": ("pgmetrics.cli.score", "memorisation", "Whether training images were copied."),
+    **{
+        name: ("pgmetrics.cli.score", function, METRICS[name].summary)
+        for name, function in (
+            ("swd", "swd"),
+            ("ms-ssim", "ms_ssim"),
+            ("fid", "fid"),
+            ("is", "inception_score"),
+            ("kid", "kid"),
+            ("prdc", "prdc"),
+            ("fd", "fd"),
+            ("memorisation", "memorisation"),
+        )
+    },
     "evaluate": ("pgmetrics.cli.score", "evaluate", "Several metrics in one pass over the images."),
     "growth": ("pgmetrics.cli.growth", "growth", "Score every checkpoint of a training run."),
     "compare": ("pgmetrics.cli.compare", "compare", "Is B better than A, or is it noise?"),

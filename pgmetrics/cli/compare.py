@@ -9,6 +9,7 @@ import click
 from pgmetrics.cli.delivery import deliver
 from pgmetrics.cli.options import (
     custom_network_for,
+    in_tables,
     metrics_option,
     names,
     networking,
@@ -17,6 +18,8 @@ from pgmetrics.cli.options import (
     running,
 )
 from pgmetrics.errors import PgmetricsError
+from pgmetrics.metrics.outputs import Aim
+from pgmetrics.metrics.registry import DEFAULT, outputs
 
 if TYPE_CHECKING:
     from pgmetrics.comparison.result import Comparison
@@ -32,6 +35,7 @@ _OF_RESULTS = (
     "a", "b", "metrics", "protocol", "significance", "confidence",
     "fail_if_worse", "explain", "format_", "out",
 )  # fmt: skip
+_OF_VARIETY = [number.title for number in outputs() if number.better.aim is Aim.REALS]
 _PROBABILITY = click.FloatRange(0, 1, min_open=True, max_open=True)
 
 
@@ -41,7 +45,7 @@ _PROBABILITY = click.FloatRange(0, 1, min_open=True, max_open=True)
 @click.option(
     "--real", metavar="SOURCE", help="Real images, where A and B are images, for metrics of two sides."
 )
-@metrics_option("[default: swd,ms-ssim of images; of results, all that both hold]")
+@metrics_option(f"[default: {','.join(DEFAULT)} of images; of results, all that both hold]")
 @click.option(
     "--protocol", metavar="NAME", help="Of results, only rows made so: native, at-final, at-stage, …"
 )
@@ -65,8 +69,8 @@ _PROBABILITY = click.FloatRange(0, 1, min_open=True, max_open=True)
 @click.option(
     "--fail-if-worse",
     is_flag=True,
-    help="Exit with code 3 if B is worse in a metric that is asked, with 5 if one is not decided. MS-SSIM is "
-    "asked only if --metrics names it.",
+    help="Exit with code 3 if B is worse in a metric that is asked, with 5 if one is not decided. "
+    f"{', '.join(_OF_VARIETY)} is asked only if --metrics names it.",
 )
 @click.option("--explain", is_flag=True, help="List every setting in which A and B were scored differently.")
 @click.option(
@@ -75,7 +79,7 @@ _PROBABILITY = click.FloatRange(0, 1, min_open=True, max_open=True)
     type=click.Choice(["table", "csv", "json", "markdown"]),
     default="table",
     show_default=True,
-    help="Of standard output. Tables print SWD ×10³; data is raw.",
+    help=f"Of standard output. {in_tables()}",
 )
 @click.option("--out", metavar="FILE", help="Also write a file: .csv, .json, .md or .txt.")
 @running
@@ -121,7 +125,7 @@ def compare(
         found = comparison.compare(a, b, metrics=asked, protocol=protocol, explain=explain, **judging)
     else:
         options["cache"] = _cache(options["cache"])
-        chosen, options = custom_network_for(asked or ["swd", "ms-ssim"], options)
+        chosen, options = custom_network_for(asked or DEFAULT, options)
         with progress_bar() as progress:
             # Metrics that nobody named stay so: MS-SSIM is then no part of the gate.
             options |= {"metrics": chosen if asked else None, "protocol": protocol, "explain": explain}

@@ -13,6 +13,11 @@ from pgmetrics.cli.commands import INTERRUPTED
 from pgmetrics.cli.delivery import deliver
 from pgmetrics.cli.options import metrics_option, networking, reading, running, writing
 from pgmetrics.errors import printable
+from pgmetrics.metrics.registry import DEFAULT, ERRORS, METRICS
+
+_WITH_CHOICE = [
+    name for name, metric in METRICS.items() if any(number.has_choice_of_images for number in metric.outputs)
+]
 
 SKIPPED = 4
 """Exit code: finished, but some checkpoints could not be read."""
@@ -23,7 +28,7 @@ SKIPPED = 4
 @click.option(
     "--real", required=True, metavar="SOURCE", help="Real images, of the final resolution; no statistics."
 )
-@metrics_option("swd, ms-ssim, fid, fid-infinity, is, kid, prdc, fd, memorisation.", default="swd,ms-ssim")
+@metrics_option(f"{', '.join(METRICS)}.", default=",".join(DEFAULT))
 @click.option(
     "--protocol",
     "protocols",
@@ -36,9 +41,9 @@ SKIPPED = 4
 )
 @click.option(
     "--error",
-    type=click.Choice(["images", "directions", "both"]),
-    help="What ± of swd, is and prdc is over. directions: as usual elsewhere.  [default: images, since "
-    "whether a stage differs from another by more than noise is told by images]",
+    type=click.Choice(ERRORS),
+    help=f"What ± of {', '.join(_WITH_CHOICE)} is over. directions: as usual elsewhere.  [default: images, "
+    "since whether a stage differs from another by more than noise is told by images]",
 )
 @click.option("--untrained", is_flag=True, help="Also score the network before training.")
 @click.option("--no-floor", is_flag=True, help="Leave out the reals among themselves.")

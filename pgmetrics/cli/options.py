@@ -6,17 +6,23 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from pgmetrics.errors import printable
+from pgmetrics.metrics.registry import outputs
 
 if TYPE_CHECKING:
     from pgmetrics.metrics.base import Metric
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def in_tables() -> str:
+    """Which numbers tables multiply, for the help of --format."""
+    headings = " and ".join(number.heading for number in outputs() if number.unit)
+    return f"Tables print {headings}; data are raw."
 
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
@@ -217,7 +223,7 @@ def writing(command: Command) -> Command:
                 type=click.Choice(["table", "csv", "json", "markdown"]),
                 default="table",
                 show_default=True,
-                help="Of standard output. Tables print SWD ×10³; data is raw.",
+                help=f"Of standard output. {in_tables()}",
             ),
             click.option(
                 "--out", metavar="FILE", help="Also write a file: .csv, .json, .md, .txt, .tex or .parquet."
@@ -284,14 +290,10 @@ def custom_network_for(
 
     # Here, since each of them loads torch, which nothing without --features waits for.
     from pgmetrics.features import custom_network
-    from pgmetrics.metrics.feature_rows import FeatureMetric
     from pgmetrics.metrics.registry import metric
 
     found = [metric(one) for one in metrics]
-    if not any(isinstance(one, FeatureMetric) for one in found):
+    if all(one.tap is None for one in found):
         raise click.UsageError("--features is given, and no metric reads features")
     networks = {"custom": custom_network(spec, resize=resize, value_range=value_range)}
-    return [replace(one, network="custom") if isinstance(one, FeatureMetric) else one for one in found], {
-        **rest,
-        "networks": networks,
-    }
+    return [one.with_network("custom") for one in found], {**rest, "networks": networks}
