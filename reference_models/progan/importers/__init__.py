@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -19,7 +20,9 @@ Layout = Literal["original", "ptrblck", "gan-zoo"]
 # What torch.save writes: a zip file, and before 2020 a pickle of this number.
 _ZIP = b"PK\x03\x04"
 _TORCH_BEFORE_ZIP = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
-_SNAPSHOT = re.compile(r"network-snapshot-(\d{6})\.pkl")
+_GZIP = b"\x1f\x8b"
+_GROWTH = 20
+_SNAPSHOT = re.compile(r"network-snapshot-(\d{6})\.pkl(?:\.gz)?")
 
 
 def recognize(path: Path) -> Layout:
@@ -29,7 +32,7 @@ def recognize(path: Path) -> Layout:
         SourceError: none that is known, or the file cannot be read.
     """
     try:
-        return _recognize(_bytes(path))
+        return _recognize(_unzipped(_bytes(path)))
     except SourceError as error:
         raise SourceError(f"{path} cannot be imported: {error}") from error
 
@@ -70,8 +73,9 @@ def import_network(
         raise OptionError(f"{out} is the file to import; its checkpoint needs a name of its own")
     try:
         data = _bytes(path)
-        layout = _recognize(data)
-        imported = _read(data, layout, which)
+        content = _unzipped(data)
+        layout = _recognize(content)
+        imported = _read(content, layout, which)
         generator = imported.generator()
     except (SourceError, OptionError) as error:
         raise SourceError(f"{path} cannot be imported: {error}") from error
@@ -106,9 +110,28 @@ def _bytes(path: Path) -> bytes:
     return data
 
 
+def _unzipped(data: bytes) -> bytes:
+    """What a gzip file holds; anything else as it is."""
+    if not data.startswith(_GZIP):
+        return data
+    reader = zlib.decompressobj(31)
+    # Weights hardly shrink, so whatever grows much further is no network.
+    most = _GROWTH * len(data) + 2**16
+    try:
+        out = reader.decompress(data, most)
+    except zlib.error as error:
+        raise SourceError("its gzip data are damaged") from error
+    if reader.unconsumed_tail:
+        raise SourceError(f"its gzip data grow to more than {_GROWTH} times their size, as no network's do")
+    if not reader.eof:
+        raise SourceError("its gzip data are cut short")
+    return out
+
+
 def _recognize(data: bytes) -> Layout:
     if not data.startswith((_ZIP, _TORCH_BEFORE_ZIP)):
-        if data[:1] != b"\x80":
+        # Pickles of protocols 0 and 1 have no mark of their own, but begin with a tuple, list or name.
+        if data[:1] != b"\x80" and not (data[:1] in (b"(", b"]", b"c") and data.endswith(b".")):
             raise SourceError("it is neither a pickle nor a PyTorch file")
         return "original"
     from reference_models.progan.importers import gan_zoo, ptrblck

@@ -1,9 +1,11 @@
-"""The original's network pickles: snapshots of its TensorFlow version, and those it converted from Theano.
+"""Import the original's network pickles: those of its TensorFlow version, and those converted from Theano.
 
-Such a file is a pickled tuple of three networks (G, D, Gs). Each carries its arguments, its source
-code, which is text to us, and its variables, which are unscaled float32 arrays. Networks trained
-by the TensorFlow version have fused up- and downscaling, the converted ones plain convolutions;
-their variables' names tell which.
+Such a file is a pickled tuple of three networks (G, D, Gs); a list of them, and a generator alone,
+are read as well. Each network carries its arguments, its source code, which is treated as text, and
+its variables, which are unscaled float32 arrays. An argument that is absent has the default of the
+original: the converter from Theano leaves out label_size, for one. Networks trained by the
+TensorFlow version have fused up- and downscaling, the converted ones plain convolutions; the names
+of the variables tell which.
 
 Source: the pickle format of `tfutil.Network` and the variables of networks.py of Karras et al. 2018.
 """
@@ -19,7 +21,14 @@ from torch import Tensor
 
 from pgmetrics.errors import SourceError
 from reference_models.progan.importers.imported import MAX_SIDE, Imported, blank
-from reference_models.progan.importers.unpickling import Global, Made, float32_array, loads, shown
+from reference_models.progan.importers.unpickling import (
+    Global,
+    Made,
+    float32_array,
+    loads,
+    plain_number,
+    shown,
+)
 from reference_models.progan.model.config import ProGANConfig
 
 _VERSION = 2
@@ -31,6 +40,7 @@ _KNOWN = (
     "normalize_latents", "use_wscale", "use_pixelnorm", "use_leakyrelu", "fused_scale", "mbstd_group_size",
     "structure", "is_template_graph",
 )  # fmt: skip
+_NO_NETWORKS = "its pickle holds no networks of the original, (G, D, Gs) or a generator alone"
 # Which of our axes each stored axis is.
 _AXES: Mapping[str, tuple[int, ...]] = {
     "conv": (2, 3, 1, 0),
@@ -50,16 +60,17 @@ def read(data: bytes, which: Literal["Gs", "G"] = "Gs") -> Imported:
     Raises:
         SourceError: it is no such snapshot, or of a network that ours cannot be.
     """
-    networks = loads(data)
-    if not isinstance(networks, tuple) or len(networks) != 3:
-        raise SourceError("its pickle is no tuple of three networks (G, D, Gs)")
-    generator = _state(networks[0 if which == "G" else 2], "G_paper")
-    discriminator = _state(networks[1], "D_paper")
+    generator, discriminator = _networks(loads(data), which)
     found = _variables(generator)
     fused = any(name.endswith("/Conv0_up/weight") for name in found)
-    if fused != any(name.endswith("/Conv1_down/weight") for name in _variables(discriminator)):
-        raise SourceError("one of its networks has fused_scale and the other has not, which ours cannot")
-    config = _config(_arguments(generator), _arguments(discriminator), fused)
+    if discriminator is None:
+        # As of every network of its kind: the converted ones were trained on groups of 16.
+        group = 4 if fused else 16
+    else:
+        if fused != any(name.endswith("/Conv1_down/weight") for name in _variables(discriminator)):
+            raise SourceError("one of its networks has fused_scale and the other has not, which ours cannot")
+        group = _whole(_arguments(discriminator), "mbstd_group_size", 4, least=0)
+    config = _config(_arguments(generator), group, fused)
     resolution, alpha = _stage(found.pop("lod", None), config)
     return Imported(
         config=config,
@@ -69,18 +80,46 @@ def read(data: bytes, which: Literal["Gs", "G"] = "Gs") -> Imported:
     )
 
 
-def _state(network: object, build: str) -> Mapping[str, object]:
+def _networks(
+    content: object, which: Literal["Gs", "G"]
+) -> tuple[Mapping[str, object], Mapping[str, object] | None]:
+    """The generator that is asked for, and the discriminator if there is one."""
+    networks = content if isinstance(content, tuple | list) else (content,)
+    if not 1 <= len(networks) <= 3:
+        raise SourceError(f"{_NO_NETWORKS}, but {len(networks)} things")
+    states = [_state(network) for network in networks]
+    generators = [state for state in states if state["build_func_name"] == "G_paper"]
+    discriminators = [state for state in states if state["build_func_name"] == "D_paper"]
+    if len(generators) == 2 and len(discriminators) <= 1:
+        generator = generators[0 if which == "G" else 1]
+    elif len(generators) == 1 and len(discriminators) <= 1:
+        # A converted network does not say by its name which of the two it is.
+        generator = generators[0]
+        if which == "Gs" and generator.get("name") == "G":
+            raise SourceError("it holds no averaged generator Gs; --which G takes the other")
+        if which == "G" and generator.get("name") != "G":
+            raise SourceError("it holds one generator, the averaged one, and --which G asks for the other")
+    else:
+        raise SourceError(
+            f"{_NO_NETWORKS}, but {len(generators)} generators and {len(discriminators)} discriminators"
+        )
+    return generator, discriminators[0] if discriminators else None
+
+
+def _state(network: object) -> Mapping[str, object]:
     match network:
         case Made(Global.NETWORK, (), dict(state)):
             pass
         case _:
-            raise SourceError("its pickle is no tuple of three networks (G, D, Gs)")
+            raise SourceError(f"{_NO_NETWORKS}, but {_briefly(network)}")
     version = state.get("version")
     if version != _VERSION:
         raise SourceError(f"its networks have version {_briefly(version)}; {_VERSION} can be read")
     function = state.get("build_func_name")
-    if function != build:
-        raise SourceError(f"a network in it was built by {_briefly(function)} where {build} is known")
+    if function not in ("G_paper", "D_paper"):
+        raise SourceError(
+            f"a network in it was built by {_briefly(function)} where G_paper or D_paper is known"
+        )
     return state
 
 
@@ -99,9 +138,10 @@ def _variables(state: Mapping[str, object]) -> dict[str, object]:
 
 def _arguments(state: Mapping[str, object]) -> Mapping[str, object]:
     """The arguments the network was built with, once all are known to mean what ours does."""
-    arguments = state.get("static_kwargs")
-    if not isinstance(arguments, dict):
+    held = state.get("static_kwargs")
+    if not isinstance(held, dict):
         raise SourceError("its networks carry no static_kwargs")
+    arguments = {name: plain_number(value) for name, value in held.items()}
     for name, value in arguments.items():
         if name in _AS_OURS:
             wanted = _AS_OURS[name]
@@ -115,7 +155,7 @@ def _arguments(state: Mapping[str, object]) -> Mapping[str, object]:
     return arguments
 
 
-def _config(arguments: Mapping[str, object], critic: Mapping[str, object], fused: bool) -> ProGANConfig:
+def _config(arguments: Mapping[str, object], group: int, fused: bool) -> ProGANConfig:
     fmap_base = _whole(arguments, "fmap_base", 8192, MAX_SIDE * MAX_SIDE)
     fmap_max = _whole(arguments, "fmap_max", 512)
     decay = arguments.get("fmap_decay", 1.0)
@@ -124,17 +164,16 @@ def _config(arguments: Mapping[str, object], critic: Mapping[str, object], fused
     latent_size = min(fmap_base, fmap_max)
     if arguments.get("latent_size") is not None:
         latent_size = _whole(arguments, "latent_size", None)
-    # The original takes a group of one for none at all.
-    group = _whole(critic, "mbstd_group_size", 4, least=0)
     return ProGANConfig(
-        resolution=_whole(arguments, "resolution", None),
-        channels=_whole(arguments, "num_channels", None),
-        label_size=_whole(arguments, "label_size", None, least=0),
+        resolution=_whole(arguments, "resolution", 32),
+        channels=_whole(arguments, "num_channels", 1),
+        label_size=_whole(arguments, "label_size", 0, least=0),
         latent_size=latent_size,
         fmap_base=fmap_base,
         fmap_decay=float(decay),
         fmap_max=fmap_max,
         fused_scale=fused,
+        # The original takes a group of one for none at all.
         mbstd_group=max(group, 1),
         minibatch_statistics="stddev" if group > 1 else "none",
         normalise_latents=_flag(arguments, "normalize_latents"),

@@ -1,8 +1,9 @@
-"""Pickles read as plain data: what is in them is neither imported, called nor built.
+"""Read pickles as plain data: nothing in them is imported, called or built.
 
 A pickle is a program for a small stack machine, and the ordinary loader calls whatever that program
-names. Here the program runs on a machine that can only put values together: of five names it
-knows, it records the call and does not make it, and everything else ends the reading.
+names. This machine can only put values together. It admits the few names that a network needs,
+records a call of one of them instead of making it, and refuses every other name and opcode. All
+protocols from 0 to 5 are read, as Python 3 writes them.
 
 Source: the structure of the published network pickles, and the opcodes of Python's `pickletools`.
 """
@@ -11,7 +12,6 @@ from __future__ import annotations
 
 import pickletools
 import warnings
-from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from math import prod
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 # The largest published file has 280 MB and some 5,000 opcodes.
 MAX_BYTES = 1 << 31
 MAX_OPCODES = 200_000
+_NUMBERS = ("b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8")
 
 
 class Global(Enum):
@@ -33,26 +34,50 @@ class Global(Enum):
 
     NETWORK = "tfutil.Network"
     RECONSTRUCT = "numpy reconstruct"
+    FROMBUFFER = "numpy frombuffer"  # protocol 5
     SCALAR = "numpy scalar"
     NDARRAY = "numpy.ndarray"
     DTYPE = "numpy.dtype"
+    NEW_OBJECT = "copyreg._reconstructor"  # an object, in protocols 0 and 1
+    OBJECT = "object"
+    ENCODE = "_codecs.encode"  # bytes, in protocols 0 to 2
+    BYTES = "bytes"
 
 
-_ADMITTED: Mapping[tuple[str, str], Global] = {
+_ADMITTED: dict[tuple[str, str], Global] = {
     ("tfutil", "Network"): Global.NETWORK,
-    ("numpy.core.multiarray", "_reconstruct"): Global.RECONSTRUCT,
-    ("numpy._core.multiarray", "_reconstruct"): Global.RECONSTRUCT,
-    ("numpy.core.multiarray", "scalar"): Global.SCALAR,
-    ("numpy._core.multiarray", "scalar"): Global.SCALAR,
     ("numpy", "ndarray"): Global.NDARRAY,
     ("numpy", "dtype"): Global.DTYPE,
+    ("_codecs", "encode"): Global.ENCODE,
 }
-_CALLABLE = (Global.RECONSTRUCT, Global.SCALAR, Global.DTYPE)
+# NumPy 2 renamed its module numpy.core, and Python 3 these two.
+_ADMITTED |= {
+    (f"numpy.{core}.{module}", name): meant
+    for core in ("core", "_core")
+    for module, name, meant in (
+        ("multiarray", "_reconstruct", Global.RECONSTRUCT),
+        ("multiarray", "scalar", Global.SCALAR),
+        ("numeric", "_frombuffer", Global.FROMBUFFER),
+    )
+}
+_ADMITTED |= {(module, "_reconstructor"): Global.NEW_OBJECT for module in ("copyreg", "copy_reg")}
+_ADMITTED |= {
+    (module, meant.value): meant
+    for module in ("builtins", "__builtin__")
+    for meant in (Global.OBJECT, Global.BYTES)
+}
+_CALLABLE = (Global.RECONSTRUCT, Global.FROMBUFFER, Global.SCALAR, Global.DTYPE)
 
 
 @dataclass(eq=False)
 class Made:
-    """The record of a call that was not made: who would have made what, from which state."""
+    """The record of a call that was not made.
+
+    Attributes:
+        maker: what would have been called.
+        arguments: of the call.
+        state: what the object would have been restored from.
+    """
 
     maker: Global
     arguments: tuple[object, ...]
@@ -60,10 +85,10 @@ class Made:
 
 
 def loads(data: bytes) -> object:
-    """The value that a pickle describes, of Python's plain types, `Global` and `Made`.
+    """Return the value that a pickle describes, made of Python's plain types, `Global` and `Made`.
 
     Raises:
-        SourceError: it is damaged or too large, names anything but the five globals, or does
+        SourceError: it is damaged or too large, names anything that is not admitted, or does
             anything but put values together.
     """
     if len(data) > MAX_BYTES:
@@ -98,11 +123,11 @@ class _Machine:
         self.memo: dict[int, object] = {}
 
     def step(self, name: str, argument: object) -> None:
-        """Do one opcode.
+        """Execute one opcode.
 
         Raises:
-            SourceError: it is none of those that put plain values together.
-            IndexError, KeyError: it takes what is not there.
+            SourceError: the opcode does something else than putting plain values together.
+            IndexError, KeyError: the opcode takes a value that is not there.
         """
         match name:
             case "PROTO" | "FRAME":
@@ -110,16 +135,20 @@ class _Machine:
             case "NONE" | "NEWTRUE" | "NEWFALSE":
                 self.stack.append({"NONE": None, "NEWTRUE": True, "NEWFALSE": False}[name])
             case (
-                "BININT" | "BININT1" | "BININT2" | "LONG1" | "BINFLOAT"
-                | "SHORT_BINUNICODE" | "BINUNICODE" | "SHORT_BINBYTES" | "BINBYTES" | "BINBYTES8"
+                "BININT" | "BININT1" | "BININT2" | "LONG1" | "LONG4" | "BINFLOAT" | "INT" | "LONG" | "FLOAT"
+                | "SHORT_BINUNICODE" | "BINUNICODE" | "BINUNICODE8" | "UNICODE"
+                | "SHORT_BINBYTES" | "BINBYTES" | "BINBYTES8"
             ):  # fmt: skip
                 self.stack.append(argument)
+            case "BYTEARRAY8":
+                assert isinstance(argument, bytearray)
+                self.stack.append(bytes(argument))
             case "MEMOIZE":
                 self.memo[len(self.memo)] = self.stack[-1]
-            case "BINPUT" | "LONG_BINPUT":
+            case "BINPUT" | "LONG_BINPUT" | "PUT":
                 assert isinstance(argument, int)
                 self.memo[argument] = self.stack[-1]
-            case "BINGET" | "LONG_BINGET":
+            case "BINGET" | "LONG_BINGET" | "GET":
                 assert isinstance(argument, int)
                 self.stack.append(self.memo[argument])
             case "GLOBAL":
@@ -149,6 +178,13 @@ class _Machine:
                 self.stack.append([])
             case "EMPTY_DICT":
                 self.stack.append({})
+            case "LIST":
+                items_of_list = self._above_mark()
+                self.stack.append(items_of_list)
+            case "DICT":
+                pairs = self._above_mark()
+                self.stack.append({})
+                self._update(pairs)
             case "APPEND":
                 self._extend([self.stack.pop()])
             case "APPENDS":
@@ -180,10 +216,19 @@ class _Machine:
 
     def _record(self, name: str) -> None:
         arguments, maker = self.stack.pop(), self.stack.pop()
-        wanted = (Global.NETWORK,) if name == "NEWOBJ" else _CALLABLE
-        if maker not in wanted or not isinstance(maker, Global) or not isinstance(arguments, tuple):
-            raise SourceError("its pickle calls what no network's does; nothing of it was run")
-        self.stack.append(Made(maker, arguments))
+        match name, maker, arguments:
+            case "NEWOBJ", Global.NETWORK, ():
+                self.stack.append(Made(Global.NETWORK, ()))
+            case "REDUCE", Global.NEW_OBJECT, (Global.NETWORK, Global.OBJECT, None):
+                self.stack.append(Made(Global.NETWORK, ()))
+            case "REDUCE", Global.ENCODE, (str(text), "latin1"):
+                self.stack.append(text.encode("latin1"))
+            case "REDUCE", Global.BYTES, ():
+                self.stack.append(b"")
+            case "REDUCE", Global() as called, tuple(given) if called in _CALLABLE:
+                self.stack.append(Made(called, given))
+            case _:
+                raise SourceError("its pickle calls what no network's does; nothing of it was run")
 
     def _build(self) -> None:
         state, made = self.stack.pop(), self.stack[-1]
@@ -208,32 +253,35 @@ def _global(module: object, name: object) -> Global:
 
 
 def shown(text: str) -> str:
-    """A foreign text in quotes, on one line and no longer than is good for a message."""
+    """Quote a foreign text for a message: on one line, and shortened to 60 characters."""
     return repr(text if len(text) <= 60 else text[:57] + "...")
 
 
 def float32_array(value: object, name: str) -> NDArray[np.float32]:
-    """The array or the single number that a record describes.
+    """Return the array or the single number that a record describes.
 
     Args:
         value: as `loads` gives it.
         name: of the variable, for the message.
 
     Raises:
-        SourceError: it describes no array of float32, or one of another size than its data.
+        SourceError: it describes no array of float32, or one whose size is not that of its data.
     """
     import numpy as np
 
+    fortran: object = False
+    shape: tuple[object, ...] = ()
     match value:
         case Made(Global.SCALAR, (dtype, bytes(data)), None):
-            shape: tuple[object, ...] = ()
-            fortran: object = False
+            pass
         case Made(
             Global.RECONSTRUCT,
             (Global.NDARRAY, (0,), b"b"),
             (1, tuple(shape), dtype, bool(fortran), bytes(data)),
         ):
             pass
+        case Made(Global.FROMBUFFER, (bytes(data), dtype, tuple(shape), ("C" | "F") as order), None):
+            fortran = order == "F"
         case _:
             dtype = None
     match dtype:
@@ -248,3 +296,22 @@ def float32_array(value: object, name: str) -> NDArray[np.float32]:
         )
     array: NDArray[np.float32] = np.frombuffer(data, "<f4").reshape(sides, order="F" if fortran else "C")
     return array
+
+
+def plain_number(value: object) -> object:
+    """Return a number of NumPy's as Python's own; anything else as it is.
+
+    Args:
+        value: as `loads` gives it.
+    """
+    import numpy as np
+
+    match value:
+        case Made(Global.SCALAR, (Made(Global.DTYPE, (code, *_), (_, order, *_)), bytes(data)), None):
+            pass
+        case _:
+            return value
+    if code not in _NUMBERS or order not in ("<", "|"):
+        return value
+    kind = np.dtype(f"{order}{code}")
+    return np.frombuffer(data, kind)[0].item() if len(data) == kind.itemsize else value

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import gzip
 import hashlib
 import pickle
 import struct
@@ -300,12 +301,22 @@ def test_what_the_file_leaves_out_is_the_original_s_default(pickled, out):
         shapes = variable_shapes(state["name"][0], **size)
         state["variables"] = [("lod", np.float32(0)), *((n, np.zeros(s, "f4")) for n, s in shapes.items())]
         state["static_kwargs"]["resolution"] = 4
-        for name in ("fmap_base", "fmap_max", "latent_size"):
+        for name in ("fmap_base", "fmap_max", "latent_size", "label_size"):
             del state["static_kwargs"][name]
     facts, _ = imported(pickled(states), out)
     config = facts.config
     assert (config.fmap_base, config.fmap_max, config.latent_size) == (8192, 512, 512)
     assert (config.mbstd_group, config.minibatch_statistics) == (4, "stddev")
+
+
+def test_a_file_that_names_hardly_any_argument_has_all_of_the_original_s_defaults(pickled, out):
+    size = {"resolution": 32, "base": 8192, "most": 4, "latent": 4, "channels": 1}
+    states = snapshot(size)
+    for state in states:
+        state["static_kwargs"] = {"fmap_max": 4}
+    config = imported(pickled(states), out)[0].config
+    assert (config.resolution, config.channels, config.label_size) == (32, 1, 0)
+    assert (config.latent_size, config.fmap_base, config.fmap_max) == (4, 8192, 4)
 
 
 @pytest.mark.parametrize(
@@ -336,6 +347,193 @@ def test_pickles_of_older_numpy_and_older_protocols_are_read(pickled, out):
     assert torch.equal(imported(path, out)[1].block8.conv0.weight, g.block8.conv0.weight)
     path = pickled(snapshot(TINY), protocol=3)
     assert torch.equal(imported(path, out)[1].block8.conv0.weight, g.block8.conv0.weight)
+
+
+@pytest.mark.parametrize("protocol", range(6))
+def test_every_protocol_and_numpy_s_integers_as_arguments_are_read(pickled, out, protocol):
+    g = imported(pickled(snapshot(TINY)), out)[1]
+    states = snapshot(
+        TINY,
+        d_arguments={"mbstd_group_size": np.int64(8)},
+        resolution=np.int64(16),
+        num_channels=np.int32(3),
+        label_size=np.uint8(0),
+        fmap_decay=np.float32(1),
+        use_wscale=np.True_,
+    )
+    # Protocol 5 has another form for arrays whose numbers lie in a row, in either order.
+    states[2]["variables"] = [
+        (name, np.asfortranarray(v) if "Conv1" in name else v) for name, v in states[2]["variables"]
+    ]
+    path = pickled(states, protocol=protocol)
+    assert (b"_frombuffer" in path.read_bytes()) == (protocol == 5)
+    facts, again = imported(path, out)
+    assert facts.config.mbstd_group == 8
+    assert facts.config.resolution == 16
+    for name, weight in g.state_dict().items():
+        assert torch.equal(again.state_dict()[name], weight)
+
+
+def test_a_number_that_is_not_its_data_s_stays_refused(pickled, out):
+    class Odd:
+        """Pickles as an int64 of four bytes."""
+
+        def __reduce__(self):
+            function, (dtype, data) = np.int64(16).__reduce__()
+            return function, (dtype, data[:4])
+
+    refuses(pickled(snapshot(TINY, resolution=Odd())), out, "resolution is of type Made")
+
+
+@pytest.mark.parametrize("module", [b"numpy.core.numeric", b"numpy._core.numeric"])
+def test_frombuffer_has_the_name_of_either_numpy(pickled, out, module):
+    path = pickled(snapshot(TINY), protocol=5)
+    g = imported(path, out)[1]
+    data = path.read_bytes()
+    written = next(n for n in (b"numpy.core.numeric", b"numpy._core.numeric") if n in data)
+    path.write_bytes(data.replace(bytes([0x8C, len(written)]) + written, bytes([0x8C, len(module)]) + module))
+    assert torch.equal(imported(path, out)[1].block8.conv0.weight, g.block8.conv0.weight)
+
+
+def test_a_compressed_pickle_is_read_and_one_that_grows_without_end_is_not(pickled, out, tmp_path):
+    path = pickled(snapshot(TINY))
+    g = imported(path, out)[1]
+    packed = tmp_path / "network-snapshot-000012.pkl.gz"
+    packed.write_bytes(gzip.compress(path.read_bytes()))
+    assert recognize(packed) == "original"
+    facts, again = imported(packed, out)
+    assert facts.images_shown == 12_000
+    assert hashlib.sha256(packed.read_bytes()).hexdigest() in facts.data_fingerprint
+    assert torch.equal(again.block4.dense.weight, g.block4.dense.weight)
+    out.unlink()
+    whole = packed.read_bytes()
+    packed.write_bytes(whole[:-20])
+    refuses(packed, out, "gzip data are cut short")
+    packed.write_bytes(whole[:50] + b"\xff" * 50 + whole[100:])
+    refuses(packed, out, "gzip data are damaged")
+    packed.write_bytes(gzip.compress(bytes(10**8)))
+    refuses(packed, out, "grow to more than 20 times")
+
+
+def test_a_generator_alone_and_a_list_are_read(foreign, pickled, out, tmp_path):
+    states = snapshot(TINY | {"fused": False})
+    averaged = imported(pickled(states), out)[1].block4.conv.weight
+    kind, path = foreign("tfutil", "Network"), tmp_path / "alone.pkl"
+
+    def write(make, *chosen):
+        networks = []
+        for state in chosen:
+            networks.append(kind())
+            networks[-1].__dict__.update(state)
+        path.write_bytes(pickle.dumps(make(networks), protocol=2))
+
+    write(list, *states)
+    assert torch.equal(imported(path, out)[1].block4.conv.weight, averaged)
+    write(tuple, states[0], states[2])
+    assert torch.equal(imported(path, out, which="G")[1].block4.conv.weight, 2 * averaged)
+    write(lambda networks: networks[0], states[2])
+    facts, g = imported(path, out)
+    assert torch.equal(g.block4.conv.weight, averaged)
+    # What the file does not say of the discriminator is what networks of its kind had.
+    assert facts.config.mbstd_group == 16
+    # The converter from Theano calls every generator by the function that builds it.
+    write(lambda networks: networks[0], states[2] | {"name": "G_paper"})
+    assert torch.equal(imported(path, out)[1].block4.conv.weight, averaged)
+    write(lambda networks: networks[0], states[0])
+    assert torch.equal(imported(path, out, which="G")[1].block4.conv.weight, 2 * averaged)
+    out.unlink()
+    refuses(path, out, "no averaged generator Gs; --which G takes the other")
+    write(lambda networks: networks[0], states[2])
+    refuses(path, out, "holds one generator, the averaged one", which="G")
+
+
+# --------------------------------------------------------------------------- converted from Theano
+
+
+def theano_parameters(channels, latent, colors=3):
+    """What a generator of the Theano version holds: kernels of unit size, their scales, and biases."""
+    layers = [("4x4/Dense", (channels[0], latent, 4, 4), latent)]
+    layers += [("4x4/Conv", (channels[0], channels[0], 3, 3), 9 * channels[0])]
+    for i, (before, after) in enumerate(pairwise(channels)):
+        side = 8 << i
+        layers += [(f"{side}x{side}/Conv0", (after, before, 3, 3), 9 * before)]
+        layers += [(f"{side}x{side}/Conv1", (after, after, 3, 3), 9 * after)]
+    for lod, c in enumerate(reversed(channels)):
+        layers += [(f"ToRGB_lod{lod}", (c, colors), c)]
+    out = {}
+    for name, shape, fan_in in layers:
+        kernel = by_name(name, shape).astype(np.float32)
+        # The scale is what was measured when the weights were drawn, and so not quite the nominal one.
+        scale = np.float32((1.03 if "ToRGB" in name else 0.97 * sqrt(2)) / sqrt(fan_in))
+        out[name] = kernel, scale, by_name(name + "/bias", (colors if "ToRGB" in name else shape[0],))
+    return out
+
+
+def theano_images(parameters, z):
+    """What Theano computes of them at lod 0: true convolutions, whose kernels lie turned by 180 degrees."""
+
+    def norm(x):
+        return x / np.sqrt((x**2).mean(1, keepdims=True) + 1e-8)
+
+    def act(x, scale, bias):
+        x = x * scale + bias[:, None, None]
+        return norm(np.where(x > 0, x, 0.2 * x))
+
+    def convolved(x, kernel):
+        n, _, h, w = x.shape
+        padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)))
+        out = np.zeros((n, len(kernel), h, w))
+        for i, j in np.ndindex(3, 3):
+            part = padded[:, :, i : i + h, j : j + w]
+            out += np.einsum("oc,nchw->nohw", kernel[:, :, 2 - i, 2 - j], part)
+        return out
+
+    x = norm(z)
+    for name, (kernel, scale, bias) in parameters.items():
+        kernel = kernel.astype(np.float64)
+        if name == "4x4/Dense":
+            # Of one pixel, the full convolution is the kernel as it lies.
+            x = act(np.einsum("nz,czyx->ncyx", x, kernel), scale, bias)
+        elif name.startswith("ToRGB"):
+            return np.einsum("nchw,co->nohw", x, kernel) * scale + bias[:, None, None]
+        else:
+            x = x.repeat(2, 2).repeat(2, 3) if name.endswith("Conv0") else x
+            x = act(convolved(x, kernel), scale, bias)
+    raise AssertionError
+
+
+def converted(parameters):
+    """The variables that the converter makes of them."""
+    for name, (kernel, scale, bias) in parameters.items():
+        if name == "4x4/Dense":
+            stored = kernel.transpose(1, 0, 2, 3).reshape(kernel.shape[1], -1)
+        elif name.startswith("ToRGB"):
+            stored = kernel[None, None]
+        else:
+            stored = kernel.transpose(2, 3, 1, 0)[::-1, ::-1]
+        gain = {"4x4/Dense": sqrt(2) / 4}.get(name, 1 if name.startswith("ToRGB") else sqrt(2))
+        yield f"{name}/weight", np.float32(stored * scale / (gain / sqrt(prod(stored.shape[:-1]))))
+        yield f"{name}/bias", np.float32(bias)
+    yield "lod", np.float32(0)
+
+
+def test_networks_converted_from_theano_compute_what_they_did(pickled, out):
+    parameters = theano_parameters((8, 8, 4), latent=8)
+    size = {"resolution": 16, "base": 32, "most": 8, "latent": 8, "fused": False}
+    states = snapshot(size)
+    left = {"num_channels": 3, "resolution": 16, "fmap_base": 32, "fmap_max": 8, "fmap_decay": 1.0}
+    left |= {"fused_scale": False, "mbstd_group_size": 16}
+    states[1] |= {"name": "D_paper", "static_kwargs": left}
+    arguments = left | {"latent_size": 8, "normalize_latents": True, "use_pixelnorm": True}
+    for state in (states[0], states[2]):
+        state |= {"name": "G_paper", "static_kwargs": arguments, "variables": list(converted(parameters))}
+    facts, g = imported(pickled(states), out)
+    assert (facts.config.label_size, facts.config.mbstd_group, facts.config.fused_scale) == (0, 16, False)
+    z = by_name("z", (4, 8))
+    expected = theano_images(parameters, z)
+    made = g.double()(torch.from_numpy(z), resolution=16).numpy()
+    assert np.abs(made - expected).max() < 1e-4
+    assert np.abs(expected).max() > 1
 
 
 def test_columns_first_arrays_keep_their_places(pickled, out):
@@ -396,6 +594,7 @@ def changed_variable(states, name, change):
         ({"use_wscale": 1}, "use_wscale is 1, which is neither"),
         ({"num_channels": 4}, "images have 1 or 3 channels, not 4"),
         ({"num_channels": None}, "num_channels is None, "),
+        ({"num_channels": np.float16(2.5)}, "num_channels is 2.5, "),
         ({"resolution": 24}, "24 cannot be reached"),
         ({"resolution": 2**20}, "resolution is 1048576, "),
         ({"resolution": 10**400}, "resolution is of type int, "),
@@ -433,10 +632,13 @@ def refuses(path, out, fact, **options):
 @pytest.mark.parametrize(
     ("change", "fact"),
     [
-        (lambda s: s[:2], "no tuple of three"),
+        (lambda s: s[:2], "no averaged generator Gs; --which G takes the other"),
+        (lambda s: s[1:2], "but 0 generators and 1 discriminators"),
+        (lambda s: [s[0], s[2], s[2]], "but 3 generators and 0 discriminators"),
+        (lambda s: [*s, s[2]], "but 4 things"),
+        (lambda s: [], "but 0 things"),
         (lambda s: changed_state(s, 2, version=3), "version 3; 2 can be read"),
         (lambda s: changed_state(s, 2, build_func_name="G_style"), "built by 'G_style' where G_paper"),
-        (lambda s: [s[1], s[0], s[2]], "built by 'G_paper' where D_paper"),
         (lambda s: changed_state(s, 2, static_kwargs=None), "no static_kwargs"),
         (lambda s: changed_state(s, 2, variables=s[2]["variables"] * 2), "each once"),
         (lambda s: changed_state(s, 2, variables=[("lod",)]), "each once"),
@@ -514,15 +716,24 @@ def stack_global(module, name):
 RECONSTRUCT = stack_global("numpy.core.multiarray", "_reconstruct")
 DTYPE = stack_global("numpy", "dtype")
 NETWORK = stack_global("tfutil", "Network")
+OBJECT = stack_global("builtins", "object")
 
 
 @pytest.mark.parametrize(
     ("program", "fact"),
     [
         # What the five globals can be made to do elsewhere.
-        (RECONSTRUCT + NETWORK + b"K\x00\x85C\x01b\x87R", "no tuple of three"),
+        (RECONSTRUCT + NETWORK + b"K\x00\x85C\x01b\x87R", "no networks of the original"),
         (NETWORK + b")R", "calls what no network's does"),
         (DTYPE + b")\x81", "calls what no network's does"),
+        (stack_global("_codecs", "encode") + op("00") + op("hex") + b"\x86R", "calls what no network's does"),
+        (stack_global("_codecs", "encode") + op("x") + op("latin1") * 2 + b"\x87R", "calls what no network"),
+        (stack_global("_codecs", "encode") + b"\x8c\x02\xc4\x80" + op("latin1") + b"\x86R", "damaged"),
+        (stack_global("copyreg", "_reconstructor") + DTYPE + OBJECT + b"N\x87R", "calls what no network's"),
+        (stack_global("copyreg", "_reconstructor") + NETWORK + NETWORK + b"N\x87R", "calls what no network"),
+        (stack_global("builtins", "bytes") + b"K\x7f\x85R", "calls what no network's does"),
+        (OBJECT + b")R", "calls what no network's does"),
+        (stack_global("builtins", "eval"), "asks for 'builtins.eval'"),
         (stack_global("numpy", "ndarray") + b"J\xff\xff\xff\x7f\x85R", "calls what no network's does"),
         (b"K\x01)R", "calls what no network's does"),
         (NETWORK + b"}b", "gives a state to what takes none"),
@@ -611,7 +822,7 @@ def test_deep_and_circular_pickles_end_in_a_line(tmp_path, out):
     path = tmp_path / "file.pkl"
     for program in (b")" + b"\x85" * 150_000, b"]" * 50_000 + b"a" * 49_999, b"]\x94h\x00a"):
         path.write_bytes(b"\x80\x04" + program + b".")
-        refuses(path, out, "no tuple of three")
+        refuses(path, out, "no networks of the original|0 things")
     # Nested so deep, a key's hash would end the process.
     path.write_bytes(b"\x80\x04})" + b"\x85" * 150_000 + b"K\x01s.")
     refuses(path, out, "keys are no texts")
