@@ -60,6 +60,7 @@ def test_importing_pulls_in_nothing_heavy(module):
         ("pgmetrics.cli", ["report", "--help"]),
         ("pgmetrics.cli", ["plot", "--help"]),
         ("pgmetrics.cli", ["check", "--help"]),
+        ("pgmetrics.cli", ["metrics", "--help"]),
         ("reference_models.progan.cli", ["--help"]),
         ("reference_models.progan.cli", ["train", "--help"]),
         ("reference_models.progan.cli", ["sample", "--help"]),

@@ -30,6 +30,7 @@ _COMMANDS = {
     "compare": ("pgmetrics.cli.compare", "compare", "Is B better than A, or is it noise?"),
     "report": ("pgmetrics.cli.report", "report", "One HTML page about a scored run."),
     "plot": ("pgmetrics.cli.report", "plot", "The page's plots as PNG or SVG."),
+    "metrics": ("pgmetrics.cli.metrics", "metrics", "What every number measures, needs and misses."),
     "stats": ("pgmetrics.cli.stats", "stats", "Prepare the real side once, for many evaluations."),
     "weights": (
         "pgmetrics.cli.weights",

@@ -60,6 +60,7 @@ class Output:
         title: for people, without the unit.
         meaning: what the number says, beginning with a verb.
         better: which way it improves, where that ends, and the bounds of any value.
+        use: when to use it, as the end of "Use it ..."; empty of what stands beside another number.
         misses: what the number does not see, as the object of "It misses ..."; empty if nothing is said.
         depends_on: what its best value depends on, as the object of "Its best value depends on ..."; empty
             where that is a constant.
@@ -81,6 +82,7 @@ class Output:
     title: str
     meaning: str
     better: Direction
+    use: str = ""
     misses: str = ""
     depends_on: str = ""
     needs: str = ""
@@ -123,9 +125,10 @@ class Output:
 
     @property
     def description(self) -> str:
-        """What it says, misses and depends on, as sentences of which the first completes the title."""
+        """What it says, is used for, misses and depends on, in sentences; the first completes the title."""
         parts = [
             self.meaning,
+            self.use and f"Use it {self.use}",
             self.misses and f"It misses {self.misses}",
             self.depends_on and f"Its best value depends on {self.depends_on}",
         ]

@@ -64,12 +64,14 @@ _DECLARATIONS = (
             Output(
                 name="swd",
                 title="SWD",
-                meaning="measures per scale how far patches of the images are from patches of the reals: the "
-                "finest level sees texture and noise, the coarsest sees layout",
+                meaning="measures how far patches are from those of the reals, at each scale of a Laplacian "
+                "pyramid",
+                use="during training, without a network, and to see at which scale images differ: the finest "
+                "level sees texture and noise, the coarsest sees layout",
                 better=_DISTANCE,
                 misses="brightness and contrast, since each set is standardized by itself",
                 depends_on="the number of images: compare it with the floor and at equal counts only",
-                needs="at least 16 pixels",
+                needs="sides of at least 16 pixels",
                 errors=("directions", "images", "images and directions"),
                 scale=1e3,
                 digits=2,
@@ -88,8 +90,9 @@ _DECLARATIONS = (
                 title="MS-SSIM",
                 meaning="measures how alike the images of a set are: above the reals' own value variety was "
                 "lost, below it the images are more varied than real ones, as noise is",
+                use="to find mode collapse",
                 better=Direction(Aim.REALS, least=0.0, most=1.0),
-                misses="whether an image looks real, and is therefore never called better or worse",
+                misses="whether an image looks real, and small losses of color and texture",
                 depends_on="the reals, whose own value is the measure",
                 needs="sides divisible by 16",
                 errors=("pairs",),
@@ -107,8 +110,9 @@ _DECLARATIONS = (
             Output(
                 name="fid",
                 title="FID",
-                meaning="measures how far the mean and covariance of Inception's features of the images are "
-                "from those of the reals",
+                meaning="measures how far the mean and covariance of Inception's features are from those of "
+                "the reals",
+                use="to compare with published tables, at the same number of images",
                 better=_DISTANCE,
                 misses=_COPIES,
                 depends_on=_AT_EQUAL_COUNTS,
@@ -122,7 +126,7 @@ _DECLARATIONS = (
                 title="FID bias",
                 meaning="estimates how much of FID comes from the finite number of images",
                 better=_NO_SCORE,
-                needs="more images than features, 2,048, without any of the groups",
+                needs="more than 2,048 of them without the largest of ten groups",
                 digits=2,
                 source="jackknife, Busing et al. 1999",
             ),
@@ -137,8 +141,9 @@ _DECLARATIONS = (
                 name="fid-infinity",
                 title="FID∞",
                 meaning="extrapolates FID to infinitely many generated images",
+                use="to compare sets of unlike size",
                 better=Direction(Aim.LOWER),
-                misses=f"its own error, so that no test decides it; and {_COPIES}",
+                misses=f"its own error, so that no test decides it, and {_COPIES}",
                 depends_on="the number of reals",
                 digits=2,
                 logarithmic=True,
@@ -154,8 +159,9 @@ _DECLARATIONS = (
             Output(
                 name="fd",
                 title="FD",
-                meaning="measures how far the mean and covariance of a custom network's features of the "
-                "images are from those of the reals",
+                meaning="measures how far the mean and covariance of a custom network's features are from "
+                "those of the reals",
+                use="for images unlike photographs",
                 better=_DISTANCE,
                 misses=f"what the network does not see, and {_COPIES}",
                 depends_on=_AT_EQUAL_COUNTS,
@@ -169,7 +175,7 @@ _DECLARATIONS = (
                 title="FD bias",
                 meaning="estimates how much of FD comes from the finite number of images",
                 better=_NO_SCORE,
-                needs="more images than features without any of the groups",
+                needs="more of them than features without the largest of ten groups",
                 significant=True,
                 source="jackknife, Busing et al. 1999",
             ),
@@ -184,6 +190,7 @@ _DECLARATIONS = (
                 name="is",
                 title="IS",
                 meaning="rewards images that a classifier is sure of and that differ in class",
+                use="only for tables that have it",
                 # Images that please the classifier can exceed the reals' score, unlike them
                 # (Barratt & Sharma 2018).
                 better=Direction(Aim.HIGHER, up_to_reals=True, least=1.0),
@@ -204,8 +211,8 @@ _DECLARATIONS = (
             Output(
                 name="kid",
                 title="KID",
-                meaning="measures the squared distance between the distributions of Inception's features; it "
-                "is unbiased, so that values below 0 are right for sets that are alike",
+                meaning="measures the squared distance between the distributions of Inception's features",
+                use="with few images, since it is unbiased: values below 0 are right for sets that are alike",
                 better=Direction(Aim.LOWER),
                 misses="copies of the training images",
                 errors=("images", "subsets (sd)"),
@@ -227,6 +234,7 @@ _DECLARATIONS = (
                 title="Precision",
                 meaning="is the share of generated images that lie among the neighbors of a real image: "
                 "whether samples look real",
+                use="to tell bad quality from missing variety",
                 better=_SHARE,
                 misses="lost variety, and is improved by copies of the training images",
                 depends_on=_OF_REALS,
@@ -238,6 +246,7 @@ _DECLARATIONS = (
                 title="Recall",
                 meaning="is the share of real images that lie among the neighbors of a generated image: "
                 "whether the reals are covered",
+                use="to tell missing variety from bad quality",
                 better=_SHARE,
                 misses="bad images among good ones, and is improved by copies of the training images",
                 depends_on=_OF_REALS,
@@ -252,6 +261,7 @@ _DECLARATIONS = (
                 title="Density",
                 meaning="counts the neighborhoods of real images that hold a generated image, averaged over "
                 "the generated images: whether samples look real",
+                use="in place of precision, which outliers among the reals improve",
                 better=Direction(Aim.HIGHER, limit=1.0, least=0.0),
                 misses="lost variety",
                 errors=("fakes given the reals", "images"),
@@ -262,6 +272,7 @@ _DECLARATIONS = (
                 title="Coverage",
                 meaning="is the share of real images whose neighborhood holds a generated image: whether the "
                 "reals are covered",
+                use="in place of recall, which outliers among the generated images improve",
                 better=_SHARE,
                 misses="bad images among good ones, and is improved by copies of the training images",
                 depends_on=_OF_REALS,
@@ -282,6 +293,7 @@ _DECLARATIONS = (
                 title="AuthPct",
                 meaning="is the share of generated images that are no closer to a training image than that "
                 "image's own nearest neighbor: it is low where training images were copied",
+                use="to find copies of training images",
                 better=Direction(Aim.HIGHER, limit=0.5, up_to_reals=True, least=0.0, most=1.0),
                 misses="whether images look real: those far from every real count as authentic",
                 depends_on=_OF_REALS,
@@ -294,6 +306,7 @@ _DECLARATIONS = (
                 title="C_T",
                 meaning="compares how near generated images and held-out reals are to the training images: "
                 "far below 0 means copies, far above 0 means underfitting",
+                use="to find copies of training images, where other reals were held out",
                 better=_NO_SCORE,
                 misses="whether images look real",
                 needs="held-out reals",

@@ -71,8 +71,10 @@ def test_a_number_says_what_a_reader_needs(name):
     assert number.title
     assert number.source
     assert number.meaning[0].islower()
-    assert number.misses or not number.is_score
-    sentences = r"[^.]+\.( It misses [^.]+\.)?( Its best value depends on [^.]+\.)?"
+    if number.is_score:
+        assert number.use
+        assert number.misses
+    sentences = r"[^.]+\.( Use it [^.]+\.)?( It misses [^.]+\.)?( Its best value depends on [^.]+\.)?"
     assert re.fullmatch(sentences, number.description)
 
 
