@@ -1,9 +1,14 @@
-"""The same images give the same rows to the bit: cached or not, whatever holds them and wherever they lie."""
+"""The same images give the same bits: cached or not, interrupted or straight, from any place or container."""
 
+import json
 import logging
 import os
 import shutil
+import signal
+import subprocess
+import sys
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +18,7 @@ from pgmetrics import KernelInceptionDistance, SlicedWasserstein
 from tests.helpers.image_files import encoded, pixels, write, write_zip
 from tests.helpers.toy_network import ToyNetwork
 
+ROOT = Path(__file__).parents[2]
 METRICS = [
     SlicedWasserstein(patches_per_image=16, directions=8, repeats=1),
     "ms-ssim",
@@ -118,6 +124,29 @@ def test_no_holder_place_or_cache_changes_a_bit(tmp_path, images, fake, caplog, 
     with caplog.at_level(logging.INFO, "pgmetrics"):
         score(tmp_path / "zip" / "set.zip", fake, out, tmp_path / "touched cache")
     assert "cache miss" not in caplog.text
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+def test_no_interruption_changes_a_bit_wherever_the_images_lie(tmp_path):
+    # Wrong: a cache entry that a kill left half written; a line of scores for a checkpoint that is not whole;
+    # training that is resumed with fresh optimizers; a fingerprint of names or places.
+    program = Path(__file__).with_name("interrupted.py")
+    done = subprocess.run(
+        [sys.executable, str(program), str(tmp_path)],
+        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    ends = {"straight": [0], "kill": [-signal.SIGKILL, 0], "stop": [128 + signal.SIGTERM, 0]}
+    outcomes = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(outcomes) == 2 * (3 + 4 + 3)
+    expected = {each["work"]: each["files"] for each in reversed(outcomes) if each["how"] == "straight"}
+    for each in outcomes:
+        called = " ".join(str(each[part]) for part in ("work", "holder", "cached", "how"))
+        assert each["exits"] == ends[each["how"]], f"{called}\n{done.stderr}"
+        assert each["files"] == expected[each["work"]], called
 
 
 def test_other_images_with_equal_names_sizes_and_times_are_not_taken_for_those_in_the_cache(

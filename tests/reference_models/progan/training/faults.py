@@ -14,7 +14,6 @@ from __future__ import annotations
 import builtins
 import errno
 import io
-import json
 import os
 import shutil
 import signal
@@ -25,13 +24,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from pgmetrics.errors import PgmetricsError
 from pgmetrics.sources.arrays import ArraySource
 from reference_models.progan.model.config import ProGANConfig
 from reference_models.progan.training import run_directory
 from reference_models.progan.training.train import train
+from tests.helpers.forks import content_of_run, in_a_fork, warm_up
 
 # 4 until 16, fading to 8 until 32, 8 until 48; a look is 8 images, so there are six.
 CONFIG = ProGANConfig(
@@ -148,11 +147,8 @@ class Torn:
 
 def once(run: Path, fault: Fault | None = None) -> int:
     """The run in a process of its own; its exit code as the command line would have it."""
-    child = os.fork()
-    if child:
-        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    code = 70
-    try:
+
+    def work() -> int:
         pixels = np.random.default_rng(5).integers(0, 256, (8, 3, 8, 8)).astype(np.uint8)
         if fault is not None:
             fault.install()
@@ -166,38 +162,9 @@ def once(run: Path, fault: Fault | None = None) -> int:
             code = 130
         if fault is not None and fault.calls < fault.at:
             code = 99  # there is no such call
-    except BaseException:
-        import traceback
+        return code
 
-        traceback.print_exc()
-    finally:
-        os._exit(code)
-    return code
-
-
-def content(run: Path) -> dict[str, Any]:
-    """What must not depend on what happened to a run: all but the log, and how fast it was."""
-    found: dict[str, Any] = {}
-    for path in sorted(run.rglob("*")):
-        name = str(path.relative_to(run))
-        if path.is_dir() or name == "log.txt":
-            continue
-        found[name] = path.read_bytes()
-        if name == "stats.jsonl":
-            rows = [json.loads(line) for line in found[name].splitlines()]
-            found[name] = [{key: row[key] for key in row if key != "images_per_second"} for row in rows]
-    return found
-
-
-def warm_up() -> None:
-    """Import what training imports when it first needs it, so that no fork has to."""
-    import PIL.PngImagePlugin  # noqa: F401
-    import safetensors.torch  # noqa: F401
-    import torchvision.utils  # noqa: F401
-
-    parameter = torch.nn.Parameter(torch.zeros(1))
-    parameter.grad = torch.zeros(1)
-    torch.optim.Adam([parameter], fused=True).step()
+    return in_a_fork(work)
 
 
 EXPECTED = {"kill": {137}, "torn": {137}, "disk": {0, 1}, "interrupt": {0, 130}, "twice": {0, 130}}
@@ -205,12 +172,11 @@ EXPECTED = {"kill": {137}, "torn": {137}, "disk": {0, 1}, "interrupt": {0, 130},
 
 def main(ways: str, first: int, step: int) -> None:
     """Try all of them and tell of those that went wrong."""
-    torch.set_num_threads(1)
     warm_up()
     run_directory._IMAGES_BETWEEN_STATS = 16  # type: ignore[attr-defined]
     with tempfile.TemporaryDirectory() as place:
         assert once(Path(place) / "straight") == 0
-        wanted = content(Path(place) / "straight")
+        wanted = content_of_run(Path(place) / "straight")
         print(sum(strike(how, first, step, Path(place) / "run", wanted) for how in ways.split(",")), "tried")
 
 
@@ -224,7 +190,7 @@ def strike(how: str, first: int, step: int, run: Path, wanted: dict[str, Any]) -
             break
         tried += 1
         again = once(run)
-        found = content(run)
+        found = content_of_run(run)
         differing = sorted(name for name in set(found) | set(wanted) if found.get(name) != wanted.get(name))
         if code not in EXPECTED[how] or again or differing:
             print(f"{how} at call {at}: exit {code}, again {again}, differing {differing}")
