@@ -1,7 +1,7 @@
-"""Where images come from.
+"""Image sources: files, arrays, generators and procedural images behind one interface.
 
-Each name is imported on first use: decoding processes import this package and must not wait for
-what they do not need.
+Each name is imported on first use, since decoding processes import this package and must not wait for
+modules that they do not need.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Images that are one array: in memory, in `.npy` and `.npz` files, or items of a torch Dataset."""
+"""Sources of decoded images: arrays in memory, `.npy` and `.npz` files, and torch Datasets."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from pgmetrics.sources.ranges import DeclaredRange
 NPY_MAGIC = b"\x93NUMPY"
 
 _PIECE = 1 << 22  # bytes unpacked or checked at a time
-_ASKED_TWICE = 16  # items of a Dataset: random flips of images escape once in 65,536 times
+_ASKED_TWICE = 16  # items of a Dataset: 16 random flips go undetected once in 65,536 runs
 _SIDES = {"NHWC": (1, 2), "NCHW": (2, 3), "NHW": (1, 2)}
 
 
@@ -39,15 +39,15 @@ class ArraySource(ImageSource):
     Args:
         images: array [N, H, W, C], [N, C, H, W] or [N, H, W], or tensor [N, C, H, W], with one
             channel or three; uint8, unless `value_range` is given.
-        value_range: of floats, the values that become 0 and 255, such as (-1, 1). Values outside are refused;
-            what rounds to the end of the range, half a grey level, counts as inside.
-        layout: NHWC or NCHW, where an array's shape leaves both possible.
+        value_range: the float values that become 0 and 255, such as (-1, 1). Values outside are refused,
+            except within half a grey level of the range, where they round to its end.
+        layout: NHWC or NCHW, for an array whose shape allows both.
         name: for messages and provenance.
 
     Raises:
-        SourceError: dtype or shape are not these, or values lie outside of the range; the message says what
-            was found.
-        OptionError: the value range is none.
+        SourceError: the dtype or shape is unsupported, or values lie outside the range; the message says
+            which.
+        OptionError: the value range is invalid.
     """
 
     shuffled = True
@@ -67,10 +67,10 @@ class ArraySource(ImageSource):
         self._layout = _layout_of(tuple(images.shape), is_tensor(images), layout, name)
         _check_type(str(images.dtype), value_range, name)
         if value_range is not None and not _is_bytes(images):
-            found = DeclaredRange(value_range, name)
+            declared = DeclaredRange(value_range, name)
             for piece in _pieces(images):
-                found.add(piece)
-            found.check_data()
+                declared.add(piece)
+            declared.check_data()
 
     def __len__(self) -> int:
         return len(self._images)
@@ -87,10 +87,10 @@ class ArraySource(ImageSource):
 
 
 class FileArraySource(ImageSource):
-    """A `.npy` file or an array of an `.npz`, of which only the images asked for are read.
+    """A `.npy` file or an array of an `.npz`; only the requested images are read.
 
-    A deflated array cannot be entered in its middle: it is unpacked once, piece by piece, into an
-    unnamed temporary file, which the system removes with the process.
+    A compressed array has no random access, so it is decompressed once, piece by piece, into an unnamed
+    temporary file, which the operating system removes with the process.
     """
 
     shuffled = True
@@ -112,7 +112,7 @@ class FileArraySource(ImageSource):
         self._layout = _layout_of(shape, False, None, path)
         if str(dtype) != "uint8":
             raise SourceError(
-                f"{path} holds values of dtype {dtype}; uint8 images are needed: load it and give "
+                f"{path} holds values of dtype {dtype}; uint8 images are needed: load it and call "
                 "pgmetrics.sources.array(x, value_range=(low, high))"
             )
         self._shape = shape
@@ -176,15 +176,15 @@ class DatasetSource(ImageSource):
     """A map-style Dataset whose items are images, or tuples that begin with one.
 
     An item is a PIL image, an array [H, W], [H, W, C] or [C, H, W], or a tensor [C, H, W]. Random
-    augmentation must be switched off: an image has to be the same whenever it is asked for, and a Dataset of
-    which some item differs when it is asked for again is refused; 16 items are tried.
+    augmentation must be switched off, since every read of an item has to give the same image: 16 items are
+    read twice, and a Dataset is refused if one of them differs.
     Images are identified by their pixels, which are digested as they are read.
 
     Args:
         items: the Dataset.
-        value_range: of floats, the values that become 0 and 255; (0, 1) after torchvision's ToTensor. Values
-            outside are refused, as of an array.
-        name: for messages and provenance; the Dataset's class if left out.
+        value_range: the float values that become 0 and 255; (0, 1) after torchvision's ToTensor. Values
+            outside are refused, as for an array.
+        name: for messages and provenance; by default the Dataset's class.
     """
 
     shuffled = True
@@ -212,8 +212,8 @@ class DatasetSource(ImageSource):
         for probe, image in zip(probes, images, strict=True):
             if not np.array_equal(image, self._image(probe)):
                 raise SourceError(
-                    f"{self.name} gives another image when item {probe} is asked for again; switch its "
-                    "random transforms off, such as flips and crops"
+                    f"{self.name} gives another image when item {probe} is read again; switch off its "
+                    "random transforms, such as flips and crops"
                 )
 
     def __len__(self) -> int:
@@ -251,22 +251,22 @@ class DatasetSource(ImageSource):
             )
         _check_type(str(item.dtype), self._value_range, name)
         if self._value_range is not None and not _is_bytes(item):
-            found = DeclaredRange(self._value_range, name)
-            found.add(to_numpy(item))
-            found.check_data()
+            declared = DeclaredRange(self._value_range, name)
+            declared.add(to_numpy(item))
+            declared.check_data()
         layout = _layout_of((1, *item.shape), is_tensor(item), None, name)
         image: NDArray[np.uint8] = _rgb_bytes(item[None], layout, self._value_range, name)[0]
         return image
 
 
 def is_tensor(images: object) -> bool:
-    """Whether this is a torch tensor; asking does not import torch."""
+    """Whether an object is a torch tensor; this does not import torch."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(images, torch.Tensor)
 
 
 def to_numpy(images: Any) -> NDArray[Any]:
-    """An array as it is; a tensor of any device and type as an array."""
+    """Return an array unchanged, and a tensor of any device and dtype as an array."""
     if isinstance(images, np.ndarray):
         return images
     images = images.detach().cpu()
@@ -299,16 +299,16 @@ def _rgb_bytes(
 
 
 def _layout_of(shape: tuple[int, ...], is_tensor: bool, layout: str | None, name: str) -> str:
-    """Which axis holds the channels.
+    """Return the layout, by the axis that holds the channels.
 
     Raises:
-        SourceError: no axis can, or two can; the message gives the shape.
+        SourceError: no axis can hold them, or two can; the message gives the shape.
     """
-    found = f"{name} has shape {list(shape)}"
+    described = f"{name} has shape {list(shape)}"
     if layout not in (None, "NHWC", "NCHW"):
         raise SourceError(f"layout is NHWC or NCHW, not {layout!r}")
     if 0 in shape:
-        raise SourceError(f"{found}: it holds no images")
+        raise SourceError(f"{described}: it holds no images")
     if len(shape) == 3 and layout is None and shape[2] > 4:
         return "NHW"
     channels = (1, 3)
@@ -326,8 +326,10 @@ def _layout_of(shape: tuple[int, ...], is_tensor: bool, layout: str | None, name
     if len(possible) == 1:
         return possible[0]
     if possible:
-        raise SourceError(f"{found}, which could be NHWC or NCHW; layout= says which")
-    raise SourceError(f"{found}; {'[N, 3, H, W]' if is_tensor else '[N, H, W, 3] or [N, 3, H, W]'} is needed")
+        raise SourceError(f"{described}, which could be NHWC or NCHW; choose with layout=")
+    raise SourceError(
+        f"{described}; {'[N, 3, H, W]' if is_tensor else '[N, H, W, 3] or [N, 3, H, W]'} is needed"
+    )
 
 
 def _check_type(dtype: str, value_range: tuple[float, float] | None, name: str) -> None:
@@ -338,32 +340,32 @@ def _check_type(dtype: str, value_range: tuple[float, float] | None, name: str) 
         raise SourceError(f"{name} has dtype {dtype}; uint8 or floats with a value_range are needed")
     if value_range is None:
         raise SourceError(
-            f"{name} has dtype {dtype}: which values are black and white? Give "
-            "value_range=(-1, 1) or what it is to pgmetrics.sources.array or .dataset"
+            f"{name} has dtype {dtype}, so the values of black and white are unknown; pass "
+            "value_range=(-1, 1), or whatever it is, to pgmetrics.sources.array or .dataset"
         )
 
 
 def _image_member(path: str) -> zipfile.ZipInfo:
-    """The array of an `.npz` that holds images: `arr_0`, or the only one of four dimensions."""
+    """Return the array of an `.npz` that holds images: `arr_0`, or the only one of four dimensions."""
     with open_zip(path) as archive:
         arrays = [info for info in archive.infolist() if info.filename.endswith(".npy")]
         names = ", ".join(info.filename.removesuffix(".npy") for info in arrays)
-        found = [info for info in arrays if info.filename == "arr_0.npy"]
-        if not found:
+        candidates = [info for info in arrays if info.filename == "arr_0.npy"]
+        if not candidates:
             for info in arrays:
                 try:
                     with archive.open(info) as stream:
                         shape, _, dtype = read_npy_header(stream)
                 except ValueError:
-                    continue  # such as labels in a structured dtype: no images, at any rate
+                    continue  # a structured dtype, for labels perhaps, holds no images
                 if len(shape) == 4 and dtype == np.uint8:
-                    found.append(info)
-    if len(found) == 1:
-        return found[0]
+                    candidates.append(info)
+    if len(candidates) == 1:
+        return candidates[0]
     if {"mu.npy", "sigma.npy"} <= {info.filename for info in arrays}:
         raise SourceError(f"{path} holds statistics of features (mu and sigma), not images")
     raise SourceError(
-        f"{path} holds {len(found)} arrays that could be images among {names or 'no arrays'}; "
+        f"{path} holds {len(candidates)} arrays that could be images among {names or 'no arrays'}; "
         "one called arr_0, uint8 [N, H, W, 3], is needed"
     )
 

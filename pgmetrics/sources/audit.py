@@ -1,4 +1,4 @@
-"""What is wrong with these images, found before an hour is spent on them."""
+"""Check a source for problems before a long evaluation: `pgmetrics check`."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from pgmetrics.sources.folder import FolderSource
 from pgmetrics.sources.ranges import ByteRange
 from pgmetrics.sources.resolve import open_source
 
-_EXAMPLES = 5  # names given of each kind of finding
-_GENERATED = 1_000  # images read of a generator
+_EXAMPLES = 5  # names listed for each kind of finding
+_GENERATED = 1_000  # images read from a generator
 _BLOCK = 64  # images read at a time from a source without files
 
 
 @dataclass
 class Audit:
-    """What was found in a source; all of it was read.
+    """The findings about a source whose images were all read.
 
     Attributes:
         name: of the source.
-        count: images it lists.
-        sizes: images of each size, by (height, width), the most frequent first.
-        modes: images of each of Pillow's modes, such as RGB or L.
-        formats: images of each file format.
-        unreadable: why, by the name of the file.
+        count: number of images that it lists.
+        sizes: number of images by (height, width), the most frequent first.
+        modes: number of images by Pillow's mode, such as RGB or L.
+        formats: number of images by file format.
+        unreadable: the reason, by the name of the file.
         duplicates: groups of names whose decoded pixels are equal.
-        ignored: how many files are left out.
-        left_out: the same by kind, as a line; None where all files are taken.
-        notes: things that decoding does away with or needs an option for, and how often.
-        problems: what makes the source unusable as it is, each in one line with the way out.
-        warnings: what may be meant, but mostly is not.
+        ignored: number of skipped files.
+        left_out: one line that counts the skipped files by kind; None if no file is skipped.
+        notes: what decoding drops or needs an option for, with the number of images.
+        problems: what makes the source unusable as it is, each in one line with its fix.
+        warnings: what may be intended, but usually is a mistake.
     """
 
     name: str
@@ -60,7 +60,7 @@ class Audit:
         return 1 if self.problems else 0
 
     def to_dict(self) -> dict[str, object]:
-        """Everything found, in types that JSON has."""
+        """All findings in types that JSON has."""
         return {
             "source": self.name,
             "count": self.count,
@@ -80,7 +80,7 @@ class Audit:
         }
 
     def __str__(self) -> str:
-        """The same for people: a few lines, problems last."""
+        """All findings in a few lines of text, problems last."""
         sizes = [f"{height} × {width}: {count:,}" for (height, width), count in self.sizes.items()]
         shown_sizes = ", ".join(sizes[:_EXAMPLES]) + (
             f" and {len(sizes) - _EXAMPLES} more sizes" if len(sizes) > _EXAMPLES else ""
@@ -105,15 +105,15 @@ class Audit:
 def audit(
     spec: object, decoding: Decoding | None = None, progress: Callable[[int, int], None] | None = None
 ) -> Audit:
-    """Read a whole source and tell what is unusual about it, without stopping at the first fault.
+    """Read a whole source and report what is unusual about it, without stopping at the first fault.
 
-    Of generators, the first thousand images are read.
+    From a generator the first thousand images are read.
 
     Args:
-        spec: as `open_source` takes it.
-        decoding: the rules that the images will be read by; without `alpha` and `bits`, files that
-            would need them count as problems. A resize policy lifts the demand for one size.
-        progress: told how many images have been read, and of how many.
+        spec: a source, as for `open_source`.
+        decoding: the rules for reading images. Without `alpha` and `bits`, files that need them count as
+            problems. With a resize policy, images may differ in size.
+        progress: called with the number of images read so far, and of all images.
 
     Raises:
         SourceError: the source itself cannot be opened.
@@ -132,9 +132,9 @@ def audit(
 
 
 def _audit_files(source: FolderSource, progress: Callable[[int, int], None] | None) -> Audit:
-    found = Audit(source.name, len(source), ignored=source.ignored)
+    report = Audit(source.name, len(source), ignored=source.ignored)
     if source.left_out is not None:
-        found.left_out = source.left_out.removeprefix(f"{printable(source.name)}: ")
+        report.left_out = source.left_out.removeprefix(f"{printable(source.name)}: ")
     examples: dict[tuple[int, int], str] = {}
     sizes: Counter[tuple[int, int]] = Counter()
     modes: Counter[str] = Counter()
@@ -149,7 +149,7 @@ def _audit_files(source: FolderSource, progress: Callable[[int, int], None] | No
                 data = source.read_file(index)
                 pixels = decode(data, name, as_they_are, notes)
             except SourceError as error:
-                found.unreadable[name] = str(error)
+                report.unreadable[name] = str(error)
             else:
                 with open_image(data) as image:
                     facts = facts_of(image)
@@ -161,36 +161,36 @@ def _audit_files(source: FolderSource, progress: Callable[[int, int], None] | No
                 bytes_used.add(pixels[None])
             if progress is not None:
                 progress(index + 1, len(source))
-    found.sizes = dict(sizes.most_common())
-    found.modes = dict(modes.most_common())
-    found.formats = dict(formats.most_common())
-    found.notes = dict(notes)
-    found.duplicates = [names for names in by_pixels.values() if len(names) > 1]
-    if found.unreadable:
-        found.problems.append(
-            f"{len(found.unreadable):,} of {len(source):,} files cannot be used as they are"
+    report.sizes = dict(sizes.most_common())
+    report.modes = dict(modes.most_common())
+    report.formats = dict(formats.most_common())
+    report.notes = dict(notes)
+    report.duplicates = [names for names in by_pixels.values() if len(names) > 1]
+    if report.unreadable:
+        report.problems.append(
+            f"{len(report.unreadable):,} of {len(source):,} files cannot be used as they are"
         )
     if len(sizes) > 1 and source.decoding.resize is None:
-        found.problems.append(_mixed_sizes(sizes, examples))
-    found.warnings += _remarks(bytes_used, source)
-    _warn(found)
-    return found
+        report.problems.append(_mixed_sizes(sizes, examples))
+    report.warnings += _remarks(bytes_used, source)
+    _warn(report)
+    return report
 
 
 def _audit_images(source: ImageSource, progress: Callable[[int, int], None] | None) -> Audit:
-    """The same for images that are no files: they are of one size and RGB by construction."""
-    found = Audit(source.name, len(source))
+    """Audit images that are not files: they have one size and are RGB by construction."""
+    report = Audit(source.name, len(source))
     by_pixels: dict[bytes, list[str]] = {}
     bytes_used = ByteRange(source.name)
     grey = 0
-    # A generator claims as many images as anybody may ask for; a thousand show what it makes.
+    # A generator may declare any number of images; a thousand show what it makes.
     total = len(source) if source.shuffled else min(len(source), _GENERATED)
     for start in range(0, total, _BLOCK):
         indices = range(start, min(start + _BLOCK, total))
         try:
             images: Sequence[NDArray[np.uint8] | None] = list(source.batch(indices))
         except SourceError:
-            images = _one_by_one(source, indices, found)
+            images = _one_by_one(source, indices, report)
         for index, pixels in zip(indices, images, strict=True):
             if pixels is not None:
                 by_pixels.setdefault(_pixel_key(pixels), []).append(f"image {index}")
@@ -198,18 +198,18 @@ def _audit_images(source: ImageSource, progress: Callable[[int, int], None] | No
                 grey += bool((pixels[0] == pixels[1]).all() and (pixels[0] == pixels[2]).all())
         if progress is not None:
             progress(indices.stop, total)
-    readable = total - len(found.unreadable)
-    found.sizes = {source.resolution: readable} if readable else {}
-    found.modes = {mode: count for mode, count in (("RGB", readable - grey), ("L", grey)) if count}
-    found.notes = dict(source.take_notes())
+    readable = total - len(report.unreadable)
+    report.sizes = {source.resolution: readable} if readable else {}
+    report.modes = {mode: count for mode, count in (("RGB", readable - grey), ("L", grey)) if count}
+    report.notes = dict(source.take_notes())
     if total < len(source):
-        found.notes["generated images looked at"] = total
-    found.duplicates = [names for names in by_pixels.values() if len(names) > 1]
-    if found.unreadable:
-        found.problems.append(f"{len(found.unreadable):,} of {total:,} images cannot be made")
-    found.warnings += _remarks(bytes_used, source)
-    _warn(found)
-    return found
+        report.notes["generated images looked at"] = total
+    report.duplicates = [names for names in by_pixels.values() if len(names) > 1]
+    if report.unreadable:
+        report.problems.append(f"{len(report.unreadable):,} of {total:,} images cannot be made")
+    report.warnings += _remarks(bytes_used, source)
+    _warn(report)
+    return report
 
 
 def _remarks(bytes_used: ByteRange, source: ImageSource) -> list[str]:
@@ -219,13 +219,13 @@ def _remarks(bytes_used: ByteRange, source: ImageSource) -> list[str]:
     return [remark.removeprefix(f"{printable(source.name)}: ") for remark in remarks if remark]
 
 
-def _one_by_one(source: ImageSource, indices: range, found: Audit) -> list[NDArray[np.uint8] | None]:
+def _one_by_one(source: ImageSource, indices: range, report: Audit) -> list[NDArray[np.uint8] | None]:
     images: list[NDArray[np.uint8] | None] = []
     for index in indices:
         try:
             images.append(source.batch([index])[0])
         except SourceError as error:
-            found.unreadable[f"image {index}"] = str(error)
+            report.unreadable[f"image {index}"] = str(error)
             images.append(None)
     return images
 
@@ -240,19 +240,21 @@ def _mixed_sizes(sizes: Counter[tuple[int, int]], examples: dict[tuple[int, int]
     return f"{len(sizes)} sizes: {listed}{more}; --resize crop-box --resolution {side} brings them to one"
 
 
-def _warn(found: Audit) -> None:
-    if found.duplicates:
-        extra = sum(len(names) - 1 for names in found.duplicates)
-        found.warnings.append(
-            f"{extra:,} images repeat others pixel for pixel, such as {' and '.join(found.duplicates[0][:2])}"
+def _warn(report: Audit) -> None:
+    if report.duplicates:
+        extra = sum(len(names) - 1 for names in report.duplicates)
+        report.warnings.append(
+            f"{extra:,} images repeat others pixel for pixel, such as "
+            f"{' and '.join(report.duplicates[0][:2])}"
         )
-    if len(found.formats) > 1 and "JPEG" in found.formats:
-        found.warnings.append(
-            f"JPEG among other formats ({_counts(found.formats)}); metrics see compression as well as content"
+    if len(report.formats) > 1 and "JPEG" in report.formats:
+        report.warnings.append(
+            f"JPEG among other formats ({_counts(report.formats)}); metrics see compression as well as "
+            "content"
         )
-    grey = sum(count for mode, count in found.modes.items() if mode in ("1", "L", "LA", "I;16"))
-    if 0 < grey < sum(found.modes.values()):
-        found.warnings.append(f"{grey:,} grey images among {sum(found.modes.values()) - grey:,} in color")
+    grey = sum(count for mode, count in report.modes.items() if mode in ("1", "L", "LA", "I;16"))
+    if 0 < grey < sum(report.modes.values()):
+        report.warnings.append(f"{grey:,} grey images among {sum(report.modes.values()) - grey:,} in color")
 
 
 def _pixel_key(pixels: NDArray[np.uint8]) -> bytes:

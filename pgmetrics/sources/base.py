@@ -1,4 +1,4 @@
-"""What every place that images come from has in common."""
+"""The interface of every image source, and the order in which its images are evaluated."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from pgmetrics.runtime.seeding import Stream
 
 logger = logging.getLogger("pgmetrics")
 LARGEST_SIDE = 2**16
-"""Pixels of a side of any image; a number beyond it is damage or a mistake."""
+"""The largest side of an image in pixels; a larger number is damage or a mistake."""
 MOST_IMAGES = 2**32
-"""Images that a generator may claim to have."""
+"""The largest number of images that a generator may declare."""
 IDENTITY = "v2:"
-"""How every identity begins; those of versions that looked at names, sizes and times begin otherwise."""
+"""The prefix of every identity; older versions, which used names, sizes and times, wrote other prefixes."""
 
 _BYTES_AT_ONCE = 1 << 24  # of images that are read for their digests alone
 
@@ -29,17 +29,16 @@ _BYTES_AT_ONCE = 1 << 24  # of images that are read for their digests alone
 class ImageSource(ABC):
     """A finite, indexable set of uint8 RGB images, all of one size.
 
-    `batch` is a pure function of its indices: whatever was asked before, in whichever process,
-    the same indices give the same bytes.
+    `batch` is a pure function of its indices: the same indices give the same bytes in every process,
+    regardless of earlier calls.
 
     Attributes:
-        name: how people call it, as they wrote it.
-        shuffled: whether images are taken in a permutation, as those of a sorted listing must be. The
-            order of a generator has no structure and is kept.
-        in_workers: whether decoding is worth other processes; such a source can be pickled.
-        left_out: how many files of a listing are not taken, by kind, as a line for people; None where all
-            are.
-        notes: how often something worth telling happened while decoding, by its description.
+        name: for messages and provenance, as the user wrote it.
+        shuffled: whether images are evaluated in a permutation. A sorted listing needs one; the order of a
+            generator has no structure and is kept.
+        in_workers: whether decoding is slow enough for worker processes; such a source can be pickled.
+        left_out: one line that counts the skipped files of a listing by kind; None if none is skipped.
+        notes: how often each noteworthy event happened while decoding, by its description.
     """
 
     name: str
@@ -54,7 +53,7 @@ class ImageSource(ABC):
 
     @abstractmethod
     def __len__(self) -> int:
-        """How many images there are."""
+        """The number of images."""
 
     @property
     @abstractmethod
@@ -66,7 +65,7 @@ class ImageSource(ABC):
         """The images at these indices, each in range: uint8 [N, 3, H, W]."""
 
     def batch(self, indices: Sequence[int]) -> NDArray[np.uint8]:
-        """Images by index, in the order asked, repeats allowed.
+        """Return images by index, in the given order; indices may repeat.
 
         Returns:
             uint8 [N, 3, H, W].
@@ -87,17 +86,17 @@ class ImageSource(ABC):
         return images
 
     def identity(self, indices: Sequence[int] | NDArray[np.int64]) -> str:
-        """Identify the images at these indices, in that order, by their content and nothing else.
+        """Identify the images at these indices, in that order, by their content alone.
 
-        Equal identities mean equal images in equal order. Names, times and places do not matter. This
-        one digests the pixels, of images that were read already without reading them again; sources that
-        know a cheaper content (encoded files, the recipe of generated images) override it.
+        Equal identities mean equal images in equal order, regardless of names, times and paths. This default
+        digests the pixels and does not read an image twice. Sources with a cheaper description of their
+        content (encoded files, the recipe of generated images) override it.
 
         Args:
             indices: each in range.
 
         Returns:
-            A line of text that begins with `IDENTITY`.
+            One line of text that begins with `IDENTITY`.
         """
         wanted = [int(index) for index in indices]
         height, width = self.resolution
@@ -112,84 +111,84 @@ class ImageSource(ABC):
 
     @property
     def fingerprint(self) -> str:
-        """Identity of all images in the order of the listing; it may read every one of them."""
+        """Identity of all images in the order of the listing; this may read every image."""
         return self.identity(range(len(self)))
 
     def take_digests(self) -> dict[int, bytes]:
-        """Digests of the images that were read since this was last called, by index.
+        """Return the digests of the images read since the last call, by index.
 
-        A decoding process sends them along with the images, so that nothing is read twice.
+        A decoding process sends them along with the images, so that no image is read twice.
         """
         taken, self._digests = dict(self._digests), _Digests()
         return taken
 
     def learn_digests(self, digests: Mapping[int, bytes]) -> None:
-        """Take over what another process was told by `take_digests`."""
+        """Store digests that another process returned from `take_digests`."""
         self._digests.update(digests)
 
     def forget_digests(self) -> None:
-        """Forget the digests of images that may have changed since they were read, such as an array's."""
+        """Drop the digests of images that may have changed since they were read, such as an array's."""
         self._digests.clear()
 
     def called(self, index: int) -> str:
-        """What people call an image: its file's name, or its number."""
+        """The name of an image in messages: that of its file, or its index."""
         return f"image {index}"
 
     @property
     def by_characters(self) -> NDArray[np.int64]:
-        """Indices in the order of the images' names, character by character, as other tools take files."""
+        """Indices that sort the images' names character by character, as other tools do."""
         return np.arange(len(self))
 
     @property
     def label_names(self) -> list[str]:
-        """Names of the classes; empty where there are none."""
+        """Names of the classes; empty if there are none."""
         return []
 
     @property
     def labels(self) -> NDArray[np.int64] | None:
-        """The class of each image as a place in `label_names`, or None where there are no classes."""
+        """The class of each image as an index into `label_names`, or None if there are no classes."""
         return None
 
     @property
     def unlabeled(self) -> str | None:
-        """Why a file that should name the classes names none; None where nothing is wrong with it."""
+        """Why the file that should name the classes does not; None if there is no such problem."""
         return None
 
     def to(self, device: str) -> None:  # noqa: B027 - most sources compute nothing
-        """Compute there from now on; for sources that run a network. The others need no device."""
+        """Run the source's network on this device from now on; sources without a network ignore it."""
 
     def take_notes(self) -> Counter[str]:
-        """The notes since they were last taken."""
+        """Return and clear the notes."""
         taken, self.notes = self.notes, Counter()
         return taken
 
     def take_remarks(self) -> list[str]:
-        """Sentences about the images read since they were last taken, for whoever reads the scores."""
+        """Return and clear the warnings about the images read so far, as sentences."""
         return []
 
 
 def warn_of_left_out(sources: Iterable[ImageSource]) -> None:
-    """Log which files are left out, once per listing, however many sources are slices of it."""
+    """Log the skipped files once per listing, regardless of how many sources are slices of it."""
     for line in dict.fromkeys(source.left_out for source in sources):
         if line is not None:
             logger.warning(line)
 
 
 def warn_of_no_classes(source: ImageSource) -> None:
-    """Log why there are no classes, where a file should name them; for what would use them."""
+    """Log why a source has no classes although a file should name them."""
     if source.unlabeled is not None:
         logger.warning(f"{source.name} has no classes: {source.unlabeled}")
 
 
 class _Digests(dict[int, bytes]):
-    """Digests of images by index; empty again in another process, which has read none of them."""
+    """Digests of images by index; pickling drops them, since another process has read no image yet."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _Digests, ()
 
 
 def listed(indices: Sequence[int] | NDArray[np.int64]) -> str:
-    """Indices in a few characters: `0:50000`, or a digest where they are not consecutive."""
+    """Describe indices in a few characters: `0:50000`, or a digest if they are not consecutive."""
     if isinstance(indices, range) and indices.step == 1:  # a generator may have more than memory holds
         return f"{indices.start}:{indices.stop}"
     places = np.asarray(indices, "<i8")
@@ -199,12 +198,12 @@ def listed(indices: Sequence[int] | NDArray[np.int64]) -> str:
 
 
 def sequence(source: ImageSource, seed: int) -> NDArray[np.int64]:
-    """The order in which a source's images are evaluated.
+    """Return the order in which a source's images are evaluated.
 
-    A sorted listing is sorted by class, so its first n images are no fair sample: listings are taken in
-    a permutation keyed by (seed, count), so that the same images in the same order give the same
-    numbers whatever holds them and whatever they are called. Generators keep their own order. Every
-    metric takes the first n of this one sequence.
+    A sorted listing is sorted by class, so its first n images are not a fair sample. Listings are therefore
+    permuted by a key of (seed, count), and the same images in the same order give the same numbers
+    regardless of container and file names. Generators keep their own order. Every metric takes the first n of
+    this sequence.
     """
     if not source.shuffled:
         return np.arange(len(source))

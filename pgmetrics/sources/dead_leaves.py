@@ -1,12 +1,11 @@
-"""The procedural data set: dead leaves, at any power-of-two resolution, from nothing but a seed.
+"""The procedural data set: dead leaves at any power-of-two resolution, determined by a seed.
 
-Opaque shapes fall on each other, their radii distributed as r^-3, so that every octave of sizes
-covers equally much of the image: the model whose statistics are closest to those of photographs
-(Lee, Mumford and Huang 2001). Colors vary together, as under one light, and shapes carry shading
-and stripes.
+Opaque shapes cover each other. Their radii have the density r^-3, so that every octave of sizes covers an
+equal share of the image; of simple models this one has statistics closest to those of photographs (Lee,
+Mumford and Huang 2001). Colors vary together, as under one light, and shapes have shading and stripes.
 
-Only +, -, ×, ÷, square roots and comparisons are used, which IEEE 754 defines to the bit: every
-machine makes the same images.
+The code uses only +, -, ×, ÷, square roots and comparisons, which IEEE 754 defines to the bit, so that
+every machine makes the same images.
 """
 
 from __future__ import annotations
@@ -26,23 +25,23 @@ from pgmetrics.sources.base import IDENTITY, MOST_IMAGES, ImageSource, listed
 VERSION = 1  # part of the identity: raise it whenever a pixel changes
 SMALLEST, LARGEST = 4, 1024
 
-_BASE = 64  # smaller images are means over squares of this one, so they agree with each other
+_BASE = 64  # smaller images are means over squares of this size, so that all sizes agree
 _BANDS = 7  # octaves of radii: from 1/2 of the side down to 1/256
-_FINEST = 2  # samples: a band with smaller radii than this is left out
-_MOST = tuple(3 * 4**band // 2 for band in range(1, _BANDS + 1))  # shapes of a busy image
-_HEAD = 2  # rows of random words for a whole image; then one for each shape, the largest first
-_STRIDE = 1 << 20  # rows between two images, more than one needs
+_FINEST = 2  # samples: bands with smaller radii are omitted
+_MOST = tuple(3 * 4**band // 2 for band in range(1, _BANDS + 1))  # shapes per band of a busy image
+_HEAD = 2  # rows of random words for the whole image; one row per shape follows, the largest first
+_STRIDE = 1 << 20  # rows between two images, more than an image needs
 _CHUNK = 1 << 15  # elements of a temporary that stays in the second-level cache
-_HALF_WINDOWS = np.array([2, 3, 5, 8, 12, 20])  # samples; larger shapes one by one
+_HALF_WINDOWS = np.array([2, 3, 5, 8, 12, 20])  # samples; larger shapes are drawn singly
 
 Floats = NDArray[np.float32]
 
 
 class DeadLeaves(ImageSource):
-    """Images of overlapping shapes; image i depends on (seed, i) only.
+    """Images of overlapping shapes; image i depends only on (seed, i).
 
-    The scene does not depend on the resolution: up to 64 pixels an image is the 64 pixel
-    image box-downscaled, but for rounding; above, finer shapes and stripes join it.
+    The scene does not depend on the resolution: up to 64 pixels an image equals the box-downscaled image of
+    64 pixels, except for rounding; larger images add finer shapes and stripes.
     """
 
     in_workers = True
@@ -74,7 +73,7 @@ class DeadLeaves(ImageSource):
         return self._side, self._side
 
     def identity(self, indices: Sequence[int] | NDArray[np.int64]) -> str:
-        """The recipe and these indices; how many images the set claims to have does not matter."""
+        """Identify images by the recipe and their indices; the declared number of images does not matter."""
         recipe = f"resolution={self._side},seed={self._seed},version={VERSION}"
         return f"{IDENTITY}synthetic:leaves,{recipe},images={listed(indices)}"
 
@@ -86,13 +85,13 @@ class DeadLeaves(ImageSource):
 
 
 class _Outlines(NamedTuple):
-    """Where the shapes of an image are, the lowest first; lengths in image sides.
+    """Outlines of the K shapes of an image, the lowest first; lengths are in image sides.
 
     Attributes:
-        center: [K, 2], down and right, as every pair below.
-        reach: [K, 2], half the height and width of a box around the shape.
+        center: [K, 2], down and right, like every pair below.
+        reach: [K, 2], half the height and width of a bounding box.
         axes: [K, 2, 2], the directions of both axes, each divided by its half length.
-        corner: [K], what makes it an ellipse, a rectangle or a star; see `_inside`.
+        corner: [K], which makes a shape an ellipse, a rectangle or a star; see `_inside`.
     """
 
     center: Floats
@@ -102,13 +101,13 @@ class _Outlines(NamedTuple):
 
 
 class _Surfaces(NamedTuple):
-    """How the ground and then the shapes look, the lowest first.
+    """Surfaces of the background and then of the shapes, the lowest first.
 
     Attributes:
         color: [3, 1 + K], RGB, 0 to 1.
         shading: [3, 1 + K], brightness at the image's origin and its change down and right.
-        wave: [3, 1 + K], phase of the stripes at the origin, in periods, and its change.
-        stripes: [1 + K], their amplitude.
+        wave: [3, 1 + K], phase of the stripes at the origin in periods, and its change down and right.
+        stripes: [1 + K], amplitude of the stripes.
         light: [2], change of illumination across the image.
     """
 
@@ -130,10 +129,10 @@ def render(seed: int, index: int, image: NDArray[np.uint8]) -> None:
     for first in range(0, samples, rows):
         last = min(first + rows, samples)
         colors = _shade(surfaces, top[first : last + 1], first, samples)
-        # A pixel is the mean of the samples at its corners: smooth edges at one sample per pixel.
+        # A pixel is the mean of the samples at its corners, for smooth edges at one sample per pixel.
         colors = colors[:, :-1] + colors[:, 1:]
         colors = colors[:, :, :-1] + colors[:, :, 1:]
-        # One after the other, for a sum over an axis may be taken in an order of the machine's.
+        # Added one after the other, since the order of a sum over an axis depends on the machine.
         colors = reduce(np.add, [colors[:, k::factor] for k in range(factor)])
         colors = reduce(np.add, [colors[:, :, k::factor] for k in range(factor)])
         colors *= np.float32(255 / (4 * factor * factor))
@@ -141,7 +140,7 @@ def render(seed: int, index: int, image: NDArray[np.uint8]) -> None:
 
 
 def _draw(seed: int, index: int, samples: int) -> tuple[_Outlines, _Surfaces]:
-    """All that is random in an image that is drawn on `samples` × `samples` points."""
+    """Draw the random outlines and surfaces of an image of `samples` × `samples` points."""
     bands = [b for b in range(1, _BANDS + 1) if samples >= _FINEST << (b + 1)]
     table = seeding.words(
         seed,
@@ -150,12 +149,12 @@ def _draw(seed: int, index: int, samples: int) -> tuple[_Outlines, _Surfaces]:
         stop=index * _STRIDE + _HEAD + sum(_MOST[: len(bands)]),
         width=4,
     )
-    # Four words are sixteen numbers of 16 bits, the least significant first on every machine.
+    # Four words give sixteen numbers of 16 bits, the least significant first on every machine.
     uniform = (table.astype("<u8", copy=False).view("<u2") + np.float32(0.5)) / np.float32(65536)
     a, b = uniform[0], uniform[1]
 
-    # What holds for a whole image differs from image to image as it does between photographs.
-    # NumPy 1 makes float64 of a Python number and a float32 scalar, so constants are float32 here.
+    # Properties of the whole image vary between images as they do between photographs.
+    # NumPy 1 promotes a Python number and a float32 scalar to float64, so constants are float32 here.
     f = np.float32
     mean = np.stack([f(0.2) + f(0.6) * a[0], f(0.24) * (a[1] + a[2] - f(1)), f(0.1) * (a[3] + a[4] - f(1))])
     spread = np.stack([f(0.1) + f(0.4) * a[5], f(0.03) + f(0.25) * a[6] * a[7], f(0.02) + f(0.1) * a[8]])
@@ -163,7 +162,7 @@ def _draw(seed: int, index: int, samples: int) -> tuple[_Outlines, _Surfaces]:
     round_share, star_share = f(0.2) + f(0.6) * a[11], f(0.15) * a[12]
     contrast = f(0.6) * a[13]  # of stripes
     crowd = f(0.5) + f(0.5) * b[0]  # of shapes
-    thinning = f(0.55) + f(0.35) * b[1]  # their share from octave to octave
+    thinning = f(0.55) + f(0.35) * b[1]  # ratio of shapes from octave to octave
 
     rows, start = [], _HEAD
     for band, most in zip(bands, _MOST, strict=False):
@@ -171,7 +170,7 @@ def _draw(seed: int, index: int, samples: int) -> tuple[_Outlines, _Surfaces]:
         start += most
     shape = uniform[np.concatenate(rows)]
     octave = np.repeat(np.float32(0.5) ** np.array(bands, np.float32), [len(r) for r in rows])
-    order = np.argsort(shape[:, 3], kind="stable")  # which lies on which
+    order = np.argsort(shape[:, 3], kind="stable")  # from the lowest to the topmost
     shape, octave = shape[order], octave[order]
     # Radii from half the octave's upper end to all of it, distributed as r^-3, by inversion.
     radius = octave / np.sqrt(4 - 3 * shape[:, 2])
@@ -193,7 +192,7 @@ def _draw(seed: int, index: int, samples: int) -> tuple[_Outlines, _Surfaces]:
 
     slope = (shape[:, 10:12] - np.float32(0.5)) / (2 * radius[:, None])
     period = radius * (np.float32(0.12) + np.float32(0.8) * shape[:, 12] * shape[:, 12])
-    # Stripes that the samples cannot carry fade into their mean, as they would for a lens.
+    # Stripes too fine for the sampling fade into their mean, as they would behind a lens.
     carried = np.clip(period * np.float32(samples / 3) - 1, 0, 1)
     surfaces = _Surfaces(
         color=_rgb(mean, spread, np.concatenate([b[None, 2:5], shape[:, 7:10]])),
@@ -206,14 +205,14 @@ def _draw(seed: int, index: int, samples: int) -> tuple[_Outlines, _Surfaces]:
 
 
 def _directions(uniform: Floats) -> Floats:
-    """Unit vectors over half a turn, [K, 2]; rational, as sine and cosine differ between machines."""
+    """Unit vectors over half a turn, [K, 2], without sine and cosine, which differ between machines."""
     t = 2 * uniform - 1
     squared = t * t
     return np.stack([2 * t / (1 + squared), (1 - squared) / (1 + squared)], axis=1)
 
 
 def _plane(value: Floats, slope: Floats, center: Floats, on_ground: float) -> Floats:
-    """Planes that have a value at each shape's center, as (value at the origin, slopes): [3, 1 + K]."""
+    """Planes with a given value at each shape's center, as (value at the origin, slopes): [3, 1 + K]."""
     at_origin = value - slope[:, 0] * center[:, 0] - slope[:, 1] * center[:, 1]
     ground = np.array([[on_ground], [0], [0]], np.float32)
     return np.concatenate([ground, np.stack([at_origin, slope[:, 0], slope[:, 1]])], axis=1)
@@ -226,13 +225,13 @@ def _rgb(mean: Floats, spread: Floats, uniform: Floats) -> Floats:
 
 
 def _pile(outlines: _Outlines, samples: int) -> NDArray[np.int32]:
-    """The topmost shape at every sample, from 1, or 0 for the ground: [samples + 1, samples + 1]."""
+    """The topmost shape at every sample, counted from 1; 0 is the ground: [samples + 1, samples + 1]."""
     margin = 2 * int(_HALF_WINDOWS[-1])
     padded = np.zeros((samples + 1 + 2 * margin,) * 2, np.int32)
     top = padded[margin:-margin, margin:-margin]
     half = np.ceil(outlines.reach.max(axis=1) * np.float32(samples)).astype(np.int64)
     nearest = np.rint(outlines.center * np.float32(samples)).astype(np.int64)
-    # The large ones first and in their order; a small one then asks what lies there already.
+    # Large shapes are drawn first, in order; small shapes are then drawn where nothing higher lies.
     for k in np.flatnonzero(half > _HALF_WINDOWS[-1]):
         _lay_large(top, outlines, int(k), samples)
     groups = np.searchsorted(_HALF_WINDOWS, half)
@@ -288,7 +287,7 @@ def _lay_small(
     names = np.repeat((members + 1).astype(np.int32), np.count_nonzero(inside, axis=(1, 2)))
     flat = padded.reshape(-1)
     above = names > flat[places]
-    # Of several values for one place the last is kept, and members ascend.
+    # Where several members cover a sample the last assignment wins, and members ascend.
     flat[places[above]] = names[above]
 
 
@@ -304,14 +303,16 @@ def _inside(u: Floats, v: Floats, corner: Floats) -> NDArray[np.bool_]:
 
 
 def _shade(surfaces: _Surfaces, top: NDArray[np.int32], first_row: int, samples: int) -> Floats:
-    """Colors of samples of which the topmost shape is known: [3, rows, samples + 1], 0 to 1."""
+    """Colors of samples, given the topmost shape at each: [3, rows, samples + 1], 0 to 1."""
     y = (np.arange(first_row, first_row + len(top), dtype=np.float32) / np.float32(samples))[:, None]
     x = np.arange(top.shape[1], dtype=np.float32) / np.float32(samples)
     shape = top.astype(np.intp)
     wave = _evaluate(surfaces.wave, shape, y, x)
     wave -= np.floor(wave)
     wave -= np.float32(0.5)
-    wave *= 8 - 16 * np.abs(wave)  # two parabolas: a sine to 6 per cent, and exact everywhere
+    wave *= 8 - 16 * np.abs(
+        wave
+    )  # two parabolas approximate a sine to 6 percent, with the same bits on every machine
     wave *= surfaces.stripes.take(shape)
     brightness = _evaluate(surfaces.shading, shape, y, x)
     brightness += wave

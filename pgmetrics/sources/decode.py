@@ -1,4 +1,4 @@
-"""One file's bytes become one uint8 RGB image, or one line that says why not."""
+"""Decoding of one file into one uint8 RGB image, or a refusal in one line."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pgmetrics.sources.resize import check_policy, resize_image
 
 
 def _avif() -> tuple[str, ...]:
-    """AVIF's name in Pillow's registry, where this Pillow can decode it."""
+    """AVIF's name in Pillow's registry, if this Pillow can decode it."""
     try:
         from PIL import AvifImagePlugin
     except ImportError:  # before Pillow 11.3
@@ -37,7 +37,7 @@ TRANSPARENT = "transparency resolved as asked"
 SIXTEEN = "16-bit scaled to 8-bit"
 FIRST_PICTURE = "first picture taken of a JPEG that holds several"
 
-# Pillow's registry of formats is filled on import; these two are not among its first five.
+# Importing a plug-in registers its format; these two are not among the five that Pillow loads first.
 _FORMATS = (
     "PNG",
     "JPEG",
@@ -49,7 +49,7 @@ _FORMATS = (
     *_avif(),
 )
 _AVIF_BRANDS = (b"avif", b"avis")
-# Pillow turns a TIFF by its orientation while loading, unlike every other format.
+# Unlike every other format, Pillow rotates a TIFF by its orientation while loading.
 _UNDO_TIFF_ROTATION = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -63,12 +63,12 @@ _UNDO_TIFF_ROTATION = {
 
 @dataclass(frozen=True)
 class Decoding:
-    """How files become images; part of a set's identity.
+    """Rules by which files become images; part of a set's identity.
 
     Attributes:
-        resolution: side in pixels that every image is brought to; goes with `resize`.
-        resize: a policy of `resize.POLICIES`, or None to take images as they are.
-        alpha: what becomes of real transparency: on `white`, on `black`, or `drop` the channel;
+        resolution: side in pixels of the resized images; requires `resize`.
+        resize: a policy of `resize.POLICIES`, or None to keep each image's size.
+        alpha: how to resolve real transparency: composite on `white` or `black`, or `drop` the channel;
             None refuses it.
         bits: 8 scales 16-bit images by 1/257, rounded; None refuses them.
     """
@@ -86,22 +86,22 @@ class Decoding:
             raise OptionError(f"bits is 8 or left out, not {self.bits!r}")
 
     def __str__(self) -> str:
-        """The rules that were given, for an identity: nothing where there are none."""
+        """The rules that differ from the defaults, for an identity; empty if none does."""
         given = {name: value for name, value in vars(self).items() if value is not None}
         return "".join(f",{name}={value}" for name, value in given.items())
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What a file says about itself, before any decoding rule is applied.
+    """Properties of a file before any decoding rule is applied.
 
     Attributes:
         format: PNG, JPEG, ...
-        mode: Pillow's word for the channels and their type.
+        mode: Pillow's name for the channels and their type.
         size: height and width in pixels, as stored.
-        frames: 1 for a still image; a JPEG with more is a telephone's, with a picture for each lens, say.
+        frames: 1 for a still image; a JPEG with more comes from a phone, with a picture for each lens, say.
         sixteen: whether a channel has 16 bits.
-        orientation: how EXIF asks a viewer to turn or flip the image, 2 to 8; otherwise 1.
+        orientation: the rotation or flip that EXIF asks a viewer for, 2 to 8; otherwise 1.
     """
 
     format: str
@@ -113,15 +113,15 @@ class Facts:
 
     @property
     def rotated(self) -> bool:
-        """Whether a viewer would show it turned or flipped."""
+        """Whether a viewer would show the image rotated or flipped."""
         return self.orientation in _UNDO_TIFF_ROTATION
 
 
 @contextmanager
 def quiet_pillow() -> Iterator[None]:
-    """Keep Pillow's remarks about metadata and large images off the terminal.
+    """Silence Pillow's warnings about metadata and large images.
 
-    Around many images rather than one, since entering costs as much as a small image's decoding.
+    Use it around many images: entering it takes as long as decoding a small image.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -129,19 +129,19 @@ def quiet_pillow() -> Iterator[None]:
 
 
 def decode(data: bytes, name: str, decoding: Decoding, notes: Counter[str]) -> NDArray[np.uint8]:
-    """The image in a file's bytes.
+    """Decode the image in a file's bytes.
 
     Args:
         data: the whole file.
         name: for messages.
         decoding: the rules.
-        notes: what was done to the image that its owner may want to know is counted here.
+        notes: counts changes to the image that its owner may want to know about.
 
     Returns:
         uint8 [3, H, W], possibly a view with other strides.
 
     Raises:
-        SourceError: naming the file: it is damaged, not an image, or needs a rule not given.
+        SourceError: the file is damaged, is not an image, or needs a rule that was not given.
     """
     try:
         with open_image(data) as image:
@@ -166,12 +166,12 @@ def decode(data: bytes, name: str, decoding: Decoding, notes: Counter[str]) -> N
         raise
     except (MemoryError, Image.DecompressionBombError) as error:
         raise SourceError(f"{name} is too large to decode safely: {_first_line(error)}") from error
-    except Exception as error:  # Pillow's decoders raise whatever a damaged file leads them to
+    except Exception as error:  # on damaged files Pillow's decoders raise exceptions of any type
         raise SourceError(f"{name} cannot be read: {_reason(error, data)}") from error
 
 
 def facts_of(image: Image.Image) -> Facts:
-    """What an opened image says about itself; must be asked before its pixels are loaded."""
+    """Return an opened image's properties; call this before its pixels are loaded."""
     orientation = 1
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         orientation = image.tag_v2.get(ExifTags.Base.Orientation, 1)
@@ -179,9 +179,9 @@ def facts_of(image: Image.Image) -> Facts:
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
     width, height = image.size
     if isinstance(image, TiffImagePlugin.TiffImageFile) and orientation in (5, 6, 7, 8):
-        width, height = height, width  # Pillow announces the turned size
+        width, height = height, width  # Pillow reports the rotated size
     return Facts(
-        # MPO is Pillow's word for a JPEG in which other pictures follow the first.
+        # MPO is Pillow's name for a JPEG in which other pictures follow the first.
         format="JPEG" if image.format == "MPO" else image.format or "unknown",
         mode=image.mode,
         size=(height, width),
@@ -192,15 +192,15 @@ def facts_of(image: Image.Image) -> Facts:
 
 
 def open_image(data: bytes) -> Image.Image:
-    """An image whose header has been read, in one of the formats that are taken."""
+    """Open an image in one of the supported formats; only its header is read."""
     return Image.open(io.BytesIO(data), formats=_FORMATS)
 
 
 def pil_to_rgb(image: Image.Image, name: str, alpha: str | None = None) -> NDArray[np.uint8]:
-    """An image already in memory, by the rules that hold for files: uint8 [3, H, W].
+    """Convert an image in memory by the rules for files: uint8 [3, H, W].
 
     Raises:
-        SourceError: it is transparent and `alpha` is None, or its mode has more than 8 bits.
+        SourceError: the image is transparent and `alpha` is None, or its mode has more than 8 bits.
     """
     if image.mode.startswith("I") or image.mode == "F":
         raise SourceError(f"{name} has pixels of mode {image.mode}; 8-bit images are needed")
@@ -235,8 +235,8 @@ def _to_rgb(image: Image.Image, name: str, alpha: str | None, notes: Counter[str
         return rgba.convert("RGB")
     if alpha is None:
         raise SourceError(
-            f"{name} has transparent pixels; --alpha white or black puts it on that ground, "
-            "--alpha drop takes the colors as stored"
+            f"{name} has transparent pixels; --alpha white or black composites it on that color, "
+            "--alpha drop keeps the colors as stored"
         )
     notes[TRANSPARENT] += 1
     if alpha == "drop":
@@ -248,9 +248,8 @@ def _to_rgb(image: Image.Image, name: str, alpha: str | None, notes: Counter[str
 def _eight_bits(image: Image.Image, data: bytes) -> Image.Image:
     """Scale 16 bits by 1/257, rounded: 0 to 128 become 0, 129 becomes 1, 65535 becomes 255.
 
-    Pillow keeps 16 bits of grey images only; of the others it reads the upper byte. So those are
-    read a second time with the two bytes of each sample exchanged. A PPM in color it scales as it reads it,
-    and rounds as is done here.
+    Pillow keeps 16 bits only for grey images and reads the upper byte of others. Those are read a second
+    time with the two bytes of each sample swapped. Pillow scales a color PPM itself, with the same rounding.
     """
     if image.format == "PPM" and not image.mode.startswith("I"):
         return image
@@ -274,7 +273,7 @@ def _eight_bits(image: Image.Image, data: bytes) -> Image.Image:
 
 def _exchanged(rawmode: str) -> str:
     if rawmode == "LA;16B":
-        return "RGBA"  # as many bytes: grey's upper and lower one, then alpha's
+        return "RGBA"  # the same number of bytes: grey's upper and lower byte, then alpha's
     native = "L" if sys.byteorder == "little" else "B"
     layout, order = rawmode[:-1], rawmode[-1:].replace("N", native)
     if layout not in ("RGB;16", "RGBA;16"):
@@ -289,7 +288,7 @@ def _rawmode(tile: Any) -> str:
 
 def _has_16_bits(tile: Any) -> bool:
     decoder, args = tile[0], tile[3]
-    # Of a PPM with another maximum than 255 or 65535, Pillow's own decoder is told that maximum.
+    # For a PPM whose maximum is not 255 or 65535, Pillow's own decoder takes that maximum as an argument.
     return ";16" in _rawmode(tile) or (
         decoder.startswith("ppm") and isinstance(args, tuple) and args[-1] > 255
     )
@@ -303,9 +302,7 @@ def _with_rawmode(tile: Any, rawmode: str) -> Any:
 def _reason(error: Exception, data: bytes) -> str:
     if isinstance(error, UnidentifiedImageError):
         if data[4:8] == b"ftyp" and data[8:12] in _AVIF_BRANDS and not _avif():
-            return (
-                "it is an AVIF image, which this Pillow cannot decode; pip install 'pillow>=11.3' brings one"
-            )
+            return "it is an AVIF image, which this Pillow cannot decode; pip install 'pillow>=11.3'"
         return (
             "it is not a PNG, JPEG, WebP, BMP, TIFF, GIF, AVIF or PPM image, or is damaged at its beginning"
         )

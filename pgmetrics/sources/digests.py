@@ -1,12 +1,12 @@
-"""Digests of files, remembered on this machine for as long as the files do not change.
+"""A cache of file digests on this machine, valid while the files do not change.
 
-As git's index does, a file whose path, device, inode, size and times are those of when it was digested is
-not read again, and one that changed within the last two minutes is not remembered. A change that shows in
-none of these goes unseen: one through a memory map where the system writes it back later than that (Linux
-does after 30 to 35 s), or never, as on a file system in memory.
+As in git's index, a file is not read again while its path, device, inode, size and times equal those of its
+last digest, and a file that changed within the last two minutes is not cached. A change that moves none of
+these goes undetected: a write through a memory map that the system flushes later than that (Linux flushes
+after 30 to 35 s), or never, as on a file system in memory.
 
-What is remembered lies in one SQLite file in the cache directory. It may be deleted at any time; one that
-cannot be read or written costs time and nothing else.
+The cache is one SQLite file in the cache directory. It may be deleted at any time; if it cannot be read or
+written, digests are computed again.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ from pgmetrics.runtime.spill import cache_directory
 logger = logging.getLogger("pgmetrics")
 
 _THREADS = 4
-_PIECE = 64  # files that a thread digests at a time
+_PIECE = 64  # files per task of a thread
 _SETTLED = 120 * 10**9
-"""Nanoseconds. File systems keep times of 2 s at the coarsest, but a write through a memory map may move them
-only when it is written back: on Linux after 30 s and the next turn, 5 s later, of what does it."""
+"""Nanoseconds. File systems store times to 2 s or finer, but a write through a memory map may update them
+only when it is flushed: on Linux after 30 s and up to 5 s until the flusher's next turn."""
 _STAMP = struct.Struct("<QQQqq")
 _CHECK = 8  # bytes of a digest's own digest
 
 
 class Stamp(bytes):
-    """Device, inode, size, time of change and of the inode's change of the file that holds an image."""
+    """Device, inode, size, modification time and inode-change time of the file that holds an image."""
 
     @classmethod
     def of(cls, status: os.stat_result) -> Stamp:
-        """The stamp of a file."""
-        where = (status.st_dev % 2**64, status.st_ino % 2**64)  # Windows has longer ones
+        """Return the stamp of a file."""
+        where = (status.st_dev % 2**64, status.st_ino % 2**64)  # longer on Windows
         return cls(_STAMP.pack(*where, status.st_size, status.st_mtime_ns, status.st_ctime_ns))
 
     def is_settled(self, now: int) -> bool:
@@ -54,41 +54,41 @@ class Stamp(bytes):
 
 
 class Files(Protocol):
-    """What is asked of a directory or an archive of images."""
+    """The interface of a directory or archive of image files."""
 
     def stamps(self, indices: Sequence[int]) -> list[Stamp | None]:
-        """The stamp of the file that holds each image; None where there is no such file."""
+        """Return the stamp of the file that holds each image; None if there is no such file."""
 
     def places(self, indices: Sequence[int]) -> list[str]:
-        """Where each image lies on this machine."""
+        """Return the location of each image on this machine."""
 
 
 def digests(files: Files, indices: Sequence[int], read: Callable[[int], bytes]) -> dict[int, bytes]:
-    """SHA-256 of the encoded bytes of images, by index; of unchanged files as it is remembered.
+    """Return the SHA-256 of the encoded bytes of images, by index; for unchanged files from the cache.
 
     Args:
-        files: that hold the images.
-        indices: of the images.
-        read: gives an image's encoded bytes; called from several threads.
+        files: the files that hold the images.
+        indices: which images.
+        read: returns an image's encoded bytes; called from several threads.
 
     Raises:
-        SourceError: an image cannot be read, as `read` says it.
+        SourceError: raised by `read` if an image cannot be read.
     """
-    # Before anything is read: whatever changes from now on must show in the stamps.
+    # Taken before anything is read, so that every later change shows in the stamps.
     now = time.time_ns()
     stamps = dict(zip(indices, files.stamps(indices), strict=True))
     keys = {index: _key(place) for index, place in zip(indices, files.places(indices), strict=True)}
     known = _recall({keys[index]: stamp for index, stamp in stamps.items() if stamp is not None})
-    found = {index: known[key] for index, key in keys.items() if key in known}
-    made = _digested([index for index in indices if index not in found], read)
+    cached = {index: known[key] for index, key in keys.items() if key in known}
+    made = _digested([index for index in indices if index not in cached], read)
     settled = {
         keys[index]: (stamp, digest)
         for index, digest in made.items()
-        # As git's "racily clean" files: a change within the same tick of the clock would not show.
+        # Like git's "racily clean" files: a change within the same clock tick would not show.
         if (stamp := stamps[index]) is not None and stamp.is_settled(now)
     }
     _remember(settled)
-    return found | made
+    return cached | made
 
 
 def _digested(indices: Sequence[int], read: Callable[[int], bytes]) -> dict[int, bytes]:
@@ -109,20 +109,20 @@ def _digested(indices: Sequence[int], read: Callable[[int], bytes]) -> dict[int,
 
 
 def _recall(stamps: Mapping[bytes, Stamp]) -> dict[bytes, bytes]:
-    """Remembered digests of the files that have these stamps."""
-    found: dict[bytes, bytes] = {}
+    """Return the cached digests of the files that have these stamps."""
+    cached: dict[bytes, bytes] = {}
 
-    def look(store: sqlite3.Connection) -> None:
+    def look_up(store: sqlite3.Connection) -> None:
         for key, stamp in stamps.items():
             for old, checked in store.execute("SELECT stamp, digest FROM digests WHERE key = ?", (key,)):
                 digest = checked[:-_CHECK]
-                # A bit that the disk has flipped must not make another set of a set.
+                # A bit flipped on disk must not change the identity of a set.
                 if old == stamp and checked == _checked(key, stamp, digest):
-                    found[key] = digest
+                    cached[key] = digest
 
     if stamps and _path().exists():
-        _in_store("BEGIN", look)
-    return found
+        _in_store("BEGIN", look_up)
+    return cached
 
 
 def _remember(digests: Mapping[bytes, tuple[Stamp, bytes]]) -> None:
@@ -135,16 +135,16 @@ def _remember(digests: Mapping[bytes, tuple[Stamp, bytes]]) -> None:
 
 
 def _in_store(begin: str, work: Callable[[sqlite3.Connection], None]) -> None:
-    """Do something in one transaction of the store; where it refuses, that is left undone.
+    """Run some work in one transaction of the cache; if the cache fails, skip the work.
 
-    Outside of a transaction, each of 50,000 look-ups would lock the file by itself.
+    Without a transaction each of 50,000 look-ups would lock the file separately.
     """
     path = _path()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists() and not path.is_file():
             raise OSError("it is no regular file")
-        # Several processes may read and write at once: each takes SQLite's lock for a moment.
+        # Several processes may read and write at once; each holds SQLite's lock briefly.
         with closing(sqlite3.connect(path, timeout=5)) as store, store:
             store.execute(begin)
             store.execute(
@@ -161,7 +161,7 @@ def _in_store(begin: str, work: Callable[[sqlite3.Connection], None]) -> None:
 
 
 def _path() -> Path:
-    # Paths, inodes and times mean nothing on another machine that shares the directory.
+    # Another machine may share the directory, but paths, inodes and times do not carry over.
     machine = hashlib.sha256(platform.node().encode()).hexdigest()[:12]
     return cache_directory() / f"digests-{machine}.sqlite"
 

@@ -1,4 +1,4 @@
-"""A directory or a zip of image files: one listing, one order, so that both give the same images."""
+"""Directories and zips of image files, listed and ordered alike, so that both give the same images."""
 
 from __future__ import annotations
 
@@ -26,13 +26,18 @@ from pgmetrics.sources.base import IDENTITY, ImageSource
 from pgmetrics.sources.decode import SUFFIXES, Decoding, decode, quiet_pillow
 from pgmetrics.sources.digests import Stamp
 
-_LARGEST_FILE = 2**31  # bytes of one image file; what a zip claims beyond it is a bomb or a mistake
+_LARGEST_FILE = 2**31  # bytes of one image file; a zip that declares more is a bomb or a mistake
 _LABELS = stylegan_labels.FILE_NAME
 _DIGITS = re.compile("([0-9]+)")
 _LITTER = ("thumbs.db", "desktop.ini", ".ds_store")
-_LITTER_FOLDERS = {"__MACOSX", ".ipynb_checkpoints", ".git", "@eaDir"}  # copies, thumbnails and histories
-_KINDS = 5  # kinds of files that a line names
-_EXAMPLES = 3  # files that it names where they are of a kind that could have been an image
+_LITTER_FOLDERS = {
+    "__MACOSX",
+    ".ipynb_checkpoints",
+    ".git",
+    "@eaDir",
+}  # copies, thumbnails, histories
+_KINDS = 5  # kinds of skipped files that are listed
+_EXAMPLES = 3  # skipped files that are named, for kinds that could have been images
 
 
 class _Member(NamedTuple):
@@ -45,17 +50,17 @@ class _Member(NamedTuple):
 
 class _Other(NamedTuple):
     name: str
-    kind: str  # its suffix, or what else keeps it from being an image
-    named: bool = False  # whether the line that counts it names it, too
+    kind: str  # its suffix, or another reason to skip it
+    named: bool = False  # whether it is listed by name
 
 
 class Directory:
-    """Image files below a directory, links to regular files followed.
+    """Image files below a directory, including links to regular files.
 
     Attributes:
-        path: as it was written.
-        names: of the image files, relative and with forward slashes, in natural order.
-        others: files that are left out: no images, or no regular files.
+        path: the directory, as the user wrote it.
+        names: relative names of the image files with forward slashes, in natural order.
+        others: skipped files, which are not images or not regular files.
         labels_file: content of a StyleGAN data set's `dataset.json`, if there is one.
     """
 
@@ -72,7 +77,7 @@ class Directory:
                 continue
             try:
                 status = entry.stat()
-            except OSError:  # a dangling link, say: named when it is read
+            except OSError:  # a dangling link, for instance, is refused by name when it is read
                 status = None
             if status is not None and (kind := kind_of(status.st_mode)):
                 self.others.append(_Other(name, kind, named=True))
@@ -84,29 +89,29 @@ class Directory:
         self.others.sort()
 
     def read(self, index: int) -> bytes:
-        """A file's bytes.
+        """Return a file's bytes.
 
         Raises:
-            OSError: the operating system's own.
+            OSError: the operating system cannot read it.
         """
         with open_regular(os.path.join(self.path, self.names[index])) as file:
             return file.read()
 
     def stamps(self, indices: Sequence[int]) -> list[Stamp | None]:
-        """The stamp of each image's file."""
+        """Return the stamp of each image's file."""
         return [_stamp(os.path.join(self.path, self.names[index])) for index in indices]
 
     def places(self, indices: Sequence[int]) -> list[str]:
-        """The absolute path of each image's file."""
+        """Return the absolute path of each image's file."""
         root = os.path.abspath(self.path)
         return [os.path.join(root, self.names[index]) for index in indices]
 
 
 class Archive:
-    """Image files in a zip, read without a shared file position: threads and processes may read at once.
+    """Image files in a zip, read without a shared file position, so that threads may read at once.
 
     Attributes:
-        path, names, others, labels_file: as a `Directory` has them.
+        path, names, others, labels_file: as for a `Directory`.
     """
 
     kind = "zip"
@@ -139,7 +144,7 @@ class Archive:
         self._descriptor: int | None = None
 
     def __getstate__(self) -> dict[str, object]:
-        # Another process opens the file itself.
+        # Another process opens the file again.
         return self.__dict__ | {"_descriptor": None, "_open_lock": None}
 
     def __setstate__(self, state: dict[str, object]) -> None:
@@ -147,14 +152,14 @@ class Archive:
         self._open_lock = threading.Lock()
 
     def read(self, index: int) -> bytes:
-        """A member's bytes, unpacked and checked.
+        """Return a member's bytes, decompressed and with its checksum verified.
 
         Raises:
-            OSError: the operating system's own.
-            ValueError: the zip is damaged there.
+            OSError: the operating system cannot read the zip.
+            ValueError: the zip is damaged at this member.
         """
         member = self._members[index]
-        # The length of the local header's last field is known only from the header itself.
+        # Only the local header itself gives the length of its last field.
         slack = 30 + len(self.names[index].encode("utf-8", "surrogateescape")) + 512
         block = self._read_at(member.offset, slack + member.stored)
         if block[:4] != b"PK\x03\x04":
@@ -172,11 +177,11 @@ class Archive:
         return data
 
     def stamps(self, indices: Sequence[int]) -> list[Stamp | None]:
-        """The zip's own stamp for each image."""
+        """Return the zip's own stamp for each image."""
         return [_stamp(self.path)] * len(indices)
 
     def places(self, indices: Sequence[int]) -> list[str]:
-        """The zip's absolute path and the member's name for each image."""
+        """Return the zip's absolute path and the member's name for each image."""
         root = os.path.abspath(self.path)
         return [f"{root}\0{self.names[index]}" for index in indices]
 
@@ -187,7 +192,7 @@ class Archive:
                     self._descriptor = self._open()
         if hasattr(os, "pread"):
             return os.pread(self._descriptor, size, offset)
-        with self._open_lock:  # Windows has no read at a place
+        with self._open_lock:  # Windows has no positional read
             os.lseek(self._descriptor, offset, os.SEEK_SET)
             return os.read(self._descriptor, size)
 
@@ -203,11 +208,11 @@ class Archive:
 class FolderSource(ImageSource):
     """The images of a directory or zip, sorted naturally by their names without suffix.
 
-    They are identified by their encoded bytes: equal files are the same set, wherever they lie.
+    Images are identified by their encoded bytes, so that equal files are the same set wherever they are.
 
     Attributes:
-        names: of the image files, relative to the directory or zip.
-        ignored: how many other files there are.
+        names: names of the image files, relative to the directory or zip.
+        ignored: number of skipped files.
         decoding: the rules by which files become images.
     """
 
@@ -238,16 +243,16 @@ class FolderSource(ImageSource):
         """Height and width in pixels of every image."""
         if self._resolution is None:
             with quiet_pillow():
-                # Its notes are counted when the image itself is asked for.
+                # Notes are counted later, when the image is read for an evaluation.
                 first = decode(self.read_file(0), self._called(0), self.decoding, type(self.notes)())
             self._resolution = first.shape[1], first.shape[2]
         return self._resolution
 
     def read_file(self, index: int) -> bytes:
-        """The bytes of one image file, still encoded.
+        """Return the encoded bytes of one image file.
 
         Raises:
-            SourceError: naming the file and why it cannot be read.
+            SourceError: the file cannot be read; the message names it and the reason.
         """
         try:
             return self.files.read(index)
@@ -258,24 +263,24 @@ class FolderSource(ImageSource):
             raise SourceError(f"{self._called(index)} cannot be read: {reason}") from error
 
     def identity(self, indices: Sequence[int] | NDArray[np.int64]) -> str:
-        """Identify the images at these indices by their files' bytes and how these are decoded."""
+        """Identify the images at these indices by their files' bytes and the decoding rules."""
         wanted = [int(index) for index in indices]
         missing = [index for index in dict.fromkeys(wanted) if index not in self._digests]
         self.learn_digests(digests.digests(self.files, missing, self.read_file))
         return f"{IDENTITY}files:{self._joined_digests(wanted)}{self.decoding}"
 
     def learn_digests(self, digests: Mapping[int, bytes]) -> None:
-        """Take over digests of files.
+        """Store digests of files.
 
         Raises:
-            SourceError: a file has another digest than before.
+            SourceError: the digest of a file has changed.
         """
         for index, digest in digests.items():
             if self._digests.setdefault(index, digest) != digest:
                 raise SourceError(f"{self._called(index)} has changed since it was first read; start again")
 
     def forget_digests(self) -> None:
-        """Forget nothing: a file that has changed is noticed when it is read again."""
+        """Keep the digests: a changed file is detected when it is read again."""
 
     def _read(self, indices: Sequence[int]) -> NDArray[np.uint8]:
         height, width = self.resolution
@@ -299,12 +304,12 @@ class FolderSource(ImageSource):
         )
 
     def called(self, index: int) -> str:
-        """An image's file, relative to the directory or zip."""
+        """The name of an image's file, relative to the directory or zip."""
         return printable(self.names[index])
 
     @property
     def by_characters(self) -> NDArray[np.int64]:
-        """Indices in the order of the files' names, character by character."""
+        """Indices that sort the files' names character by character."""
         return np.array(sorted(range(len(self)), key=self.names.__getitem__), np.int64)
 
     def _called(self, index: int) -> str:
@@ -312,17 +317,17 @@ class FolderSource(ImageSource):
 
     @cached_property
     def label_names(self) -> list[str]:
-        """Names of the classes: those of `dataset.json`, else the folders the images are in."""
+        """Names of the classes: from `dataset.json`, or else the images' folders."""
         return self._labeled[0]
 
     @cached_property
     def labels(self) -> NDArray[np.int64] | None:
-        """The class of each image as a place in `label_names`, or None where there are no classes."""
+        """The class of each image as an index into `label_names`, or None if there are no classes."""
         return self._labeled[1]
 
     @property
     def unlabeled(self) -> str | None:
-        """Why `dataset.json` gives no classes; None where nothing is wrong with it, or it is not there."""
+        """Why `dataset.json` gives no classes; None if it is valid or absent."""
         return self._labeled[2]
 
     @cached_property
@@ -344,10 +349,10 @@ class FolderSource(ImageSource):
 
 
 def open_zip(path: str) -> zipfile.ZipFile:
-    """A zip whose table of contents has been read.
+    """Open a zip and read its table of contents.
 
     Raises:
-        SourceError: it is damaged or cannot be opened.
+        SourceError: the zip is damaged or cannot be opened.
     """
     try:
         check_regular(path)
@@ -357,14 +362,14 @@ def open_zip(path: str) -> zipfile.ZipFile:
 
 
 def _walk(root: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
-    """Every file below a directory with its relative name; links to directories are followed."""
+    """Iterate over every file below a directory with its relative name, following links to directories."""
     pending: list[tuple[str, str, tuple[tuple[int, int], ...]]] = [(root, "", ())]
     while pending:
         path, prefix, above = pending.pop()
         try:
             status = os.stat(path)
             if (status.st_dev, status.st_ino) in above:
-                continue  # a link to a folder that it lies in
+                continue  # a link to one of its own parent folders
             above = (*above, (status.st_dev, status.st_ino))
             with os.scandir(path) as entries:
                 for entry in entries:
@@ -379,7 +384,7 @@ def _walk(root: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link to itself, say: named when it is read, as a dangling one is
+    except OSError:  # a link to itself, for instance, is refused by name when it is read
         return False
 
 
@@ -406,15 +411,15 @@ def _member(path: str, info: zipfile.ZipInfo) -> _Member:
 def _stamp(path: str) -> Stamp | None:
     try:
         return Stamp.of(os.stat(path))
-    except OSError:  # a dangling link, say: named when it is read
+    except OSError:  # a dangling link, for instance, is refused by name when it is read
         return None
 
 
 def natural(name: str) -> tuple[object, ...]:
-    """The key by which names are sorted: numbers by their value, without suffix, folder by folder.
+    """Return the sort key of a name: numbers by their value, without suffix, folder by folder.
 
-    What holds the images, and in which format, then does not change their order. Names that differ in
-    nothing else (`1.png` and `01.png`, `a.png` and `a.jpg`) are sorted by their characters.
+    The order then does not depend on the container and the file format. Names with equal keys otherwise
+    (`1.png` and `01.png`, `a.png` and `a.jpg`) are sorted by their characters.
     """
     *folders, last = name.split("/")
     parts = (*folders, os.path.splitext(last)[0])
@@ -422,7 +427,7 @@ def natural(name: str) -> tuple[object, ...]:
 
 
 def _natural_part(part: str) -> tuple[object, ...]:
-    # Texts at even places and numbers at odd ones. Not as int, which takes no thousands of digits.
+    # Texts at even positions, numbers at odd ones, by length and digits: int refuses thousands of digits.
     pieces = _DIGITS.split(part)
     for place in range(1, len(pieces), 2):
         number = pieces[place].lstrip("0")
@@ -439,7 +444,7 @@ def _is_image(name: str) -> bool:
 
 
 def _is_litter(name: str) -> bool:
-    """Whether a file manager or another program put it there, whatever its suffix."""
+    """Whether a file manager or another program created the file, regardless of its suffix."""
     *folders, file = name.split("/")
     return file.startswith("._") or file.lower() in _LITTER or any(map(_is_litter_folder, folders))
 
@@ -457,10 +462,10 @@ def _kind_of_other(name: str) -> str:
 
 
 def _member_name(info: zipfile.ZipInfo) -> str:
-    """The name of a zip's member relative to the zip; empty for a directory.
+    """Return the name of a zip's member relative to the zip; empty for a directory.
 
-    Zips made on Windows may hold back-slashes, others begin names with `./` or `/`. Nothing is unpacked, so
-    that `../` is a name like any other.
+    Zips made on Windows may hold backslashes, and others begin names with `./` or `/`. Nothing is unpacked,
+    so `../` is harmless.
     """
     name = info.filename.replace("\\", "/")
     if name.endswith("/"):
@@ -469,13 +474,13 @@ def _member_name(info: zipfile.ZipInfo) -> str:
 
 
 def _kind_of_member(info: zipfile.ZipInfo) -> str | None:
-    """What a member is that a Unix zip keeps as a link, a pipe or a device; None for a file."""
+    """Return the kind of a member that a Unix zip stores as a link, pipe or device; None for a file."""
     mode = info.external_attr >> 16 if info.create_system == 3 else 0
     return kind_of(mode) if stat.S_IFMT(mode) else None
 
 
 def _counted(others: Sequence[_Other]) -> str:
-    """Files that are left out, by kind: "6 files left out: 4 .txt, 2 without suffix"."""
+    """Count skipped files by kind: "6 files left out: 4 .txt, 2 without suffix"."""
     kinds = Counter(other.kind for other in others)
     by_count = sorted(kinds.items(), key=lambda item: (-item[1], item[0]))
     parts = [f"{count:,} {kind}{_named(others, kind)}" for kind, count in by_count[:_KINDS]]
@@ -486,7 +491,7 @@ def _counted(others: Sequence[_Other]) -> str:
 
 
 def _named(others: Sequence[_Other], kind: str) -> str:
-    """In brackets, the first files of a kind, where they could have been images."""
+    """List the first files of a kind in parentheses, if they could have been images."""
     names = [printable(other.name) for other in others if other.kind == kind and other.named]
     if not names:
         return ""
@@ -510,7 +515,7 @@ def _read_member(path: str, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> 
 
 
 def _shared_folder(names: list[str]) -> str:
-    """The folders, with a slash at the end, that all names begin with."""
+    """Return the folders that all names begin with, with a slash at the end."""
     common = os.path.commonprefix(names)  # noqa: RUF071 - cut at a slash below
     return common[: common.rfind("/") + 1]
 

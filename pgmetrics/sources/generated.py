@@ -1,4 +1,4 @@
-"""Images that are made when asked for: a function of indices, or a network fed with keyed latents."""
+"""Sources that generate images on demand: a function of indices, or a network fed with keyed latents."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ from pgmetrics.sources.ranges import DeclaredRange, same_images
 if TYPE_CHECKING:
     from torch import nn
 
-_PROBES = 4  # images that a function is asked for at once, to see that it gives as many
+_PROBES = 4  # images of the first call of a function, which checks that it returns as many
 
 
 class FunctionSource(ImageSource):
-    """What a Python function makes of indices.
+    """Images that a Python function makes from indices.
 
-    The function must depend on nothing but the indices it is given: no counter, no random state. It is asked
-    for a few images twice, and refused if they differ.
-    Nothing is known of it but its images: their pixels identify them, and are digested as they are read.
+    The function must depend only on the indices, not on a counter or a random state. It is called twice for
+    a few images and refused if they differ.
+    Images are identified by their pixels, which are digested as they are read.
 
     Args:
         make: takes a list of indices and returns their images, array or tensor, [N, 3, H, W] or
             [N, 1, H, W]; uint8, unless `value_range` is given.
-        n: how many images count as the source; the function is asked for 0 ... n - 1.
-        value_range: of floats, the values that become 0 and 255, such as (-1, 1). Values outside are treated
-            as a `GeneratorSource`'s.
-        name: for messages and provenance; the function's own if left out.
+        n: number of images of the source; the function is called with 0 ... n - 1.
+        value_range: the float values that become 0 and 255, such as (-1, 1). Values outside are treated as
+            for a `GeneratorSource`.
+        name: for messages and provenance; by default the function's own.
 
     Raises:
-        SourceError: it returns something else than images, other images of the same indices, or values that
-            cannot be of the range.
-        OptionError: the value range is none.
+        SourceError: the function does not return images, returns different images for the same indices, or
+            values that the range cannot hold.
+        OptionError: the value range is invalid.
     """
 
     def __init__(
@@ -64,13 +64,14 @@ class FunctionSource(ImageSource):
         with seeding.global_generators_kept():
             images = self._read(probes)
             self._resolution = images.shape[2], images.shape[3]
-            # In another order, so that what draws by the call or by the batch is noticed.
+            # In another order, which detects a function that draws random numbers per call or batch.
             ends = sorted({probes[-1], probes[0]}, reverse=True)
             again = self._read(ends)
         if not same_images(images[[probes.index(end) for end in ends]], again):
             raise SourceError(
-                f"{self.name} gave other images for the same indices: {' and '.join(map(str, ends))}, asked "
-                "for twice; make each image of its index alone, a random one of a generator seeded by it"
+                f"{self.name} returned different images for the same indices: "
+                f"{' and '.join(map(str, ends))} in two calls; make each image from its index alone, with "
+                "a random generator seeded by it"
             )
         self.take_remarks()
 
@@ -89,7 +90,7 @@ class FunctionSource(ImageSource):
             raise SourceError(f"{self.name} returned {type(images).__name__}; an array or tensor is needed")
         pixels = _pixels(images, self._range, self.name, indices)
         if len(pixels) != len(indices):
-            raise SourceError(f"{self.name} was asked for {len(indices)} images and returned {len(pixels)}")
+            raise SourceError(f"{self.name} returned {len(pixels)} images for {len(indices)} indices")
         if self._resolution not in (None, pixels.shape[2:]):
             raise SourceError(
                 f"{self.name} returned images of {list(pixels.shape[2:])} after ones of "
@@ -103,37 +104,37 @@ class FunctionSource(ImageSource):
 
 
 class GeneratorSource(ImageSource):
-    """What a network makes of latents that depend on (seed, index) alone.
+    """Images that a network makes from latents, each a function of (seed, index) alone.
 
-    It runs in evaluation mode, whatever mode it is in before and again after, and always on
-    batches of one shape with image i at one place, so that an image is the same to the bit whatever
-    is asked for with it.
+    The network runs in evaluation mode and gets its previous mode back. It always runs on batches of one
+    shape with image i at a fixed position, so that an image has the same bits regardless of the other
+    requested images.
     `to` moves the network itself.
-    No digest sees all that decides its images (attributes, hooks, closures, code), so that their pixels
-    identify them, and are digested as they are made.
+    Images are identified by their pixels, which are digested as they are made, since no digest of a network
+    covers its attributes, hooks, closures and code.
 
-    The first images are made twice, once beside others: a network that draws noise of its own, or lets
+    The first images are made twice, once in another batch. A network that draws its own noise, or whose
     images depend on their neighbors, is refused.
 
-    A network without a last tanh overshoots its range, as the published ProGAN does: such values are
-    saturated, and a warning tells their share where more than 0.1 % lie outside by more than 5 % of the
-    range's width. Where more than half do, or one lies more than ten widths outside, the range cannot be
-    right and the network is refused.
+    A network without a final tanh overshoots its range, as the published ProGAN does. Such values are
+    saturated, and a warning reports their share if more than 0.1 % lie outside by more than 5 % of the
+    range's width. If more than half do, or one lies more than ten widths outside, the range cannot be right
+    and the network is refused.
 
     Args:
         network: a module that maps latents [N, *latent_dim] to images [N, 3, H, W] or [N, 1, H, W]. Latents
-            are of its parameters' float type.
+            have the float dtype of its parameters.
         latent_dim: length of a latent, or its shape, such as (128, 1, 1).
         value_range: the network's values that become 0 and 255.
-        n: how many images count as the source.
-        seed: of the latents.
-        batch_size: images that the network makes at once.
-        name: for messages and provenance; the network's class if left out.
+        n: number of images of the source.
+        seed: seed of the latents.
+        batch_size: number of images that the network makes at once.
+        name: for messages and provenance; by default the network's class.
 
     Raises:
-        SourceError: it is no module, fails, does not return images, makes other images of the same latents,
-            or its parameters or images are not finite or cannot be of the range.
-        OptionError: the value range is none.
+        SourceError: `network` is not a module, fails, does not return images, makes different images from
+            the same latents, or its parameters or images are not finite or do not fit the range.
+        OptionError: the value range is invalid.
     """
 
     def __init__(
@@ -155,8 +156,8 @@ class GeneratorSource(ImageSource):
         self.name = name or str(getattr(network, "__qualname__", type(network).__name__))
         if not isinstance(network, torch.nn.Module):
             raise SourceError(
-                f"{self.name} is no torch.nn.Module, which a generator is; of a function of indices "
-                "pgmetrics.sources.function makes a source"
+                f"{self.name} is not a torch.nn.Module; for a function of indices use "
+                "pgmetrics.sources.function"
             )
         if not 1 <= n <= MOST_IMAGES or not 1 <= batch_size <= MOST_IMAGES:
             raise SourceError(
@@ -182,7 +183,7 @@ class GeneratorSource(ImageSource):
         return self._resolution
 
     def to(self, device: str) -> None:
-        """Compute there from now on."""
+        """Run the network on this device from now on."""
         self._network.to(device)
 
     def take_remarks(self) -> list[str]:
@@ -190,10 +191,10 @@ class GeneratorSource(ImageSource):
         return self._range.take_remarks()
 
     def _try_out(self) -> tuple[int, int]:
-        """Height and width of the images.
+        """Make the first images twice; return their height and width.
 
         Raises:
-            SourceError: an image depends on chance, or on the images beside it.
+            SourceError: an image depends on chance, or on the other images of its batch.
         """
         batch = range(min(self._batch_size, self._n))
         with seeding.global_generators_kept():
@@ -202,12 +203,12 @@ class GeneratorSource(ImageSource):
             if not same_images(first[:1], alone):
                 if same_images(first, self._run(batch)):
                     raise SourceError(
-                        f"{self.name} makes another image of the same latent when others are beside it, as a "
+                        f"{self.name} makes a different image from the same latent in another batch, as a "
                         "batch norm without running statistics does; give it fixed statistics"
                     )
                 raise SourceError(
-                    f"{self.name} makes other images of the same latents each time, from noise of its own; "
-                    "fix the noise (StyleGAN's noise_mode='const', no dropout), or seed it by the index in a "
+                    f"{self.name} makes different images from the same latents each time, since it draws "
+                    "noise; fix it (StyleGAN's noise_mode='const', no dropout), or seed it by the index in a "
                     "function for pgmetrics.sources.function"
                 )
         self.take_remarks()
@@ -217,7 +218,7 @@ class GeneratorSource(ImageSource):
         images = np.empty((len(indices), 3, *self._resolution), np.uint8)
         waiting = list(range(len(indices)))
         while waiting:
-            # Image i is made at place i mod batch_size; who finds it taken waits for the next turn.
+            # Image i is made at position i mod batch_size; if that is taken, in a later batch.
             turn: dict[int, int] = {}
             for request in waiting:
                 turn.setdefault(indices[request] % self._batch_size, request)
@@ -229,7 +230,7 @@ class GeneratorSource(ImageSource):
     def _run(self, indices: Sequence[int]) -> NDArray[np.uint8]:
         import torch
 
-        # One shape and a fixed place for each image: libraries round differently for others.
+        # One shape and a fixed position for each image, since libraries round differently for others.
         places = [index % self._batch_size for index in indices]
         table = np.zeros((self._batch_size, *self._shape), np.float32)
         table[places] = latents(self._seed, indices, self._shape)
@@ -237,9 +238,9 @@ class GeneratorSource(ImageSource):
         try:
             with _evaluating(self._network), torch.inference_mode():
                 images = self._network(drawn)
-        except Exception as error:  # whatever a stranger's network raises
+        except Exception as error:  # a user's network may raise anything
             said = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            hint = "; wrap it in a module of latents alone" if isinstance(error, TypeError) else ""
+            hint = "; wrap it in a module that takes latents only" if isinstance(error, TypeError) else ""
             raise SourceError(
                 f"{self.name} fails on latents of {drawn.dtype} {list(drawn.shape)}: {said}{hint}"
             ) from error
@@ -268,7 +269,7 @@ def _pixels(
         declared.check_output()
         images = pixels
     elif "float" in dtype and images.ndim == 4:
-        raise SourceError(f"{name} returned {dtype}: value_range=(-1, 1), or what it is, is needed")
+        raise SourceError(f"{name} returned {dtype}; pass value_range=(-1, 1), or whatever it is")
     if images.ndim == 4:
         images = grey_to_rgb(images)
     check_bytes(images, name)
@@ -277,7 +278,7 @@ def _pixels(
 
 @contextmanager
 def _evaluating(network: nn.Module) -> Iterator[None]:
-    """Evaluation mode for a while; a network that is being trained gets its modes back."""
+    """Put a network into evaluation mode inside the block, and restore the mode of each module after it."""
     training = [module for module in network.modules() if module.training]
     network.eval()
     try:
@@ -288,7 +289,7 @@ def _evaluating(network: nn.Module) -> Iterator[None]:
 
 
 def _device_and_type_of(network: nn.Module) -> tuple[Any, Any]:
-    """Where its latents belong, and of which float type."""
+    """Return the device and float dtype for a network's latents."""
     import torch
 
     tensors = [*network.parameters(), *network.buffers()]

@@ -1,4 +1,4 @@
-"""Sources that other packages offer, found by the entry points of the group `pgmetrics.sources`."""
+"""Sources of other packages, registered as entry points of the group `pgmetrics.sources`."""
 
 from __future__ import annotations
 
@@ -16,32 +16,32 @@ ENTRY_POINTS = "pgmetrics.sources"
 
 
 class Plugin(Protocol):
-    """What an entry point of the group `pgmetrics.sources` names, its own name being the scheme."""
+    """The object behind an entry point of the group `pgmetrics.sources`, whose name is the scheme."""
 
     def recognizes(self, path: Path) -> bool:
-        """Whether a file is one of its own, judged by what is in it."""
+        """Whether a file belongs to this plug-in, judged by its content."""
 
     def open_source(self, path: str, options: dict[str, str]) -> ImageSource:
-        """The images of `SCHEME:PATH,key=value`."""
+        """Open the images of `SCHEME:PATH,key=value`."""
 
     def describe(self, path: Path) -> Mapping[str, Any]:
-        """Where a checkpoint stands: `images_shown`, `resolution`, `alpha`, `final_resolution`.
+        """Return a checkpoint's `images_shown`, `resolution`, `alpha` and `final_resolution`.
 
-        May be left out. A plug-in that has it lets training runs be scored, and its `open_source` takes
+        This method is optional. With it training runs can be scored; `open_source` must then take the options
         `at` (`stage` or `final`: the checkpoint's own resolution, or enlarged to the final one) and `seed`.
-        It raises a SourceError where the file is damaged.
+        It raises a SourceError if the file is damaged.
         """
 
 
 class Checkpoint(NamedTuple):
-    """A file that a plug-in can sample, and where it stands.
+    """A checkpoint that a plug-in can sample, and its progress in training.
 
     Attributes:
-        plugin: whose it is.
-        images_shown: of the training, when it was written.
-        resolution: of its images, in pixels.
-        alpha: how far that resolution is faded in, 1 outside of fades.
-        final_resolution: that it will have grown to.
+        plugin: name of the plug-in.
+        images_shown: real images shown in training until it was written.
+        resolution: side of its images in pixels.
+        alpha: how far that resolution is faded in; 1 outside fades.
+        final_resolution: resolution at the end of training.
     """
 
     plugin: Plugin
@@ -52,10 +52,10 @@ class Checkpoint(NamedTuple):
 
 
 def checkpoint(path: Path) -> Checkpoint | None:
-    """What a plug-in says about a file; None if it is no checkpoint of any that describes its own.
+    """Describe a file by the plug-in that recognizes it; None if there is no such plug-in.
 
     Raises:
-        SourceError: it is one, and damaged.
+        SourceError: the file is a damaged checkpoint.
     """
     for plugin in map(load_plugin, installed_plugins().values()):
         if not hasattr(plugin, "describe"):
@@ -80,17 +80,16 @@ def _checkpoint(plugin: Plugin, facts: Mapping[str, Any]) -> Checkpoint:
 
 @contextmanager
 def refusing_damaged(name: str) -> Iterator[None]:
-    """Make a refusal of whatever the code that reads somebody's file raises because of its content.
+    """Turn exceptions that a file's content causes while it is read into refusals.
 
-    Parsers of damaged and hostile files raise nearly anything: a header may be a list, a number
-    infinite, a size beyond any memory. What no content causes, such as a misspelled name in the
-    code, keeps its traceback.
+    Parsers of damaged and hostile files raise nearly anything: a header may be a list, a number infinite, a
+    size beyond any memory. Exceptions that no content causes, such as a NameError, keep their traceback.
 
     Args:
-        name: of the file, for the message.
+        name: the file's name, for the message.
 
     Raises:
-        SourceError: in place of what was raised, unless that was a refusal already.
+        SourceError: instead of the exception, unless that was a refusal already.
     """
     try:
         yield
@@ -109,7 +108,7 @@ def installed_plugins() -> dict[str, importlib.metadata.EntryPoint]:
 
 
 def load_plugin(point: importlib.metadata.EntryPoint) -> Plugin:
-    """Import what an entry point names.
+    """Import the object behind an entry point.
 
     Raises:
         SourceError: the import fails.

@@ -1,4 +1,4 @@
-"""Whether the values of a set agree with the range that was declared for them, or with 0 to 255."""
+"""Checks of a set's values against the declared value range, or against 0 to 255."""
 
 from __future__ import annotations
 
@@ -13,40 +13,40 @@ from pgmetrics.errors import SourceError, printable
 from pgmetrics.runtime.images import checked_range, extremes
 
 _ROUNDING = 0.5 / 255
-"""Of the range's width, half a grey level: such a value becomes the same byte as the end of the range."""
+"""Half a grey level relative to the range's width: such a value rounds to the byte of the range's end."""
 
 _OVERSHOOT = 0.05
-"""Of the range's width. A network without a last tanh overshoots on white or black areas by less."""
+"""Relative to the range's width. Without a final tanh networks overshoot by less on white or black areas."""
 
 _LARGEST_SHARE = 0.5
-"""No picture is left where more is saturated. An untrained linear output is about standard normal: 27 % of it
-overshoot (-1, 1) by more than that."""
+"""With a larger saturated share no picture is left. An untrained linear output is about standard normal, and
+27 % of its values overshoot (-1, 1) by more than the tolerance."""
 
 _ENOUGH = 16
-"""Images from which on that share is judged: a few may well be all white."""
+"""Number of images from which on that share is checked: a few images may all be white."""
 
 _FARTHEST = 10.0
-"""Widths of the range beyond its ends: a factor of 255 lies beyond that in both (0, 1) and (-1, 1)."""
+"""Distance from the range in widths: values too large by a factor of 255 exceed it in (0, 1) and (-1, 1)."""
 
 _MOST = 0.999
 """Share of a set's values that must lie within half of 0 to 255 for a warning. Drawings and digits on a plain
-ground have some percent elsewhere."""
+background have some percent of their values elsewhere."""
 
 _COUNTED = 1 << 16
-"""Values of a block that are counted; 65 are 0.1 % of them. All would cost 1 % of SWD; these, 0.04 %."""
+"""Values counted per block; 65 are 0.1 %. Counting them takes 0.04 % of the time of SWD; all, 1 %."""
 
 
 class DeclaredRange:
-    """How values lie relative to the range that was declared for them, over all images added.
+    """Compares the values of all added images with the declared range.
 
-    Of data (`check_data`), values outside by more than half a grey level are refused. Of a network's
-    output (`check_output`), which may overshoot where it has no tanh, as the published ProGAN does, they are
-    saturated and counted; it is refused where more than half of the values of 16 images or more lie outside
-    by more than 5 % of the range's width, or one of them by more than ten widths.
+    For data (`check_data`), values outside by more than half a grey level are refused. A network's output
+    (`check_output`) may overshoot without a tanh, as the published ProGAN's does, so that such values are
+    saturated and counted. It is refused if more than half of the values of at least 16 images lie outside by
+    more than 5 % of the range's width, or one value by more than ten widths.
 
     Args:
         value_range: the values that become 0 and 255.
-        name: of the source, for messages.
+        name: the source's name, for messages.
     """
 
     def __init__(self, value_range: tuple[float, float], name: str) -> None:
@@ -59,7 +59,7 @@ class DeclaredRange:
         self._outside = self._far_outside = self._values = self._images = 0
 
     def add(self, images: Any) -> None:
-        """Take note of images, float [N, ...], as an array or a tensor; NaN is left to `to_bytes`."""
+        """Accumulate images, float [N, ...], an array or a tensor; `to_bytes` checks for NaN."""
         width = self._high - self._low
         lowest, highest = extremes(images)
         self._values += int(np.prod(images.shape))
@@ -75,17 +75,17 @@ class DeclaredRange:
         """Refuse any value outside.
 
         Raises:
-            SourceError: naming the least and the largest value, the share outside, and what may be meant.
+            SourceError: the message names the range of the values, the share outside, and a likely fix.
         """
         if self._outside:
             hint = "give the range that they have, or clip them where only resizing has overshot"
             raise SourceError(f"{self._found(self._outside)}; {self._meant() or hint}")
 
     def check_output(self) -> None:
-        """Refuse a network's output that cannot be of the declared range.
+        """Refuse a network's output that does not fit the declared range.
 
         Raises:
-            SourceError: as `check_data`.
+            SourceError: as for `check_data`.
         """
         width = self._high - self._low
         far = max(self._low - self._lowest, self._highest - self._high) > _FARTHEST * width
@@ -96,7 +96,7 @@ class DeclaredRange:
             )
 
     def take_remarks(self) -> list[str]:
-        """Tell what was saturated in a sentence, from 0.1 % of the values on, and start anew."""
+        """Return a sentence about saturated values, if they are 0.1 % or more, and reset the counts."""
         worth_telling = self._far_outside > 1e-3 * self._values
         remarks = [f"{self._found(self._far_outside)}; they were saturated"] if worth_telling else []
         self._forget()
@@ -123,12 +123,12 @@ class DeclaredRange:
 
 
 class ByteRange:
-    """How much of 0 to 255 a set uses, over all images that were read.
+    """The part of 0 to 255 that a set uses, over all images read.
 
-    A few stray pixels do not hide it: what counts is the shortest interval that holds 99.9 % of the values.
+    It is the shortest interval that holds 99.9 % of the values, so that stray pixels do not matter.
 
     Args:
-        name: of the set, for the warning.
+        name: the set's name, for the warning.
     """
 
     def __init__(self, name: str) -> None:
@@ -137,11 +137,11 @@ class ByteRange:
         self._counts = np.zeros(256, np.int64)
 
     def add(self, pixels: NDArray[np.uint8]) -> None:
-        """Take note of images, uint8 [N, 3, H, W]; of many values some 65,000 are counted."""
+        """Accumulate images, uint8 [N, 3, H, W]; at most about 65,000 values of a call are counted."""
         if not pixels.size:
             return
         step = max(1, pixels.size // _COUNTED)
-        while math.gcd(step, pixels.shape[-1]) > 1:  # or some columns would never be seen
+        while math.gcd(step, pixels.shape[-1]) > 1:  # otherwise some columns would never be sampled
             step += 1
         self._counts += np.bincount(pixels.reshape(-1)[::step], minlength=256)
         if self._highest - self._lowest < 255:
@@ -150,7 +150,7 @@ class ByteRange:
         self._images += len(pixels)
 
     def remark(self) -> str | None:
-        """A warning where the images are constant or use half of the range or less, else None."""
+        """Return a warning if the images are constant or use half of the range or less, else None."""
         if not self._images:
             return None
         low, high = self._most()
@@ -172,8 +172,8 @@ class ByteRange:
         return f"{self._name}: {values} of {of_all} lie between {low} and {high} of 0 to 255; {hint}"
 
     def _most(self) -> tuple[int, int]:
-        """The ends of the shortest interval that holds 99.9 % of the values that were counted."""
-        below = np.concatenate([[0], np.cumsum(self._counts)])  # how many values are less than 0 ... 256
+        """Return the ends of the shortest interval that holds 99.9 % of the counted values."""
+        below = np.concatenate([[0], np.cumsum(self._counts)])  # number of values below 0 ... 256
         wanted = below[:-1] + _MOST * below[-1]
         ends = np.searchsorted(below, wanted)
         lengths = ends - np.arange(256)
@@ -183,9 +183,9 @@ class ByteRange:
 
 
 def same_images(first: Sequence[Any] | NDArray[np.uint8], again: Sequence[Any] | NDArray[np.uint8]) -> bool:
-    """Whether two uint8 arrays show the same images, up to what a device rounds otherwise.
+    """Whether two uint8 arrays show the same images, up to differences in rounding.
 
-    One value in a hundred may be off by one level, as where a library adds in another order.
+    One value in a hundred may differ by one level, as when a library adds in another order.
     """
     off = np.abs(np.asarray(first, np.int16) - np.asarray(again, np.int16))
     return bool(off.max(initial=0) <= 1 and np.count_nonzero(off) <= max(1, off.size // 100))

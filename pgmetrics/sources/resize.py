@@ -1,4 +1,4 @@
-"""How an image of one size becomes one of another: a named policy, never a silent default."""
+"""Resizing of images by a named policy, never by a silent default."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def check_policy(resize: str | None, resolution: int | None) -> None:
     """Refuse an unknown policy, a policy without a resolution and a resolution without a policy.
 
     Raises:
-        OptionError: naming what is missing, or the policies there are.
+        OptionError: the message names what is missing, or the known policies.
     """
     if resize is not None and resize not in POLICIES:
-        raise OptionError(f"there is no resize policy {resize!r}; there are {', '.join(POLICIES)}")
+        raise OptionError(f"unknown resize policy {resize!r}; choose from {', '.join(POLICIES)}")
     if resolution is not None:
         check_number("a resolution in pixels", resolution, 1, LARGEST_SIDE, whole=True)
     if (resize is None) != (resolution is None):
@@ -38,12 +38,12 @@ def check_policy(resize: str | None, resolution: int | None) -> None:
 
 
 def resize_image(image: Image.Image, resize: str, resolution: int) -> Image.Image:
-    """A square image; with a `crop-` policy the center up to the shorter side, otherwise stretched.
+    """Resize an image to a square: its largest center square with a `crop-` policy, otherwise stretched.
 
     Args:
-        image: in a mode that Pillow's filters take, such as RGB.
+        image: an image in a mode that Pillow's filters take, such as RGB.
         resize: one of POLICIES.
-        resolution: height and width of the outcome in pixels.
+        resolution: height and width of the result in pixels.
     """
     if resize.startswith("crop-"):
         side = min(image.size)
@@ -55,7 +55,7 @@ def resize_image(image: Image.Image, resize: str, resolution: int) -> Image.Imag
 
 
 class Resized(Wrapped):
-    """A source whose images are resized by the filters that files are resized with."""
+    """A source whose images are resized with the same filters as files."""
 
     def __init__(self, source: ImageSource, resize: str, resolution: int) -> None:
         check_policy(resize, resolution)

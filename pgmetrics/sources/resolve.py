@@ -1,4 +1,4 @@
-"""From what a person wrote to the images that are meant."""
+"""Opens the source that a text, path or object stands for."""
 
 from __future__ import annotations
 
@@ -46,21 +46,21 @@ def open_source(
     alpha: str | None = None,
     bits: int | None = None,
 ) -> ImageSource:
-    """The images that are meant by a text, a path or an object.
+    """Open the images that a text, a path or an object stands for.
 
     Args:
         spec: a path, `PATH@START:STOP`, `synthetic:leaves,resolution=32,n=50000,seed=0`,
             `SCHEME:PATH,key=value`, `module:name`; or an ImageSource, an array, a uint8 tensor or
             a map-style Dataset.
-        resolution: side in pixels of the images; without `resize` they must have it already.
-        resize: the policy that brings them to `resolution`, such as `box` or `crop-lanczos`.
-        alpha: what becomes of transparent files: `white`, `black` or `drop`.
-        bits: 8 lets 16-bit files be scaled down.
+        resolution: side in pixels of the images; without `resize` they must have this size already.
+        resize: the policy for resizing to `resolution`, such as `box` or `crop-lanczos`.
+        alpha: how to resolve transparency: `white`, `black` or `drop`.
+        bits: 8 scales 16-bit files down.
 
     Raises:
-        SourceError: there are no images there, or not of that resolution; the message says what
-            was found and what would help.
-        OptionError: an option has no such value, or lacks another one.
+        SourceError: there are no images, or not of that resolution; the message says what was found and how
+            to fix it.
+        OptionError: an option has an unknown value, or requires another option.
     """
     if resize is not None:
         check_policy(resize, resolution)
@@ -85,7 +85,7 @@ def _open(spec: object, decoding: Decoding, resolution: int | None) -> ImageSour
 
 
 def _open_text(text: str, decoding: Decoding, resolution: int | None) -> ImageSource:
-    # What exists is meant, whatever signs its name contains.
+    # An existing path wins, even if its name contains ':' or '@'.
     if os.path.lexists(text):
         return _open_path(text, decoding)
     if match := _SLICE.fullmatch(text):
@@ -110,20 +110,20 @@ def made_twice(
     opened: Callable[[Any], ImageSource],
     anew: Callable[[], Any] = lambda: None,
 ) -> ImageSource:
-    """The images that a maker gives; it is called again, and refused if it gives others then.
+    """Open the images that a factory returns, and refuse it if a second call returns others.
 
-    A network of random weights, for one, would be another in each process. A few images are compared.
-    A maker that takes longer than 10 s, or gives a path, is called once.
+    A network with random weights, for instance, would differ between processes. A few images are compared.
+    A factory that takes longer than 10 s, or returns a path, is called once.
 
     Args:
-        make: gives images in any form.
-        what: names it in messages.
-        opened: makes a source of what it gives.
-        anew: gives what `make` does from a second copy of the module, for what is made when that is imported;
-            None where there is none.
+        make: the factory, which returns images in any form.
+        what: its name in messages.
+        opened: opens the factory's result as a source.
+        anew: returns the result of the factory in a second copy of its module, which covers objects made on
+            import; None if there is no second copy.
 
     Raises:
-        SourceError: it fails, or gives other images again.
+        SourceError: the factory fails, or its second result differs.
     """
     with seeding.global_generators_kept():
         try:
@@ -137,21 +137,21 @@ def made_twice(
             alike_copy = copied is None or _alike(source, opened(copied))
         except PgmetricsError:
             raise
-        except Exception as error:  # whatever somebody else's code raises
+        except Exception as error:  # a user's code may raise anything
             raise SourceError(f"{what}: {type(error).__name__}: {error}") from error
     if not (alike and alike_copy):
         when = "import of its module" if alike else "call"
         raise SourceError(
-            f"{what}: each {when} gives other images; load trained weights, and seed whatever is drawn"
+            f"{what}: each {when} gives different images; load trained weights, and seed all random numbers"
         )
-    # Of the images read here nothing is to be told.
+    # The images read here are a check, not part of an evaluation: drop their remarks.
     source.take_notes()
     source.take_remarks()
     return source
 
 
 def _alike(source: ImageSource, again: ImageSource) -> bool:
-    """Whether two sources show the same, by a few of their images."""
+    """Whether a few images of two sources are equal."""
     if (len(source), source.resolution) != (len(again), again.resolution):
         return False
     few = sorted({0, len(source) // 2, len(source) - 1})
@@ -159,10 +159,10 @@ def _alike(source: ImageSource, again: ImageSource) -> bool:
 
 
 def named(text: str) -> Any:
-    """What `module:name` names.
+    """Import the object `module:name`.
 
     Raises:
-        SourceError: there is no such module or name in it, or importing it fails.
+        SourceError: there is no such module or name, or the import fails.
     """
     module, _, name = text.partition(":")
     if not (_PYTHON_NAME.fullmatch(module) and _PYTHON_NAME.fullmatch(name)):
@@ -171,10 +171,10 @@ def named(text: str) -> Any:
 
 
 def from_object(images: object, name: str | None = None, n: int | None = None) -> ImageSource:
-    """An ImageSource as it is; an array, a tensor, a Dataset or a function of indices as a source.
+    """Return an ImageSource unchanged, and an array, tensor, Dataset or function of indices as a source.
 
     Raises:
-        SourceError: it is none of these.
+        SourceError: the object is none of these.
     """
     if isinstance(images, ImageSource):
         return images
@@ -183,15 +183,15 @@ def from_object(images: object, name: str | None = None, n: int | None = None) -
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(images, torch.nn.Module):
         raise SourceError(
-            f"{name or type(images).__name__} is a network: pgmetrics.sources.generator(G, latent_dim=...) "
-            "makes images of it"
+            f"{name or type(images).__name__} is a network; wrap it in "
+            "pgmetrics.sources.generator(G, latent_dim=...)"
         )
     if hasattr(images, "__getitem__") and hasattr(images, "__len__"):
         return DatasetSource(cast(arrays.MapDataset, images), name=name)
     if callable(images):
         return FunctionSource(images, 50_000 if n is None else n, name=name)
     raise SourceError(
-        f"{type(images).__name__} holds no images that pgmetrics knows: a path, an array, a tensor, "
+        f"{type(images).__name__} is not a source; a path, an array, a tensor, "
         "a map-style Dataset, a function of indices or an ImageSource is needed"
     )
 
@@ -200,7 +200,7 @@ def _open_path(path: str, decoding: Decoding) -> ImageSource:
     if os.path.isdir(path):
         if path.rstrip("/\\").endswith(".pgstats"):
             raise SourceError(
-                f"{printable(path)} holds statistics of images, not images; only --real takes them"
+                f"{printable(path)} holds statistics of images, not images; only --real accepts statistics"
             )
         return FolderSource(Directory(path), decoding)
     try:
@@ -219,7 +219,7 @@ def _open_path(path: str, decoding: Decoding) -> ImageSource:
         if plugin.recognizes(Path(path)):
             return plugin.open_source(path, {})
     raise SourceError(
-        f"{printable(path)} is no directory, zip, npz or npy of images, nor a checkpoint of "
+        f"{printable(path)} is not a directory, zip, npz or npy of images, nor a checkpoint of "
         f"{' or '.join(sorted(plugins)) or 'any installed kind'}"
         + ("; the file is empty" if not head else "")
     )
@@ -231,7 +231,7 @@ def _open_zip(path: str, decoding: Decoding) -> ImageSource:
     if any(name.endswith("data.pkl") for name in names):
         raise SourceError(
             f"{printable(path)} is a pickled torch file, which is not opened since it could run any code; "
-            "make images of it in Python: pgmetrics.sources.generator(G, latent_dim=...)"
+            "open it in Python with pgmetrics.sources.generator(G, latent_dim=...)"
         )
     if any(name.endswith(".npy") for name in names) and not any(n.lower().endswith(SUFFIXES) for n in names):
         return FileArraySource(path)
@@ -240,7 +240,7 @@ def _open_zip(path: str, decoding: Decoding) -> ImageSource:
 
 def _synthetic(text: str, kind: str, options: dict[str, str], resolution: int | None) -> ImageSource:
     if kind != "leaves":
-        raise SourceError(f"{text}: there is no synthetic set {kind!r}; there is synthetic:leaves")
+        raise SourceError(f"{text}: unknown synthetic set {kind!r}; the only one is synthetic:leaves")
     numbers = {"resolution": resolution or 32, "n": 50_000, "seed": 0}
     for key, value in options.items():
         if key not in numbers:
@@ -252,9 +252,9 @@ def _synthetic(text: str, kind: str, options: dict[str, str], resolution: int | 
 
 
 def _python(text: str, module: str, name: str, options: dict[str, str]) -> ImageSource:
-    """What `module:name` names: images in any form, a function of indices, or a maker of one of these."""
+    """Open `module:name`: images in any form, a function of indices, or a factory for one of these."""
     if unknown := options.keys() - {"n"}:
-        raise SourceError(f"{text}: module:name has the option n only, not {', '.join(sorted(unknown))}")
+        raise SourceError(f"{text}: the only option of module:name is n, not {', '.join(sorted(unknown))}")
     try:
         n = int(options["n"]) if "n" in options else None
     except ValueError:
@@ -267,14 +267,14 @@ def _python(text: str, module: str, name: str, options: dict[str, str]) -> Image
     )
     if n is not None and not isinstance(source, FunctionSource):
         raise SourceError(
-            f"{text}: n says how often a function is called; {module}:{name} has its own length"
+            f"{text}: n is the number of images of a function; {module}:{name} has its own length"
         )
     return source
 
 
 def _named(text: str, module: str, name: str) -> Any:
     try:
-        found: Any = import_from_here(module)
+        target: Any = import_from_here(module)
     except ModuleNotFoundError as error:
         if error.name is None or not (module + ".").startswith(error.name + "."):
             raise SourceError(f"{text}: importing {module} failed: {error}") from error
@@ -283,21 +283,21 @@ def _named(text: str, module: str, name: str) -> Any:
         raise SourceError(f"{text}: importing {module} failed: {type(error).__name__}: {error}") from error
     try:
         for part in name.split("."):
-            found = getattr(found, part)
+            target = getattr(target, part)
     except AttributeError as error:
         raise SourceError(f"{text}: {module} has no {name}") from error
-    return found
+    return target
 
 
-def _made(found: Any) -> Any:
-    """What a maker makes; anything else as it is."""
-    return found() if _takes_nothing(found) else found
+def _made(target: Any) -> Any:
+    """Return the result of a factory; return any other object unchanged."""
+    return target() if _takes_nothing(target) else target
 
 
 def _takes_nothing(function: Any) -> bool:
-    """Whether this is a maker of images, to be called once, rather than a function of indices."""
+    """Whether a callable is a factory without arguments rather than a function of indices."""
     if not (inspect.isroutine(function) or inspect.isclass(function)):
-        return False  # a network, say, whose signature accepts anything
+        return False  # a network, for instance, has a signature that accepts anything
     try:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):
@@ -306,7 +306,7 @@ def _takes_nothing(function: Any) -> bool:
 
 
 def _split_options(text: str) -> tuple[str, dict[str, str]]:
-    """Trailing `,key=value` parts; what exists as a file keeps its commas."""
+    """Split off trailing `,key=value` parts, unless the text with its commas is an existing file."""
     options: dict[str, str] = {}
     while not os.path.lexists(text) and (match := _OPTION.fullmatch(text)):
         text = match["rest"]
@@ -330,7 +330,7 @@ def _missing(text: str) -> str:
     if _split_options(text)[1]:
         base = _split_options(text)[0]
         if os.path.lexists(base):
-            return f"{printable(text)}: options go with a scheme, such as progan:{printable(base)},seed=0"
+            return f"{printable(text)}: options need a scheme, such as progan:{printable(base)},seed=0"
     folder, name = os.path.split(os.path.abspath(text))
     if not os.path.isdir(folder):
         return f"{printable(text)} does not exist; neither does {printable(os.path.dirname(text) or folder)}"

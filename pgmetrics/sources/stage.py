@@ -1,4 +1,4 @@
-"""Images as a growing network sees them: reals shrunk and faded to a stage, a stage's fakes enlarged."""
+"""Images at a stage of growth: reals shrunk and faded to the stage, and its fakes enlarged."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from pgmetrics.sources.wrappers import Wrapped
 
 
 class AtStage(Wrapped):
-    """Images box-downscaled to a stage's resolution and, while it fades in, mixed with their coarser self.
+    """Images box-downscaled to a stage's resolution and, during its fade, mixed with the coarser image.
 
-    Each step is rounded to bytes: the shrunk image as training stores it, the faded one since metrics
-    take bytes. At alpha 0 every square of 2 x 2 pixels is of one color, at alpha 1 nothing is mixed.
+    Each step is rounded to bytes: the shrunk image as in training's storage, and the faded image because
+    metrics take bytes. At alpha 0 every square of 2 x 2 pixels has one color; at alpha 1 nothing is mixed.
 
     Args:
-        source: of square images whose side is a multiple of `resolution`.
+        source: a source of square images whose side is a multiple of `resolution`.
         resolution: the stage's side in pixels.
         alpha: how far the stage is faded in, 0 to 1.
 
     Raises:
-        SourceError: the images are not square, or cannot be shrunk to that by a whole factor.
+        SourceError: the images are not square, or cannot be shrunk to `resolution` by a whole factor.
         OptionError: alpha is out of range.
 
     Source: `process_reals` in train.py of Karras et al. 2018.
@@ -62,10 +62,10 @@ class AtStage(Wrapped):
 
 
 class Enlarged(Wrapped):
-    """Images whose pixels are repeated up to a resolution, as the published evaluation does.
+    """Images enlarged to a resolution by repeating pixels, as in the published evaluation.
 
     Raises:
-        SourceError: the images are not square, or cannot be enlarged to that by a whole factor.
+        SourceError: the images are not square, or cannot be enlarged to `resolution` by a whole factor.
     """
 
     def __init__(self, source: ImageSource, resolution: int) -> None:

@@ -1,4 +1,4 @@
-"""The classes of a StyleGAN data set: {"labels": [[name, class], ...]} in its `dataset.json`, or null."""
+"""The classes of a StyleGAN data set: {"labels": [[name, class], ...]} or null in `dataset.json`."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from pgmetrics.runtime.files import parse_json
 
 FILE_NAME = "dataset.json"
 MOST_CLASSES = 100_000
-"""Each costs a name and a column of a network's first layer; ImageNet-21k has 21,841."""
+"""Each class costs a name and a column of a network's first layer; ImageNet-21k has 21,841."""
 
 
 def class_of_each(content: bytes, names: Sequence[str]) -> NDArray[np.int64] | None:
-    """Classes as NVlabs' data-set tool writes them.
+    """Read classes as NVlabs' data-set tool writes them.
 
     Args:
-        content: of the file.
-        names: of the images, as the file has them.
+        content: content of the file.
+        names: names of the images, as in the file.
 
     Returns:
-        int64 [N] from 0 to MOST_CLASSES - 1; None where the file says that there are none.
+        int64 [N] from 0 to MOST_CLASSES - 1; None if the file declares that there are no classes.
 
     Raises:
-        SourceError: it says what nothing here could use; the text goes on after the file's name.
+        SourceError: the classes are unusable; the caller puts the file's name in front of the message.
     """
     pairs = _pairs(content)
     if not pairs:
@@ -44,12 +44,12 @@ def class_of_each(content: bytes, names: Sequence[str]) -> NDArray[np.int64] | N
 
 def _pairs(content: bytes) -> list[Any] | None:
     try:
-        found = parse_json(content)
+        parsed = parse_json(content)
     except ValueError as error:
         raise SourceError(f"cannot be read as JSON: {error}") from error
-    if not isinstance(found, dict) or "labels" not in found:
+    if not isinstance(parsed, dict) or "labels" not in parsed:
         raise SourceError("holds no labels")
-    pairs = found["labels"]
+    pairs = parsed["labels"]
     if pairs is not None and not isinstance(pairs, list):
         raise SourceError('does not hold {"labels": [[name, class], …]}')
     return pairs

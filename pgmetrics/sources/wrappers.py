@@ -1,4 +1,4 @@
-"""Sources in front of another source: a slice of it, or its mirrored images."""
+"""Sources that wrap another source: a slice of it, or its mirrored images."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from pgmetrics.sources.base import ImageSource
 
 
 class Wrapped(ImageSource):
-    """A source in front of another one: the same images until a subclass changes something."""
+    """A source that wraps another one and returns the same images unless a subclass changes them."""
 
-    _digests_pixels = False  # the source behind it digests its own
+    _digests_pixels = False  # the wrapped source digests its own images
 
     def __init__(self, source: ImageSource, change: str = "") -> None:
-        """Stand before `source`; `change` distinguishes its images from the source's in an identity.
+        """Wrap `source`; `change` distinguishes the images from the source's in an identity.
 
-        A subclass whose change of an image depends on the image's index overrides `identity`.
+        A subclass whose change depends on an image's index overrides `identity`.
         """
         super().__init__()
         self._source = source
@@ -33,19 +33,19 @@ class Wrapped(ImageSource):
         self.left_out = source.left_out
 
     def identity(self, indices: Sequence[int] | NDArray[np.int64]) -> str:
-        """That of the images before the change, and the change."""
+        """Identify images by the wrapped source's identity and the change."""
         return self._source.identity(indices) + self._change
 
     def take_digests(self) -> dict[int, bytes]:
-        """Those of the source behind."""
+        """Return the digests of the wrapped source."""
         return self._source.take_digests()
 
     def learn_digests(self, digests: Mapping[int, bytes]) -> None:
-        """Hand them to the source behind."""
+        """Pass digests to the wrapped source."""
         self._source.learn_digests(digests)
 
     def forget_digests(self) -> None:
-        """Forget those of the source behind."""
+        """Drop the digests of the wrapped source."""
         self._source.forget_digests()
 
     def __len__(self) -> int:
@@ -57,12 +57,12 @@ class Wrapped(ImageSource):
         return self._source.resolution
 
     def called(self, index: int) -> str:
-        """What people call an image."""
+        """The name of an image in messages."""
         return self._source.called(index)
 
     @property
     def by_characters(self) -> NDArray[np.int64]:
-        """Those of the source behind."""
+        """Indices that sort the wrapped source's names character by character."""
         return self._source.by_characters
 
     @property
@@ -77,15 +77,15 @@ class Wrapped(ImageSource):
 
     @property
     def unlabeled(self) -> str | None:
-        """Why the source behind has no classes, where a file should name them."""
+        """Why the wrapped source has no classes although a file should name them."""
         return self._source.unlabeled
 
     def to(self, device: str) -> None:
-        """Compute there from now on."""
+        """Run the source's network on this device from now on."""
         self._source.to(device)
 
     def take_remarks(self) -> list[str]:
-        """Sentences about all images read since they were last taken."""
+        """Return and clear the warnings about the images read so far."""
         return self._source.take_remarks()
 
     def _read(self, indices: Sequence[int]) -> NDArray[np.uint8]:
@@ -95,11 +95,11 @@ class Wrapped(ImageSource):
 
 
 class Subset(Wrapped):
-    """Images start ... stop of a source, over a fixed shuffled order.
+    """Images start ... stop of a source in a fixed shuffled order.
 
-    The order depends on the number of images alone, never on a run's seed, so that `set.zip@0:25000`
-    and `set.zip@25000:50000` are disjoint halves for everybody. A generator's order is its own. A slice
-    is the same set as a directory that holds its images alone, in their order.
+    The order depends on the number of images alone, not on a run's seed, so that `set.zip@0:25000` and
+    `set.zip@25000:50000` are the same disjoint halves for everybody. A generator keeps its own order. A slice
+    has the identity of a directory that holds only its images, in their order.
     """
 
     def __init__(self, source: ImageSource, start: int, stop: int) -> None:
@@ -117,24 +117,24 @@ class Subset(Wrapped):
             self._indices = np.arange(start, stop)
 
     def identity(self, indices: Sequence[int] | NDArray[np.int64]) -> str:
-        """That of the same images in the source."""
+        """Identify images as the wrapped source does."""
         return super().identity(self._indices[np.asarray(indices, np.int64)])
 
     def __len__(self) -> int:
         return len(self._indices)
 
     def called(self, index: int) -> str:
-        """What people call an image."""
+        """The name of an image in messages."""
         return super().called(int(self._indices[index]))
 
     @property
     def by_characters(self) -> NDArray[np.int64]:
-        """The slice's own order, which no other tool has."""
+        """The slice's own order; no other tool has slices."""
         return np.arange(len(self))
 
     @property
     def labels(self) -> NDArray[np.int64] | None:
-        """The class of each image; a class that none of them has keeps its name."""
+        """The class of each image; classes without images stay in `label_names`."""
         labels = super().labels
         return None if labels is None else labels[self._indices]
 
@@ -143,14 +143,14 @@ class Subset(Wrapped):
 
 
 class Mirrored(Wrapped):
-    """A source whose images are flipped left to right by the toss of a coin keyed by (seed, index)."""
+    """A source whose images are flipped left to right by a coin keyed by (seed, index)."""
 
     def __init__(self, source: ImageSource, seed: int) -> None:
         super().__init__(source)
         self._seed = seed
 
     def identity(self, indices: Sequence[int] | NDArray[np.int64]) -> str:
-        """That of the images before, and which of them are flipped."""
+        """Identify images by the wrapped source's identity and by which of them are flipped."""
         coins = self._flipped(np.asarray(indices, np.int64))
         return f"{super().identity(indices)}+mirror:{hashlib.sha256(coins.tobytes()).hexdigest()[:16]}"
 
@@ -163,7 +163,7 @@ class Mirrored(Wrapped):
         return flipped
 
     def _read(self, indices: Sequence[int]) -> NDArray[np.uint8]:
-        # A source may hand out its own memory.
+        # The wrapped source may return its own memory, so flip a copy.
         images: NDArray[np.uint8] = super()._read(indices).copy()
         for place in np.flatnonzero(np.concatenate([self._flipped(np.array([i])) for i in indices])):
             images[place] = images[place, :, :, ::-1].copy()

@@ -150,5 +150,5 @@ def test_a_loader_makes_images_of_checkpoints_that_no_plug_in_knows(tmp_path, mo
     for name, when in (("random", "call"), ("of_import", "import of its module")):
         _, skipped = score(run, loader=f"mymodel:{name}", **how)
         assert [reason.split(":")[2] for _, reason in skipped] == [
-            f" each {when} gives other images; load trained weights, and seed whatever is drawn"
+            f" each {when} gives different images; load trained weights, and seed all random numbers"
         ] * 2

@@ -278,7 +278,7 @@ def test_transparent_images_are_resized_on_their_ground():
     [
         ({"resize": "box"}, "needs a resolution"),
         ({"resolution": 8}, "needs a resize"),
-        ({"resize": "nearest", "resolution": 8}, "there are box"),
+        ({"resize": "nearest", "resolution": 8}, "choose from box"),
         ({"alpha": "pink"}, "white, black or drop"),
         ({"bits": 16}, "bits is 8"),
         ({"resize": "box", "resolution": 0}, "not 0"),

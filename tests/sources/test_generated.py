@@ -175,7 +175,7 @@ def test_a_function_may_give_floats_and_grey():
 @pytest.mark.parametrize(
     ("make", "fact"),
     [
-        (lambda i: ramp(i)[:1], "asked for 4 images and returned 1"),
+        (lambda i: ramp(i)[:1], "returned 1 images for 4 indices"),
         (lambda i: list(i), "returned list"),
         (lambda i: ramp(i) / 255.0, "value_range"),
         (lambda i: ramp(i).transpose(0, 2, 3, 1), r"shape \[4, 2, 2, 3\]"),
@@ -226,7 +226,7 @@ def test_a_network_with_noise_of_its_own_is_refused(draw):
     random.seed(1)  # two draws of one number may be too near to be told apart
     before = global_states()
     with pytest.raises(
-        SourceError, match=r"Noisy makes other images of the same latents.*noise_mode='const'"
+        SourceError, match=r"Noisy makes different images from the same latents.*noise_mode='const'"
     ) as e:
         sources.generator(Noisy(draw), 6, n=40)
     assert "\n" not in str(e.value)
@@ -244,7 +244,7 @@ def test_a_network_whose_images_depend_on_their_neighbors_is_refused():
     # eval() does not help: without running statistics a batch norm takes those of the batch.
     network = torch.nn.Sequential(Network(), torch.nn.BatchNorm2d(3, track_running_stats=False))
     with pytest.raises(
-        SourceError, match=r"Sequential makes another image of .* when others are beside it"
+        SourceError, match=r"Sequential makes a different image from .* in another batch"
     ) as e:
         sources.generator(network, 6, n=40)
     assert "\n" not in str(e.value)
@@ -288,7 +288,7 @@ def test_what_is_no_unconditional_network_is_refused():
         SourceError, match=r"Conditional fails on latents of torch\.float32 \[32, 6\]: .*'labels'; wrap it"
     ):
         sources.generator(Conditional(), 6)
-    with pytest.raises(SourceError, match=r"<lambda> is no torch\.nn\.Module.*sources\.function"):
+    with pytest.raises(SourceError, match=r"<lambda> is not a torch\.nn\.Module.*sources\.function"):
         sources.generator(lambda z: z, 6)
 
 
@@ -344,7 +344,7 @@ def test_a_network_that_overshoots_is_saturated_and_the_share_told():
 def test_a_function_of_more_than_its_indices_is_refused(make):
     before = global_states()
     with pytest.raises(
-        SourceError, match=r"<lambda> gave other images for the same indices: 9 and 0.* seeded by it"
+        SourceError, match=r"<lambda> returned different images for the same indices: 9 and 0.* seeded by it"
     ):
         sources.function(make, 10)
     assert global_states() == before

@@ -75,7 +75,7 @@ def test_synthetic_takes_its_options():
 @pytest.mark.parametrize(
     ("text", "fact"),
     [
-        ("synthetic:trees", "there is synthetic:leaves"),
+        ("synthetic:trees", "the only one is synthetic:leaves"),
         ("synthetic:leaves,size=3", "no option size; it has resolution, n, seed"),
         ("synthetic:leaves,seed=x", "seed is a whole number, not 'x'"),
         ("synthetic:leaves,seed=-1", "not '-1'"),
@@ -120,11 +120,11 @@ def test_a_plugin_that_cannot_be_loaded_is_named(here, monkeypatch):
         ("nowhere/photos", "nowhere/photos does not exist; neither does nowhere"),
         ("", "names no images"),
         ("prgan:photos", "neither a file nor a directory.*fake:, synthetic:"),
-        ("photos,seed=3", r"options go with a scheme, such as progan:photos"),
+        ("photos,seed=3", r"options need a scheme, such as progan:photos"),
         ("C:\\photos", "does not exist"),
         ("photos@0:9", "asks for images 0 to 8; photos has 6"),
         ("photos/0.png", "is a single image"),
-        ("text.txt", "no directory, zip, npz or npy of images, nor a checkpoint of fake"),
+        ("text.txt", "not a directory, zip, npz or npy of images, nor a checkpoint of fake"),
         ("empty.bin", "the file is empty"),
         ("set.pgstats", "holds statistics of images, not images"),
         ("model.pt", "pickled torch file.*sources.generator"),
@@ -185,10 +185,10 @@ def test_python_names_may_be_images_functions_or_factories(here, text, length):
     ("text", "fact"),
     [
         ("user_images:nothing", "user_images has no nothing"),
-        ("user_images:number", "int holds no images"),
+        ("user_images:number", "int is not a source"),
         ("user_images:images,n=3", "has its own length"),
-        ("user_images:make,seed=3", "has the option n only, not seed"),
-        ("user_images:network", r"is a network: pgmetrics\.sources\.generator"),
+        ("user_images:make,seed=3", "the only option of module:name is n, not seed"),
+        ("user_images:network", r"is a network; wrap it in pgmetrics\.sources\.generator"),
         ("broken_images:make", "importing broken_images failed: ZeroDivisionError"),
         ("user_image:make", "neither a Python module"),
     ],
@@ -212,7 +212,7 @@ def test_objects_become_sources():
         if callable(images):
             images = sources.function(images, 3)
         np.testing.assert_array_equal(open_source(images).batch(range(3)), nchw)
-    with pytest.raises(SourceError, match="float holds no images"):
+    with pytest.raises(SourceError, match="float is not a source"):
         open_source(3.0)
 
 
@@ -338,7 +338,7 @@ def makers(tmp_path, monkeypatch):
 def test_a_maker_that_gives_other_images_each_time_is_refused(makers, name):
     before = global_states()
     with pytest.raises(
-        SourceError, match=f"makers:{name}: each call gives other images; load trained"
+        SourceError, match=f"makers:{name}: each call gives different images; load trained"
     ) as refusal:
         open_source(f"{makers}:{name}")
     assert "\n" not in str(refusal.value)
@@ -353,7 +353,7 @@ def test_what_chance_decides_when_the_module_is_imported_is_refused(makers, name
     before = global_states()
     # From here on the module is known, and the generators stand where they stood before it was imported.
     assert len(open_source(f"{makers}:seeded_at_import")) == 40
-    message = f"makers:{name}: each import of its module gives other images; load trained weights"
+    message = f"makers:{name}: each import of its module gives different images; load trained weights"
     with pytest.raises(SourceError, match=message) as refusal:
         open_source(f"{makers}:{name}")
     assert "\n" not in str(refusal.value)
