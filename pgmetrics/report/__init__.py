@@ -1,5 +1,5 @@
 """One HTML page about a scored run, and its plots for papers.
 
-`data` turns a store into series, `plots` draws them, `gallery` makes and finds images, `page` sets
-the whole.
+`run_curves` turns a scores file into curves, `plots` draws them, `gallery` makes and finds images, `sections`
+says what each section of the page holds, and `page` sets it with the templates.
 """

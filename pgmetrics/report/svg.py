@@ -23,13 +23,14 @@ _FONT = re.compile(r"(?:(?P<weight>bold|\d+) )?(?P<size>[\d.]+)px .*")
 _POINT = "point:"
 
 
-def inline(plot: Plot, prefix: str, width: float, height: float) -> str:
+def inline(plot: Plot, prefix: str, width: float, height: float, kind: str) -> str:
     """The plot as an `<svg>` element for a page.
 
     Args:
         plot: what is drawn.
         prefix: of the element's ids, unlike that of any other on the page.
         width, height: in CSS pixels, at which text has its size; the page scales it.
+        kind: "wide" or "narrow": the screens on which the page shows it.
     """
     look = _in_roles(width, height)
     figure = plot.draw(look)
@@ -45,7 +46,7 @@ def inline(plot: Plot, prefix: str, width: float, height: float) -> str:
         _tell(element)
         element.tag = element.tag.rpartition("}")[2]
     root.attrib = {
-        "class": "plot",
+        "class": f"plot {kind}",
         "viewBox": f"0 0 {width:g} {height:g}",
         "role": "img",
         "aria-labelledby": f"{prefix}-title",

@@ -3,14 +3,15 @@
 import json
 import re
 import shutil
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
 from html.parser import HTMLParser
+from importlib import resources
 from itertools import pairwise
 
 import pytest
 
 from pgmetrics.errors import OptionError, PgmetricsError
-from pgmetrics.report import gallery, page
+from pgmetrics.report import gallery, page, sections
 from pgmetrics.report.run_curves import read_growth
 from pgmetrics.results import COLUMNS, tables
 from tests.report.conftest import REAL
@@ -128,7 +129,7 @@ def test_the_headline_does_not_call_a_step_back_negative_progress(growth):
         {**row, "value": 0.02} if (row["run"], row["metric"]) == ("untrained", "swd") else row
         for row in growth.results.rows
     )
-    text = page.headline(replace(growth, results=replace(growth.results, rows=rows)))
+    text = sections.headline(replace(growth, results=replace(growth.results, rows=rows)))
     assert text.endswith(", and no nearer than the untrained network's 20.00.")
 
 
@@ -444,3 +445,67 @@ def test_nothing_in_a_store_becomes_markup(network_run, tmp_path):
     assert not any(name == "a" for tag, attributes in found.elements if tag == "b" for name in attributes)
     # It is there, as text: labels, metrics, protocols, errors, settings, notes, devices and versions.
     assert text.count("&lt;script&gt;") > 50
+
+
+SECTIONS = ("header", *(name for name in vars(sections) if name.endswith("_section")))
+OURS = {"wide", "narrow"}
+"""Fields of sections that hold SVG of our own."""
+
+
+class Printed(HTMLParser):
+    """All that a page prints: texts, and the values of attributes."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.printed = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attributes):
+        self.printed += [value for _, value in attributes if value]
+
+    def handle_data(self, data):
+        self.printed.append(data)
+
+
+def marked(value, marks):
+    """The same values, with a text that is like no other in place of each text; `marks` collects them."""
+    if is_dataclass(value):
+        inside = {field.name: getattr(value, field.name) for field in fields(value) if field.name not in OURS}
+        return replace(value, **{name: marked(inner, marks) for name, inner in inside.items()})
+    if isinstance(value, tuple):
+        return tuple(marked(inner, marks) for inner in value)
+    if isinstance(value, dict):
+        return {marked(name, marks): marked(inner, marks) for name, inner in value.items()}
+    if isinstance(value, str) and value:
+        marks.append(f"{BAD}\u202e{len(marks)}")
+        return marks[-1]
+    return value
+
+
+def test_every_field_of_a_section_is_printed_as_text(network_run, monkeypatch):
+    # A field that a template marks safe, prints without quotes, or forgets.
+    growth = read_growth(network_run)
+    images = gallery.gather(growth, real=REAL, count=4)
+    marks = []
+    for name in SECTIONS:
+        made = getattr(sections, name)
+        monkeypatch.setattr(sections, name, lambda *given, made=made: marked(made(*given), marks))
+    text = page.to_html(replace(growth, name=f"{BAD}run", series=f"{BAD}series"), images)
+    found = Outline(text)
+    assert found.open == []
+    assert len(found.all("script")) == 1
+    assert not any(name == "a" for _, attributes in found.elements for name in attributes)
+    printed = "\n".join(Printed(text).printed) + "\n"
+    assert len(marks) > 1000
+    escaped = (mark.replace("\u202e", "\\u202e") for mark in [*marks, f"{BAD}run", f"{BAD}series"])
+    assert [mark for mark in escaped if not re.search(re.escape(mark) + r"\D", printed)] == []
+
+
+def test_only_our_own_text_is_marked_safe():
+    templates = resources.files("pgmetrics.report").joinpath("templates")
+    text = "".join(template.read_text("utf-8") for template in templates.iterdir())
+    safe = re.findall(r"([\w.]+) \| safe\b", text)
+    assert set(safe) == {"style", "script", "figure.wide", "figure.narrow"}
+    assert len(safe) == text.count("safe")
+    assert "autoescape" not in text

@@ -180,7 +180,7 @@ def test_a_hostile_store_is_drawn_as_text_within_the_folder(network_run, tmp_pat
     plot = next(plot for plot in plots.plots(found) if plot.metric == f"ms{text}")
     for format in ("png", "pdf"):
         plots.render(plot.draw(Look()), format)
-    svg.inline(plot, "p", 400, 300)
+    svg.inline(plot, "p", 400, 300, "wide")
     assert plot.draw(Look()).axes[0].get_title("left") == printable(f"MS{text.upper()}")
 
 
@@ -201,7 +201,9 @@ def test_no_setting_of_the_user_hands_a_store_to_latex(network_run, tmp_path):
 @pytest.fixture(scope="module")
 def inlined(growth):
     """Every plot as it stands in a page."""
-    return [svg.inline(plot, f"p{number}", 500, 300) for number, plot in enumerate(plots.plots(growth))]
+    return [
+        svg.inline(plot, f"p{number}", 500, 300, "wide") for number, plot in enumerate(plots.plots(growth))
+    ]
 
 
 def test_an_inline_plot_has_no_color_style_or_font_of_its_own(inlined):
@@ -231,7 +233,7 @@ def test_every_color_of_an_inline_plot_is_in_the_style_sheet(inlined):
 
 
 def test_an_inline_plot_tells_each_point(growth):
-    root = ET.fromstring(svg.inline(drawn(growth, "fid-at-final"), "p", 500, 300))
+    root = ET.fromstring(svg.inline(drawn(growth, "fid-at-final"), "p", 500, 300, "wide"))
     titles = [title.text for title in root.iter("title")]
     assert "0000077056-32x32: 144.20 ± 0.38" in titles
     assert root.get("role") == "img"
