@@ -9,6 +9,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
+from pgmetrics._version import __version__ as __version__
+
 if TYPE_CHECKING:
     from pgmetrics import features as features
     from pgmetrics import sources as sources
@@ -91,7 +93,6 @@ _HOME = {
 }
 _MODULES = ("features", "sources")
 
-__version__ = "0.1.0"
 __all__ = ["__version__", *_HOME, *_MODULES]
 
 

@@ -6,7 +6,7 @@ import importlib
 
 import click
 
-from pgmetrics import __version__
+from pgmetrics._version import __version__
 from pgmetrics.cli.commands import Commands, log_to_stderr
 from pgmetrics.metrics.registry import METRICS
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pgmetrics import __version__
+from pgmetrics._version import __version__
 from pgmetrics.errors import OptionError, SampleError
 from pgmetrics.evaluation.plan import Planner, Progress, check_layers
 from pgmetrics.evaluation.presets import PRESETS, Preset

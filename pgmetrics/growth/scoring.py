@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pgmetrics import __version__
+from pgmetrics._version import __version__
 from pgmetrics.errors import OptionError, PgmetricsError, SampleError, SourceError
 from pgmetrics.growth.checkpoints import AT_FINAL, AT_STAGE, Snapshot, open_snapshot
 from pgmetrics.sources.base import ImageSource

@@ -13,7 +13,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pgmetrics import __version__, results
+from pgmetrics import results
+from pgmetrics._version import __version__
 from pgmetrics.errors import OptionError, PgmetricsError, SourceError, check_number
 from pgmetrics.growth.checkpoints import (
     AT_FINAL,

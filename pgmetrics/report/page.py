@@ -18,7 +18,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from pgmetrics import __version__
+from pgmetrics._version import __version__
 from pgmetrics.errors import OptionError, printable
 from pgmetrics.report import gallery, sections
 from pgmetrics.report.gallery import Images, Progress
