@@ -12,8 +12,7 @@ from pgmetrics.comparison.result import COLUMNS, Comparison, Gate, Judging
 from pgmetrics.comparison.scores import Key, Scores, base_protocol, is_results, name
 from pgmetrics.comparison.settings import BY_NAMES, Setting, differing_settings, images_of_source
 from pgmetrics.errors import OptionError, StateError
-from pgmetrics.evaluation.api import observe
-from pgmetrics.evaluation.plan import Progress
+from pgmetrics.evaluation.api import Progress, observe
 from pgmetrics.evaluation.presets import PRESETS
 from pgmetrics.metrics.base import Metric, State
 from pgmetrics.metrics.error_kinds import is_over_images

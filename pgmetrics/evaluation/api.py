@@ -3,30 +3,29 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from pgmetrics import results
 from pgmetrics.errors import OptionError
-from pgmetrics.evaluation.plan import Planner, Progress
-from pgmetrics.evaluation.rows import as_row, row_protocol
-from pgmetrics.evaluation.setup import (
-    Options,
-    Weights,
-    check_choice,
-    choose_metrics,
-    describe_source,
-    resolve,
-    versions,
-)
+from pgmetrics.evaluation import provenance
+from pgmetrics.evaluation.engine import run_pass
+from pgmetrics.evaluation.options import CollectOptions, EvaluateOptions, Options, takes_options
+from pgmetrics.evaluation.plan import Part, Plan, check_width, plan_evaluation, plan_reals
+from pgmetrics.evaluation.rows import as_row, compute, row_protocol
+from pgmetrics.evaluation.setup import Setup, check_choice, choose_metrics, resolve
 from pgmetrics.features.base import FeatureExtractor
-from pgmetrics.metrics.base import Metric, Side, State
+from pgmetrics.metrics.base import Metric, State
 from pgmetrics.prepared.cache import Cache
 from pgmetrics.results import Results
-from pgmetrics.runtime.spill import DEFAULT_MAX_MEMORY
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+Progress = Callable[[str, int, int], None]  # what is being done, how much of it, of how much
 
 logger = logging.getLogger("pgmetrics")
 
@@ -56,40 +55,25 @@ class Observed:
     notes: tuple[str, ...] = ()
 
 
+@takes_options(EvaluateOptions)
 def evaluate(
     real: object | None,
     fake: object | None,
     metrics: Sequence[str | Metric] = ("swd", "ms-ssim"),
     *,
     held_out: object | None = None,
-    num_images: int | None = None,
     floor: bool = False,
     error: str | None = None,
-    seed: int = 0,
-    device: str = "auto",
-    workers: int | None = None,
-    resolution: int | None = None,
-    resize: str | None = None,
-    alpha: str | None = None,
-    bits: int | None = None,
-    mirror: bool = False,
-    max_memory: int = DEFAULT_MAX_MEMORY,
-    preset: str | None = None,
-    weights: Weights | None = None,
-    allow_unverified_weights: bool = False,
-    form: str | None = None,
-    precision: str | None = None,
-    networks: Mapping[str, FeatureExtractor] | None = None,
-    cache: Cache | str | os.PathLike[str] | None = None,
     protocol: str = "native",
     run: str | None = None,
     progress: Progress | None = None,
+    **options: Unpack[EvaluateOptions],
 ) -> Results:
     """Score generated images against real ones; each image is read or generated once for all metrics.
 
-    Each network sees each image once, too, whatever the number of metrics that use it. The same
-    seed gives the same numbers to the bit for any number of workers, any `max_memory` and any other
-    metrics beside, on one machine with one set of library versions.
+    Each feature network runs once per image, shared by all metrics that use it. The same seed gives the
+    same numbers to the bit regardless of workers, `max_memory` and the other metrics, on one machine with
+    one set of library versions.
 
     Args:
         real: where the real images come from: a path, a source specification, an array, a tensor, a
@@ -100,34 +84,16 @@ def evaluate(
         metrics: names, or metrics with parameters of their own such as
             `SlicedWasserstein(patches_per_image=64)`.
         held_out: real images that training never saw, for memorisation's test against copying.
-        num_images: images taken of each side; a source with fewer is refused. By default each
-            metric takes its published number, or as many as there are.
         floor: add what a perfect generator would score, `subject` "real": every metric that compares
             two sides, between two disjoint sets of reals of the fakes' count. Needs twice as many
             reals; with fewer it is left out.
         error: what standard errors are over where a metric has the choice: "images" (how the value varies
             with other images, which comparisons need), "directions" or "both"; as each metric has it by
             default, for swd "directions". Metrics that give no other error are as they were.
-        seed: of every random number: image order, patches, directions, mirroring, splits, subsets.
-        device: "auto" (CUDA if there is one), "cpu", "cuda", "cuda:N" or "mps".
-        workers: processes that decode ahead; 0 decodes in this one, None takes one per core.
-        resolution, resize: bring both sides to this many pixels by a named policy.
-        alpha, bits: what to do with transparency and 16-bit files.
-        mirror: flip each real image by a keyed coin, as training with mirroring does.
-        max_memory: bytes of memory on top of the interpreter's and libraries'; what descriptors are
-            more than it has room for go to a temporary file. Below 1 GiB, all of them do.
-        preset: compute as another tool does: "torch-fidelity", "pytorch-fid", "clean-fid" or
-            "torchmetrics"; it fixes the metrics' parameters, the networks and the order of images.
-        weights: file of each network's weights by its name, or of Inception's alone; looked for where
-            `pgmetrics weights` says if left out.
-        allow_unverified_weights: take weights whose SHA-256 is not the published one.
-        form: of Inception: "fast" (the default), "plain" or "compiled"; they differ in rounding.
-        precision: "float32" (the default) or "bfloat16", which moves the score.
-        networks: extractors to use in place of those that the names stand for; "custom" is a custom network.
-        cache: directory in which real sides are kept between runs, or None.
         protocol: how the images were made comparable, copied into every row.
         run: label of the rows; by default a digest of everything that determines them.
         progress: called with (what, done, total).
+        options: any of `Options`.
 
     Returns:
         Rows per metric, level and subject, and the provenance, whose "notes" a reader must know.
@@ -137,58 +103,40 @@ def evaluate(
         SourceError: a source cannot be opened or read.
         StateError: statistics cannot be read, or were made differently; both values are named.
         WeightsError: a network's weights are missing, damaged or another network's.
-        OptionError: an option has no such value.
+        OptionError: an option has no such value, or there is no such option.
     """
     started = time.time()
-    options = Options(
-        num_images=num_images, seed=seed, device=device, workers=workers, resolution=resolution,
-        resize=resize, alpha=alpha, bits=bits, mirror=mirror, max_memory=max_memory, preset=preset,
-        weights=weights, allow_unverified_weights=allow_unverified_weights, form=form,
-        precision=precision, networks=networks, cache=cache,
-    )  # fmt: skip
-    chosen = choose_metrics(metrics, options, error)
+    settings = Options(**options)
+    chosen = choose_metrics(metrics, settings, error)
     # The floor has reals on both sides.
     check_choice(chosen, real, real if fake is None and floor else fake, held_out, run)
-    setting = resolve(chosen, {"real": real, "fake": fake, "held-out": held_out}, options)
-    planner = setting.planner({"real": "real", "fake": "fake", "held-out": "held-out"})
-    jobs, notes = planner.plan(chosen, floor)
-    for side in planner.sides:
-        setting.feed(planner, side, progress)
-    notes += planner.remarks
+    setup = resolve(chosen, {"real": real, "fake": fake, "held-out": held_out}, settings)
+    plan = plan_evaluation(setup, floor=floor)
+    notes = [*plan.notes, *_feed(setup, plan, progress)]
 
-    parameters = {**setting.parameters(), "floor": floor}
-    described = setting.described_sources({side: (planner, side) for side in planner.sides})
-    identity = {
-        "parameters": parameters,
-        "sources": {side: source["fingerprint"] or source["name"] for side, source in described.items()},
-        "networks": {name: extractor.fingerprint for name, extractor in setting.networks.items()},
-        "protocol": protocol,
-    }
-    label = run or results.run_id(identity)
+    parameters = {**provenance.parameters(setup), "floor": floor}
+    sources = provenance.described_sources(setup, plan)
+    label = run or _label(setup, parameters, sources, protocol)
     rows = []
+    jobs = plan.jobs["fake"]
     for index, job in enumerate(jobs):
         if progress is not None:
             progress(f"computing {job.metric.name}", index, len(jobs))
-        estimates, remarks = job.compute()
+        estimates, remarks = compute(job)
         notes += [remark for remark in remarks if remark not in notes]
-        stamp = row_protocol(protocol, preset, job.metric, setting.networks)
-        rows += [as_row(label, job, estimate, seed, stamp) for estimate in estimates]
+        stamp = row_protocol(protocol, settings.preset, job.metric, setup.networks)
+        rows += [as_row(label, job, estimate, settings.seed, stamp) for estimate in estimates]
     if progress is not None:
         progress("computing", len(jobs), len(jobs))
     for note in notes:
         logger.warning(note)
-    provenance = {
-        "parameters": parameters,
-        "sources": described,
-        "protocol": protocol,
-        "notes": notes,
-        **setting.circumstances(started),
-    }
     # The floor comes first, as in the published tables.
     rows.sort(key=lambda row: row["subject"] != "real")
-    return Results(tuple(rows), provenance)
+    about = {"parameters": parameters, "sources": sources, "protocol": protocol, "notes": notes}
+    return Results(tuple(rows), {**about, **provenance.circumstances(setup, started)})
 
 
+@takes_options(EvaluateOptions)
 def observe(
     real: object | None,
     fakes: Sequence[object],
@@ -197,7 +145,7 @@ def observe(
     names: Sequence[str] | None = None,
     protocol: str = "native",
     progress: Progress | None = None,
-    **options: Any,
+    **options: Unpack[EvaluateOptions],
 ) -> Observed:
     """What metrics remember of several generated sets and the reals, to compare the sets with each other.
 
@@ -211,78 +159,52 @@ def observe(
         names: what messages call the sets; "fake 1", "fake 2", ... if left out.
         protocol: how the images were made comparable.
         progress: called with (what, done, total).
-        options: any of `Options`, as in `evaluate`.
+        options: any of `Options`.
 
     Raises:
         SampleError, SourceError, StateError, WeightsError, OptionError: as `evaluate`.
     """
     started = time.time()
-    how = Options(**options)
+    settings = Options(**options)
     called = [f"fake {number}" for number in range(1, len(fakes) + 1)] if names is None else list(names)
     if not fakes:
         raise OptionError("no generated images were given")
-    chosen = choose_metrics(metrics, how)
+    chosen = choose_metrics(metrics, settings)
     for fake in fakes:
         check_choice(chosen, real, fake, None, None)
-    setting = resolve(chosen, {"real": real, **dict(zip(called, fakes, strict=True))}, how)
-    smallest = min(len(setting.sources[name]) for name in called)
-    planners: list[Planner] = []
-    jobs = []
-    for name in called:
-        planner = setting.planner({"real": "real", "fake": name}, at_most=smallest)
-        if planners:
-            # The reals are the same for every set: one state each, filled by the first planner.
-            shared = planners[0].consumers.items()
-            planner.consumers.update({key: each for key, each in shared if each.reads == "real"})
-        jobs.append(planner.plan(chosen, floor=False)[0])
-        planners.append(planner)
-    if "real" in setting.sources:
-        setting.feed(planners[0], "real", progress)
-    for name, planner in zip(called, planners, strict=True):
-        setting.feed(planner, "fake", progress, name)
+    setup = resolve(chosen, {"real": real, **dict(zip(called, fakes, strict=True))}, settings)
+    plan = plan_evaluation(setup, called)
+    notes = _feed(setup, plan, progress)
     observations = []
-    for each in zip(*jobs, strict=True):
-        reals = each[0].real
-        filled = tuple(job.fake.state for job in each if job.fake is not None)
-        stamp = row_protocol(protocol, how.preset, each[0].metric, setting.networks)
-        observations.append(Observation(each[0].metric, reals.state if reals else None, filled, stamp))
-    fed: dict[str, tuple[Planner, Side]] = {"real": (planners[0], "real")}
-    fed |= {name: (planner, "fake") for name, planner in zip(called, planners, strict=True)}
-    provenance = {
-        "parameters": setting.parameters(),
-        "sources": setting.described_sources(fed),
+    for jobs in zip(*(plan.jobs[name] for name in called), strict=True):
+        metric, reals = jobs[0].metric, jobs[0].real
+        states = tuple(job.fake.state for job in jobs if job.fake is not None)
+        stamp = row_protocol(protocol, settings.preset, metric, setup.networks)
+        observations.append(Observation(metric, reals.state if reals else None, states, stamp))
+    about = {
+        "parameters": provenance.parameters(setup),
+        "sources": provenance.described_sources(setup, plan),
         "protocol": protocol,
-        **setting.circumstances(started),
+        **provenance.circumstances(setup, started),
     }
-    notes = tuple(remark for planner in planners for remark in planner.remarks)
-    return Observed(tuple(observations), provenance, notes)
+    return Observed(tuple(observations), about, tuple(notes))
 
 
+@takes_options(CollectOptions)
 def collect(
     real: object,
     metrics: Sequence[str | Metric],
     *,
-    num_images: int | None = None,
-    seed: int = 0,
-    device: str = "auto",
-    workers: int | None = None,
-    resolution: int | None = None,
-    resize: str | None = None,
-    alpha: str | None = None,
-    bits: int | None = None,
-    mirror: bool = False,
-    max_memory: int = DEFAULT_MAX_MEMORY,
-    preset: str | None = None,
-    weights: Weights | None = None,
-    allow_unverified_weights: bool = False,
-    form: str | None = None,
-    precision: str | None = None,
-    networks: Mapping[str, FeatureExtractor] | None = None,
     progress: Progress | None = None,
+    **options: Unpack[CollectOptions],
 ) -> tuple[dict[str, State], dict[str, Any]]:
-    """What metrics remember of the real images, to be saved with `save_states` and given as `real`.
+    """What metrics remember of the real images, to be saved with `save_statistics` and given as `real`.
 
-    Options as in `evaluate`.
+    Args:
+        real: the images, as in `evaluate`.
+        metrics: names, or metrics with parameters of their own.
+        progress: called with (what, done, total).
+        options: any of `Options` but `cache`.
 
     Returns:
         States by the names under which `evaluate` looks for them, and a description for the file.
@@ -290,27 +212,73 @@ def collect(
     Raises:
         SampleError, SourceError, WeightsError, OptionError: as `evaluate`.
     """
-    options = Options(
-        num_images=num_images, seed=seed, device=device, workers=workers, resolution=resolution,
-        resize=resize, alpha=alpha, bits=bits, mirror=mirror, max_memory=max_memory, preset=preset,
-        weights=weights, allow_unverified_weights=allow_unverified_weights, form=form,
-        precision=precision, networks=networks,
-    )  # fmt: skip
-    chosen = choose_metrics(metrics, options)
-    setting = resolve(chosen, {"real": real}, options, statistics=False)
-    planner = setting.planner({"real": "real"})
-    states = planner.remember(chosen)
-    setting.feed(planner, "real", progress)
-    for remark in planner.remarks:
-        logger.warning(remark)
+    settings = Options(**options)
+    setup = resolve(choose_metrics(metrics, settings), {"real": real}, settings, statistics=False)
+    plan = plan_reals(setup)
+    for note in _feed(setup, plan, progress):
+        logger.warning(note)
     about = {
-        "source": describe_source(setting.sources["real"], planner, "real"),
-        "metrics": [one.name for one in chosen],
-        "networks": {name: dict(extractor.protocol) for name, extractor in setting.networks.items()},
-        "preset": preset,
-        "versions": versions(),
+        "source": provenance.describe_source(setup, plan, "real"),
+        "metrics": [metric.name for metric in setup.chosen],
+        "networks": provenance.networks(setup),
+        "preset": settings.preset,
+        "versions": provenance.versions(),
     }
-    return states, about
+    return {part.name: part.state for part in plan.parts}, about
+
+
+def _feed(setup: Setup, plan: Plan, progress: Progress | None) -> list[str]:
+    """Read what is left to read of every set, a set at a time, and give the cache what it keeps.
+
+    Returns:
+        Sentences about the images.
+    """
+    remarks = []
+    for name, source in setup.sources.items():
+        left = plan.left(name)
+        remarks += run_pass(
+            source,
+            setup.orders[name],
+            left,
+            device=setup.device,
+            networks=setup.networks,
+            workers=setup.options.workers,
+            called=name,
+            check=partial(check_width, setup, plan),
+            progress=None if progress is None else partial(progress, _images(name)),
+        )
+        for part in left:
+            setup.identify(part.state, name, part.first, part.stop)
+        if name == "real" and setup.cache is not None:
+            _keep(setup, setup.cache, left)
+        for note, count in sorted(source.notes.items()):
+            logger.info(f"{source.name}: {count:,} × {note}")
+    return remarks
+
+
+def _images(name: str) -> str:
+    """What progress calls the images of a set: those of a set with a name of its own are generated."""
+    return f"{name} images" if name in ("real", "fake", "held-out") else f"{name}: fake images"
+
+
+def _keep(setup: Setup, cache: Cache, parts: Sequence[Part]) -> None:
+    """Give the cache the states of the reals that were filled, but for those whose key does not tell all."""
+    for part in parts:
+        if setup.may_cache(part.tap):
+            cache.keep(part.name, part.state, (part.first, part.stop))
+    for network in sorted({part.tap.network for part in parts if part.tap and not setup.may_cache(part.tap)}):
+        cache.decline(setup.networks[network].label)
+
+
+def _label(setup: Setup, parameters: Mapping[str, Any], sources: Mapping[str, Any], protocol: str) -> str:
+    """A digest of everything that determines the rows."""
+    identity = {
+        "parameters": parameters,
+        "sources": {side: source["fingerprint"] or source["name"] for side, source in sources.items()},
+        "networks": {name: extractor.fingerprint for name, extractor in setup.networks.items()},
+        "protocol": protocol,
+    }
+    return results.run_id(identity)
 
 
 def swd(real: object, fake: object, **options: Any) -> Results:

@@ -1,78 +1,43 @@
-"""Which metric is fed which images of which side, and the pass that feeds them."""
+"""What an evaluation computes, from which states, and which images these are still to be fed.
+
+A plan is made before an image is read, from a `Setup`: it says what is wanted of each set, what statistics
+and the cache give of it, and what is left for the pass (`evaluation.engine`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from itertools import pairwise
-from math import isfinite
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-
-from pgmetrics.errors import OptionError, PgmetricsError, SampleError, StateError
-from pgmetrics.features.base import FeatureExtractor
-from pgmetrics.metrics.base import Estimate, Metric, Side, State, Tap
-from pgmetrics.metrics.feature_rows import first_not_finite
-from pgmetrics.prepared.cache import Cache
+from pgmetrics.errors import SampleError, StateError
+from pgmetrics.evaluation.engine import Feed
+from pgmetrics.evaluation.setup import LISTED, Setup
+from pgmetrics.metrics.base import Metric, Side, State, Tap
 from pgmetrics.prepared.statistics import MomentsReals, StoredReals
-from pgmetrics.runtime.blocks import Block, FeatureBlock, block_length
 from pgmetrics.runtime.files import dump_json
 from pgmetrics.runtime.spill import Storage
-from pgmetrics.sources import loading
-from pgmetrics.sources.base import ImageSource
-from pgmetrics.sources.ranges import ByteRange
 
-Progress = Callable[[str, int, int], None]  # what is being done, how much of it, of how much
-
-_Loaded = tuple[int, NDArray[np.uint8]]
-
-_TOGETHER = 4  # blocks that go through a network in one extraction,
-_BYTES = 2**25  # unless fewer are that many bytes
 _ENDLESS = 10**9  # images that a generator can make
-_LISTED = ",in listing order"  # ends the identity of images that are not taken in the permutation
 
 
 @dataclass(frozen=True)
-class Consumer:
-    """A state and the part of a side's sequence that it is fed: images first ... stop - 1.
+class Part(Feed):
+    """A state of a part of a set's images.
 
     Attributes:
-        reads: the side whose images it is fed.
+        reads: the set whose images it is fed, as the setup names it.
         name: of what it remembers, on disk and for people.
-        ready: whether it was filled from disk and needs no image.
+        ready: whether statistics or the cache filled it, so that no image is left to be read for it.
     """
 
-    reads: Side
+    reads: str
     name: str
-    state: State
-    tap: Tap | None
-    first: int
-    stop: int
     ready: bool
-
-    def overlap(self, start: int, stop: int) -> tuple[int, int]:
-        """The part of images start ... stop - 1 that it is fed; empty if the second is not larger."""
-        return max(start, self.first), min(stop, self.stop)
-
-    def feed(self, start: int, pixels: torch.Tensor, features: Mapping[Tap, FeatureBlock]) -> None:
-        """Give it its part of a block, or of what its network made of one."""
-        a, b = self.overlap(start, start + len(pixels))
-        if a >= b:
-            return
-        if self.tap is None:
-            self.state.update(Block(a - self.first, pixels[a - start : b - start]))
-        else:
-            rows = features[self.tap]
-            part = rows.features[a - rows.start : b - rows.start]
-            self.state.update(FeatureBlock(a - self.first, part))
 
 
 @dataclass(frozen=True)
 class Job:
-    """A metric, and the states it will compute from.
+    """A metric, and the states that it computes from.
 
     Attributes:
         subject: whom its rows are about.
@@ -80,401 +45,250 @@ class Job:
 
     metric: Metric
     subject: Side
-    real: Consumer | None
-    fake: Consumer | None
-    held_out: Consumer | None = None
-
-    def compute(self) -> tuple[list[Estimate], list[str]]:
-        """The metric's numbers and notes; a refusal names the metric."""
-        states = {
-            "real": self.real.state if self.real else None,
-            "fake": self.fake.state if self.fake else None,
-        }
-        if self.held_out is not None:
-            states["held_out"] = self.held_out.state
-        try:
-            estimates, notes = self.metric.compute(**states)
-            _check_finite(estimates)
-            return estimates, notes
-        except PgmetricsError as error:
-            told = str(error)
-            named = told if told.startswith(f"{self.metric.name} ") else f"{self.metric.name}: {told}"
-            raise type(error)(named) from error
+    real: Part | None
+    fake: Part | None
+    held_out: Part | None = None
 
 
-def _check_finite(estimates: Sequence[Estimate]) -> None:
-    """Refuse numbers that are NaN or infinite, which no table could hold.
+@dataclass(frozen=True)
+class Plan:
+    """What is computed, and what from.
+
+    Attributes:
+        jobs: by the name of the generated set, those for each metric and subject. Without generated images
+            they stand under the name that these would have.
+        parts: every state once.
+        scored: by metric, the parts that its score is made of; its floor may read more.
+        notes: sentences about what cannot be computed.
+    """
+
+    jobs: Mapping[str, Sequence[Job]]
+    parts: Sequence[Part]
+    scored: Mapping[str, Sequence[Part]]
+    notes: Sequence[str] = ()
+
+    def left(self, name: str) -> list[Part]:
+        """The parts that are still to be fed images of a set."""
+        return [part for part in self.parts if part.reads == name and not part.ready]
+
+
+def plan_evaluation(setup: Setup, fakes: Sequence[str] = ("fake",), *, floor: bool = False) -> Plan:
+    """A job for each metric, subject and generated set.
+
+    Without generated images there are only the jobs about the reals, the floor at the number of
+    images that generated ones would have. Several generated sets share the states of the reals, and of each
+    as many images are used as the smallest has.
+
+    Args:
+        setup: the metrics, sets and networks.
+        fakes: names of the generated sets.
+        floor: whether metrics that compare two sides also compare two disjoint sets of reals.
 
     Raises:
-        SampleError: naming the first of them.
+        SampleError: there are too few images for a metric.
+        StateError: the statistics do not hold what a metric needs, or were made differently.
     """
-    for estimate in estimates:
-        for number, what in ((estimate.value, "value"), (estimate.stderr, "standard error")):
-            if number is not None and not isfinite(number):
-                at = "" if estimate.level is None else f" at level {estimate.level}"
-                raise SampleError(
-                    f"the {what} of {estimate.metric}{at} is {number}; features too large for the sums, or "
-                    "damaged statistics, make such a number"
-                )
+    counts = [len(setup.sources[name]) for name in fakes if name in setup.sources]
+    draft = _Draft(setup, min(counts, default=None))
+    jobs = {
+        name: [job for metric in setup.chosen for job in draft.jobs(metric, name, floor)] for name in fakes
+    }
+    notes = [draft.no_floor(n, names) for n, names in draft.without_floor.items() if names]
+    if floor and not draft.without_floor:
+        notes.append("the floor is a property of metrics that compare two sides; none was asked for")
+    return Plan(jobs, tuple(draft.parts.values()), draft.scored, notes)
+
+
+def plan_reals(setup: Setup) -> Plan:
+    """The states of the real images that the metrics need, and no job.
+
+    Raises:
+        SampleError: there are too few images for a metric.
+    """
+    draft = _Draft(setup)
+    for metric in setup.chosen:
+        draft.scored[metric.name] = [draft.whole(metric, "real")]
+    return Plan({}, tuple(draft.parts.values()), draft.scored)
+
+
+def check_width(setup: Setup, plan: Plan, tap: Tap, width: int) -> None:
+    """Refuse statistics of another network's features as soon as the first images tell.
+
+    Raises:
+        StateError: naming both numbers of features.
+    """
+    if setup.given is None:
+        return
+    for state in (part.state for part in plan.parts if part.ready and part.tap == tap):
+        if state.width is not None and state.width != width:
+            raise StateError(
+                f"{setup.given.name} holds statistics of {state.width:,} features; "
+                f"{setup.networks[tap.network].label} gives {width:,}, so another network made them"
+            )
 
 
 @dataclass
-class Planner:
-    """Makes each state once, from whatever the side was given as.
+class _Draft:
+    """A plan while it is made.
 
     Attributes:
-        sides: the image sources.
-        orders: of each side, its images in the order in which they are evaluated.
-        given: statistics in place of real images.
-        size: height and width of all images.
-        networks: by name, those that the metrics tap.
-        cache: of real sides.
-        num_images: that were asked for of each side, or None.
-        in_listing_order: whether images are taken as they are listed, which decides what a state
-            remembers and so belongs to its key.
-        at_most: generated images that may be used, where those of another set are fewer.
-        remarks: sentences about the images that `run` has read, such as a value range that cannot be right.
+        at_most: images of each generated set that may be used, where another set has fewer.
+        parts: by everything that decides a state's content: metrics that remember alike share one.
+        without_floor: by the number of images, the metrics for which the reals are too few.
     """
 
-    sides: Mapping[Side, ImageSource]
-    orders: Mapping[Side, NDArray[np.int64]]
-    given: StoredReals | MomentsReals | None
-    size: tuple[int, int]
-    seed: int
-    storage: Storage
-    networks: Mapping[str, FeatureExtractor]
-    cache: Cache | None = None
-    num_images: int | None = None
-    in_listing_order: bool = False
+    setup: Setup
     at_most: int | None = None
-    consumers: dict[str, Consumer] = field(default_factory=dict)
-    remarks: list[str] = field(default_factory=list)
-    _read_by: dict[str, list[Consumer]] = field(default_factory=dict)  # by metric
+    parts: dict[str, Part] = field(default_factory=dict)
+    scored: dict[str, list[Part]] = field(default_factory=dict)
+    without_floor: dict[int, list[str]] = field(default_factory=dict)
 
-    def plan(self, chosen: Sequence[Metric], floor: bool) -> tuple[list[Job], list[str]]:
-        """A job for each metric and subject, and sentences about what could not be done.
-
-        Without generated images there are only the jobs about the reals, the floor at the number of
-        images that generated ones would have.
-        """
-        jobs: list[Job] = []
-        without_floor: dict[int, list[str]] = {}
-        for one in chosen:
-            if not one.two_sided:
-                states = {side: self._whole(one, side) for side in self._scored_sides(one)}
-                jobs.append(Job(one, "fake", states.get("real"), states.get("fake")))
-                continue
+    def jobs(self, metric: Metric, fake: str, floor: bool) -> list[Job]:
+        """A metric's jobs about the generated set of that name and, for the floor, about the reals."""
+        given = fake in self.setup.sources
+        if not metric.two_sided:
+            real = self.whole(metric, "real") if self._has_real(metric) else None
+            jobs = [Job(metric, "fake", real, self.whole(metric, fake) if given else None)]
+        else:
             held_out = None
-            if "held-out" in one.sides and "held-out" in self.sides:
-                held_out = self._whole(one, "held-out")
-            real, fake = self._pair(one) if "fake" in self.sides else (None, None)
-            if floor:
-                n = fake.stop if fake else one.usable(_ENDLESS, "fake")
-                halves = self._halves(one, n)
-                jobs += [Job(one, "real", *halves, held_out)] if halves else []
-                without_floor.setdefault(n, []).extend([] if halves else [one.name])
-            if fake is not None:
-                jobs.append(Job(one, "fake", real, fake, held_out))
+            if "held-out" in metric.sides and "held-out" in self.setup.sources:
+                held_out = self.whole(metric, "held-out")
+            pair = self._pair(metric, fake) if given else None
+            jobs = self._floor(metric, pair, held_out) if floor else []
+            jobs += [Job(metric, "fake", *pair, held_out)] if pair else []
         for job in jobs:
             # The floor of a metric reads more reals than its score does, which is what a reader compares.
-            if job.subject == "fake" or "fake" not in self.sides:
-                self._note(job.metric, job.real, job.fake, job.held_out)
-        notes = [self._no_floor(n, names) for n, names in without_floor.items() if names]
-        if floor and not without_floor:
-            notes.append("the floor is a property of metrics that compare two sides; none was asked for")
-        return jobs, notes
+            if job.subject == "fake" or not given:
+                parts = [part for part in (job.real, job.fake, job.held_out) if part is not None]
+                self.scored.setdefault(metric.name, []).extend(parts)
+        return jobs
 
-    def remember(self, chosen: Sequence[Metric]) -> dict[str, State]:
-        """Empty states of the real side, by name, that `run` will fill."""
-        consumers = [self._whole(one, "real") for one in chosen]
-        for one, consumer in zip(chosen, consumers, strict=True):
-            self._note(one, consumer)
-        return {consumer.name: consumer.state for consumer in consumers}
+    def whole(self, metric: Metric, name: str) -> Part:
+        """The state of as many images of a set as a metric uses."""
+        if name == "real" and self.setup.given:
+            return self._stored(metric, self.setup.given)
+        return self._part(metric, name, self._usable(metric, name))
 
-    def _note(self, one: Metric, *consumers: Consumer | None) -> None:
-        self._read_by.setdefault(one.name, []).extend(c for c in consumers if c is not None)
+    def _has_real(self, metric: Metric) -> bool:
+        """Whether the reals can be scored; statistics that lack a metric of one set are passed over."""
+        given = self.setup.given
+        return given.holds(self._name(metric)) if given else "real" in self.setup.sources
 
-    def identities(self, side: Side) -> dict[str, Any]:
-        """What identifies the images that were taken of a side, in the order of the listing.
-
-        So that it does not depend on the seed where all images are taken.
-
-        Returns:
-            `fingerprint`, of all that any metric was given; `metrics`, of those that a metric was given, by
-            its name, where they are others than all.
-        """
-        every = self._listed(side, list(self.consumers.values()))
-        of_metrics = {name: self._listed(side, consumers) for name, consumers in self._read_by.items()}
-        others = {name: images for name, images in of_metrics.items() if images not in ("", every)}
-        return {"fingerprint": every, **({"metrics": others} if others else {})}
-
-    def _listed(self, side: Side, consumers: Sequence[Consumer]) -> str:
-        parts = {(c.first, c.stop) for c in consumers if c.reads == side}
-        if not parts:
-            return ""
-        order = self.orders[side]
-        taken = np.concatenate([order[first:stop] for first, stop in sorted(parts)])
-        return self.sides[side].identity(np.unique(taken))
-
-    def _images(self, side: Side, first: int, stop: int) -> str:
-        """What identifies the images that a state is fed, in that order."""
-        listed = _LISTED if self.in_listing_order else ""
-        return self.sides[side].identity(self.orders[side][first:stop]) + listed
-
-    def new_state(self, one: Metric, side: Side, source: str, storage: Storage | None = None) -> State:
-        """A fresh state of a metric for a side."""
-        network = self.networks[one.tap.network].fingerprint if one.tap else ""
-        return one.new_state(
-            side, resolution=self.size, seed=self.seed, source=source, storage=storage, network=network
-        )
-
-    def _scored_sides(self, one: Metric) -> list[Side]:
-        """The sides that a metric of one set scores; statistics that do not hold it are passed over."""
-        scored: list[Side] = [side for side in self.sides if side != "held-out"]
-        if self.given and self.given.holds(self._name(one)):
-            scored.insert(0, "real")
-        return scored
-
-    def _name(self, one: Metric) -> str:
-        return state_name(self.new_state(one, "real", ""), one.tap)
-
-    def _whole(self, one: Metric, side: Side) -> Consumer:
-        if side == "real" and self.given:
-            return self._stored(one)
-        return self._consumer(one, side, self._usable(one, side))
-
-    def _pair(self, one: Metric) -> tuple[Consumer, Consumer]:
-        if not one.equal_counts:
-            return self._whole(one, "real"), self._whole(one, "fake")
-        if self.given:
-            real = self._stored(one)
-            n, available = len(real.state.seen), self._usable(one, "fake")
+    def _pair(self, metric: Metric, fake: str) -> tuple[Part, Part]:
+        if not metric.equal_counts:
+            return self.whole(metric, "real"), self.whole(metric, fake)
+        if given := self.setup.given:
+            real = self._stored(metric, given)
+            n, available = len(real.state.seen), self._usable(metric, fake)
             if available < n:
                 raise SampleError(
-                    f"{one.name} needs equally many images; {self.given.name} holds {n:,} and "
-                    f"{self.sides['fake'].name} gives {available:,}: make the statistics with "
+                    f"{metric.name} needs equally many images; {given.name} holds {n:,} and "
+                    f"{self.setup.sources[fake].name} gives {available:,}: make the statistics with "
                     f"--num-images {available}"
                 )
-            return real, self._consumer(one, "fake", n)
-        n = min(self._usable(one, "real"), self._usable(one, "fake"))
-        return self._consumer(one, "real", n), self._consumer(one, "fake", n)
+            return real, self._part(metric, fake, n)
+        n = min(self._usable(metric, "real"), self._usable(metric, fake))
+        return self._part(metric, "real", n), self._part(metric, fake, n)
 
-    def _halves(self, one: Metric, n: int) -> tuple[Consumer, Consumer] | None:
-        """States of two disjoint sets of n reals, or None if there are too few."""
+    def _floor(self, metric: Metric, pair: tuple[Part, Part] | None, held_out: Part | None) -> list[Job]:
+        """The job that compares two disjoint sets of reals, of as many images as the score uses."""
+        n = pair[1].stop if pair else metric.usable(_ENDLESS, "fake")
+        left_out = self.without_floor.setdefault(n, [])
         # From an even place on, so that no MS-SSIM pair is torn by the cut.
         second = n + n % 2
-        if self.given or second + n > len(self.sides["real"]):
-            return None
-        return self._consumer(one, "real", n), self._consumer(one, "real", n, second, plays="fake")
+        if self.setup.given or second + n > len(self.setup.sources["real"]):
+            left_out.append(metric.name)
+            return []
+        halves = self._part(metric, "real", n), self._part(metric, "real", n, second, plays="fake")
+        return [Job(metric, "real", *halves, held_out)]
 
-    def _no_floor(self, n: int, names: Sequence[str]) -> str:
-        floor = f"the floor is left out ({', '.join(names)})"
-        if self.given:
-            return f"{floor}: it needs real images, and {self.given.name} holds statistics"
-        held = len(self.sides["real"])
+    def no_floor(self, n: int, metrics: Sequence[str]) -> str:
+        """Why metrics that use n images have no floor."""
+        floor = f"the floor is left out ({', '.join(metrics)})"
+        if given := self.setup.given:
+            return f"{floor}: it needs real images, and {given.name} holds statistics"
+        real = self.setup.sources["real"]
         return (
-            f"{floor}: it compares two sets of {n:,} real images and {self.sides['real'].name} holds "
-            f"{held:,}; num_images={held // 2} makes room for it"
+            f"{floor}: it compares two sets of {n:,} real images and {real.name} holds "
+            f"{len(real):,}; num_images={len(real) // 2} makes room for it"
         )
 
-    def _stored(self, one: Metric) -> Consumer:
-        assert self.given is not None
-        name = self._name(one)
-        if name not in self.consumers:
-            source = self.given.source(name)
-            if source.endswith(_LISTED) != self.in_listing_order and self.given.knows_images:
-                made, asked = (
-                    ("listing", "permutation") if source.endswith(_LISTED) else ("permutation", "listing")
-                )
+    def _stored(self, metric: Metric, given: StoredReals | MomentsReals) -> Part:
+        name = self._name(metric)
+        if name not in self.parts:
+            source = given.source(name)
+            listed = source.endswith(LISTED)
+            if listed != self.setup.in_listing_order and given.knows_images:
+                made, asked = ("listing", "permutation") if listed else ("permutation", "listing")
                 raise StateError(
-                    f"{self.given.name} was made differently: its images are in the order of the {made}, "
+                    f"{given.name} was made differently: its images are in the order of the {made}, "
                     f"the {asked} was asked for (a preset takes the listing)"
                 )
-            fresh = self.new_state(one, "real", source)
-            state = self.given.fill(name, fresh, one.name)
-            self._check_count(one, len(state.seen))
-            self.consumers[name] = Consumer("real", name, state, one.tap, 0, len(state.seen), ready=True)
-        return self.consumers[name]
+            state = given.fill(name, self._new_state(metric, "real", source), metric.name)
+            self._check_count(metric, given, len(state.seen))
+            self.parts[name] = Part(state, metric.tap, 0, len(state.seen), "real", name, ready=True)
+        return self.parts[name]
 
-    def _check_count(self, one: Metric, held: int) -> None:
+    def _check_count(self, metric: Metric, given: StoredReals | MomentsReals, held: int) -> None:
         """Refuse statistics of another number of images than was asked for; an npz does not say."""
-        if self.num_images is None or not held:
+        num_images = self.setup.options.num_images
+        if num_images is None or not held:
             return
-        wanted = one.usable(self.num_images, "real")
+        wanted = metric.usable(num_images, "real")
         if held != wanted:
             raise StateError(
-                f"{self.given.name if self.given else ''} holds {held:,} images for {one.name}; "
-                f"num_images={self.num_images} takes {wanted:,}"
+                f"{given.name} holds {held:,} images for {metric.name}; "
+                f"num_images={num_images} takes {wanted:,}"
             )
 
-    def _consumer(
-        self, one: Metric, reads: Side, count: int, first: int = 0, plays: Side | None = None
-    ) -> Consumer:
-        """A state for images first ... first + count - 1 of a side; metrics that remember alike share it."""
-        state = self.new_state(one, plays or reads, "", self.storage)
-        name, part = state_name(state, one.tap), (first, first + count)
-        identity = dump_json([name, reads, part, state.key.to_dict()], sort_keys=True)
-        if identity not in self.consumers:
-            cache = self.cache if reads == "real" and self._may_be_kept(one.tap) else None
+    def _part(self, metric: Metric, name: str, count: int, first: int = 0, plays: Side | None = None) -> Part:
+        """A state of images first ... first + count - 1 of a set, from the cache where that has it."""
+        setup, stop = self.setup, first + count
+        state = self._new_state(metric, plays or _side(name), storage=setup.storage)
+        kind = state_name(state, metric.tap)
+        identity = dump_json([kind, name, [first, stop], state.key.to_dict()], sort_keys=True)
+        if identity not in self.parts:
+            cache = setup.cache if name == "real" and setup.may_cache(metric.tap) else None
             cached = False
             if cache is not None and cache.takes(state):
-                self._identify(state, reads, part)
-                cached = cache.fetch(name, state, part)
-            self.consumers[identity] = Consumer(reads, name, state, one.tap, *part, ready=cached)
-        return self.consumers[identity]
+                # The cache asks for images by their content, which is else known once they were read.
+                setup.identify(state, name, first, stop)
+                cached = cache.fetch(kind, state, (first, stop))
+            self.parts[identity] = Part(state, metric.tap, first, stop, name, kind, ready=cached)
+        return self.parts[identity]
 
-    def _identify(self, state: State, side: Side, part: tuple[int, int]) -> None:
-        """Write into a state's key of which images it is.
+    def _new_state(
+        self, metric: Metric, side: Side, source: str = "", storage: Storage | None = None
+    ) -> State:
+        network = self.setup.networks[metric.tap.network].fingerprint if metric.tap else ""
+        return metric.new_state(
+            side,
+            resolution=self.setup.size,
+            seed=self.setup.options.seed,
+            source=source,
+            storage=storage,
+            network=network,
+        )
 
-        Before they are read only where the cache has to be asked: while they are read they are digested, too.
-        """
-        if not state.key.source:
-            state.key = replace(state.key, source=self._images(side, *part))
+    def _name(self, metric: Metric) -> str:
+        return state_name(self._new_state(metric, "real"), metric.tap)
 
-    def _may_be_kept(self, tap: Tap | None) -> bool:
-        """Whether a key stands for all that made a state."""
-        return tap is None or self.networks[tap.network].fingerprint_is_whole
-
-    def _usable(self, one: Metric, side: Side) -> int:
-        source = self.sides[side]
+    def _usable(self, metric: Metric, name: str) -> int:
+        source, side = self.setup.sources[name], _side(name)
         held = len(source)
         if side == "fake" and self.at_most is not None:
             held = min(held, self.at_most)
         try:
-            return one.usable(held, side)
+            return metric.usable(held, side)
         except SampleError as error:
             raise SampleError(f"{source.name}: {error}") from error
 
-    def run(
-        self,
-        side: Side,
-        device: torch.device,
-        workers: int | None,
-        progress: Progress | None,
-        called: str | None = None,
-    ) -> None:
-        """Read the images that are needed of one side, each once, and hand them round.
 
-        Args:
-            side: whose images.
-            device: of the computation.
-            workers: processes that decode ahead.
-            progress: called with (what, done, total).
-            called: names the set in remarks, beside its source's name; the side if left out.
-        """
-        source, order = self.sides[side], self.orders[side]
-        hungry = [c for c in self.consumers.values() if c.reads == side and not c.ready]
-        total = max((consumer.stop for consumer in hungry), default=0)
-        if not total:
-            return
-        found = ByteRange(f"{source.name} ({called or side})")
-        source.to(str(device))
-        for network in {c.tap.network for c in hungry if c.tap}:
-            self.networks[network].to(str(device))
-        length = block_length(source.resolution[0])
-        # Blocks begin anew where a consumer begins, so that each is cut as if it were alone.
-        cuts = sorted({consumer.first for consumer in hungry} | {total})
-        together = _TOGETHER if any(consumer.tap for consumer in hungry) else 1
-        if progress is not None:
-            progress(f"{side} images", 0, total)
-        for begin, end in pairwise(cuts):
-            loaded = loading.blocks(source, order[begin:end], length, workers)
-            for blocks in _several(loaded, together):
-                place = begin + blocks[0][0]
-                for _, decoded in blocks:
-                    found.add(decoded)
-                on_device = [torch.from_numpy(pixels).to(device) for _, pixels in blocks]
-                pixels = on_device[0] if len(on_device) == 1 else torch.cat(on_device)
-                features = self._features(hungry, place, pixels, source, order)
-                for pixels in on_device:
-                    for consumer in hungry:
-                        consumer.feed(place, pixels, features)
-                    place += len(pixels)
-                    if progress is not None:
-                        progress(f"{side} images", place, total)
-        for consumer in hungry:
-            self._identify(consumer.state, side, (consumer.first, consumer.stop))
-        self.remarks += source.take_remarks() + ([warning] if (warning := found.remark()) else [])
-        if side == "real" and self.cache is not None:
-            for consumer in hungry:
-                if self._may_be_kept(consumer.tap):
-                    self.cache.keep(consumer.name, consumer.state, (consumer.first, consumer.stop))
-            passed_over = {c.tap.network for c in hungry if c.tap and not self._may_be_kept(c.tap)}
-            for network in sorted(passed_over):
-                self.cache.decline(self.networks[network].label)
-
-    def _features(
-        self,
-        consumers: Sequence[Consumer],
-        start: int,
-        pixels: torch.Tensor,
-        source: ImageSource,
-        order: NDArray[np.int64],
-    ) -> dict[Tap, FeatureBlock]:
-        """One forward of each network that anybody taps, over the images that somebody needs."""
-        wanted: dict[str, set[Tap]] = {}
-        spans: dict[str, list[tuple[int, int]]] = {}
-        for consumer in consumers:
-            a, b = consumer.overlap(start, start + len(pixels))
-            if consumer.tap is not None and a < b:
-                wanted.setdefault(consumer.tap.network, set()).add(consumer.tap)
-                spans.setdefault(consumer.tap.network, []).append((a, b))
-        found = {}
-        for network, taps in wanted.items():
-            a, b = min(a for a, _ in spans[network]), max(b for _, b in spans[network])
-            layers = sorted(tap.layer for tap in taps)
-            rows = self.networks[network].extract(pixels[a - start : b - start], layers)
-            for tap in taps:
-                block = FeatureBlock(a, rows[tap.layer])
-                bad = first_not_finite(block)
-                if bad is not None:
-                    raise SampleError(
-                        f"{source.name}: the {network} {tap.layer} of {source.called(int(order[bad]))} "
-                        "are not finite; the network or the image is broken"
-                    )
-                self._check_width(tap, block.features.shape[1])
-                found[tap] = block
-        return found
-
-    def _check_width(self, tap: Tap, width: int) -> None:
-        """Refuse statistics of another network's features as soon as the first images tell."""
-        if self.given is None:
-            return
-        read = (c.state for c in self.consumers.values() if c.ready and c.tap == tap)
-        for state in read:
-            if state.width is not None and state.width != width:
-                raise StateError(
-                    f"{self.given.name} holds statistics of {state.width:,} features; "
-                    f"{self.networks[tap.network].label} gives {width:,}, so another network made them"
-                )
-
-
-def _several(blocks: Iterator[_Loaded], together: int) -> Iterator[list[_Loaded]]:
-    """Blocks of a sequence, a few at a time: at the end of each extraction some cores have nothing to do."""
-    several: list[_Loaded] = []
-    for block in blocks:
-        several.append(block)
-        if len(several) == together or sum(pixels.nbytes for _, pixels in several) >= _BYTES:
-            yield several
-            several = []
-    if several:
-        yield several
+def _side(name: str) -> Side:
+    """Which side a set plays: every set that is neither the reals nor held out is a generated one."""
+    return "real" if name == "real" else "held-out" if name == "held-out" else "fake"
 
 
 def state_name(state: State, tap: Tap | None) -> str:
     """What a state remembers, in a word: `swd`, `moments-inception-features`, `rows-inception-logits`."""
     return state.key.kind if tap is None else f"{state.key.kind}-{tap.network}-{tap.layer}"
-
-
-def check_layers(chosen: Sequence[Metric], networks: Mapping[str, FeatureExtractor]) -> None:
-    """Refuse a metric that asks a network for what it does not give, before an image is read.
-
-    Raises:
-        OptionError: naming the metric, the network and what it gives.
-    """
-    for one in chosen:
-        if one.tap is not None and one.tap.layer not in networks[one.tap.network].layers:
-            raise OptionError(
-                f"{one.name} reads the {one.tap.layer} of the network {one.tap.network}, "
-                f"which gives {', '.join(networks[one.tap.network].layers)}"
-            )

@@ -1,11 +1,13 @@
-"""A metric's estimates as rows of the results table."""
+"""From a job's states to its estimates, and from these to rows of the results table."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from math import isfinite
 from typing import Any
 
+from pgmetrics.errors import PgmetricsError, SampleError
 from pgmetrics.evaluation.plan import Job
 from pgmetrics.evaluation.presets import PRESETS
 from pgmetrics.features.base import FeatureExtractor
@@ -14,6 +16,41 @@ from pgmetrics.metrics.registry import METRICS
 
 _NO_OTHER_NUMBER = frozenset({"num_images", "network", "groups", "keep_rows", "error", "names"})
 """Parameters that have a column of their own, or change errors and what is remembered alone."""
+
+
+def compute(job: Job) -> tuple[list[Estimate], list[str]]:
+    """A metric's numbers and notes; a refusal names the metric.
+
+    Raises:
+        SampleError: a number is NaN or infinite, or there are too few images.
+        StateError: the states do not belong together.
+    """
+    states = {
+        "real": job.real.state if job.real else None,
+        "fake": job.fake.state if job.fake else None,
+    }
+    if job.held_out is not None:
+        states["held_out"] = job.held_out.state
+    try:
+        estimates, notes = job.metric.compute(**states)
+        _check_finite(estimates)
+        return estimates, notes
+    except PgmetricsError as error:
+        told = str(error)
+        named = told if told.startswith(f"{job.metric.name} ") else f"{job.metric.name}: {told}"
+        raise type(error)(named) from error
+
+
+def _check_finite(estimates: Sequence[Estimate]) -> None:
+    """Refuse numbers that are NaN or infinite, which no table could hold."""
+    for estimate in estimates:
+        for number, what in ((estimate.value, "value"), (estimate.stderr, "standard error")):
+            if number is not None and not isfinite(number):
+                at = "" if estimate.level is None else f" at level {estimate.level}"
+                raise SampleError(
+                    f"the {what} of {estimate.metric}{at} is {number}; features too large for the sums, or "
+                    "damaged statistics, make such a number"
+                )
 
 
 def row_protocol(

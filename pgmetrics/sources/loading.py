@@ -16,7 +16,7 @@ import sys
 import threading
 import traceback
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import IO, Any, NamedTuple, Protocol
 
@@ -87,18 +87,29 @@ def blocks(
         SourceError: an image cannot be read, as the source says it; or a worker died.
         OptionError: workers are below 0 or beyond MOST_WORKERS.
     """
+    cuts = plan(len(indices), length)
+    for (_, stop), (start, pixels) in zip(cuts, pieces(source, indices, cuts, workers), strict=True):
+        yield start, pixels
+        if progress is not None:
+            progress(stop, len(indices))
+
+
+def pieces(
+    source: Source,
+    indices: Sequence[int] | NDArray[np.int64],
+    cuts: Sequence[tuple[int, int]],
+    workers: int | None = None,
+) -> Generator[tuple[int, NDArray[np.uint8]]]:
+    """As `blocks`, but the (start, stop) of each piece of the sequence are given."""
     if workers is not None:
         check_number("workers", workers, 0, MOST_WORKERS, whole=True)
-    pieces = plan(len(indices), length)
     places = np.asarray(indices, np.int64)
-    tasks = [places[start:stop].tolist() for start, stop in pieces]
+    tasks = [places[start:stop].tolist() for start, stop in cuts]
     count = _useful_workers(source, workers, len(tasks))
     pickled = _pickled(source) if count else None
     loaded = _in_processes(source, pickled, tasks, count) if pickled else map(source.batch, tasks)
-    for (start, stop), pixels in zip(pieces, loaded, strict=True):
+    for (start, _), pixels in zip(cuts, loaded, strict=True):
         yield start, pixels
-        if progress is not None:
-            progress(stop, len(places))
 
 
 def usable_cores() -> int:

@@ -10,7 +10,7 @@ import pgmetrics
 from pgmetrics import SlicedWasserstein
 from pgmetrics.comparison.compare import compare
 from pgmetrics.errors import OptionError, PgmetricsError, SampleError, SourceError, StateError
-from pgmetrics.evaluation import plan
+from pgmetrics.evaluation import engine
 from pgmetrics.evaluation.api import collect
 from pgmetrics.metrics.frechet import FrechetInceptionDistance
 from pgmetrics.metrics.kid import KernelInceptionDistance
@@ -76,9 +76,9 @@ def test_a_metric_beside_changes_no_bit_of_another():
 def test_blocks_that_share_an_extraction_change_no_bit_and_are_told_one_by_one(monkeypatch):
     found, told = [], []
     for together, size in ((1, 2**25), (4, 2**25), (4, 300 * 3 * 32 * 32), (7, 1)):
-        monkeypatch.setattr(plan, "_TOGETHER", together)
-        monkeypatch.setattr(plan, "_BYTES", size)
-        monkeypatch.setattr(plan, "block_length", lambda _: 64)
+        monkeypatch.setattr(engine, "_TOGETHER", together)
+        monkeypatch.setattr(engine, "_BYTES", size)
+        monkeypatch.setattr(engine, "block_length", lambda _: 64)
         steps = []
         network, (real, fake) = ToyNetwork(), sides(330, 321)
         options = {"progress": lambda *step, steps=steps: steps.append(step), "floor": True}

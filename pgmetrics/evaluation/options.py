@@ -1,0 +1,191 @@
+"""The keyword options that every evaluation shares: declared, documented and checked in one place."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import inspect
+import os
+import textwrap
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import Field, dataclass, field, fields
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, cast
+
+from pgmetrics.errors import OptionError
+from pgmetrics.runtime.spill import DEFAULT_MAX_MEMORY
+
+if TYPE_CHECKING:
+    from pgmetrics.features.base import FeatureExtractor
+    from pgmetrics.prepared.cache import Cache
+
+Weights = Mapping[str, str | os.PathLike[str]] | str | os.PathLike[str]
+"""A file by the name of its network, or Inception's alone."""
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+_Value = TypeVar("_Value")
+
+
+def _option(default: _Value, meaning: str) -> _Value:
+    """A field of `Options`; the meaning is what the docstring of every function that takes it says."""
+    described: _Value = field(default=default, metadata={"meaning": meaning})
+    return described
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How images are read and metrics computed; the meaning of each option is beside its default."""
+
+    num_images: int | None = _option(
+        None,
+        "images taken of each side; a source with fewer is refused. By default each metric takes its "
+        "published number, or as many as there are.",
+    )
+    seed: int = _option(
+        0, "of every random number: image order, latents, patches, directions, mirroring, splits, subsets."
+    )
+    device: str = _option("auto", '"auto" (CUDA if there is one), "cpu", "cuda", "cuda:N" or "mps".')
+    workers: int | None = _option(
+        None, "processes that decode ahead; 0 decodes in this one, None takes one per core."
+    )
+    resolution: int | None = _option(
+        None, "height and width in pixels to which all images are resized; needs `resize`."
+    )
+    resize: str | None = _option(
+        None, 'how: "box", "lanczos" or "bicubic"; "crop-box", ... cut the center square first.'
+    )
+    alpha: str | None = _option(
+        None, 'what is put behind transparent pixels: "white", "black" or "drop"; they are refused otherwise.'
+    )
+    bits: int | None = _option(None, "8 scales 16-bit images down to 8 bits; they are refused otherwise.")
+    mirror: bool = _option(False, "flip each real image by a keyed coin, as training with mirroring does.")
+    max_memory: int = _option(
+        DEFAULT_MAX_MEMORY,
+        "bytes of memory on top of the interpreter's and libraries'; SWD descriptors beyond it spill to a "
+        "temporary file. Below 1 GiB all of them do.",
+    )
+    preset: str | None = _option(
+        None,
+        'compute as another tool does: "torch-fidelity", "pytorch-fid", "clean-fid" or "torchmetrics"; it '
+        "fixes the metrics' parameters, the networks and the order of images.",
+    )
+    weights: Weights | None = _option(  # noqa: RUF009 - nothing of it is shared that could change
+        None,
+        "file of each network's weights by its name, or of Inception's alone; found where "
+        "`pgmetrics weights` lists them if left out.",
+    )
+    allow_unverified_weights: bool = _option(False, "accept weights whose SHA-256 is not the published one.")
+    form: str | None = _option(
+        None, 'of Inception: "fast" (the default), "plain" or "compiled"; they differ in rounding.'
+    )
+    precision: str | None = _option(
+        None, 'of Inception: "float32" (the default) or "bfloat16", which moves the score.'
+    )
+    networks: Mapping[str, FeatureExtractor] | None = _option(
+        None, 'extractors to use in place of those that the names stand for; "custom" is a custom network.'
+    )
+    cache: Cache | str | os.PathLike[str] | None = _option(  # noqa: RUF009 - likewise
+        None, "directory in which real sides are kept between runs, or None."
+    )
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """The options that decide how files become images."""
+        return {name: getattr(self, name) for name in ("resolution", "resize", "alpha", "bits")}
+
+
+class SharedOptions(TypedDict, total=False):
+    """The options that every function takes, for type checkers; `Options` describes them."""
+
+    num_images: int | None
+    seed: int
+    workers: int | None
+    resolution: int | None
+    resize: str | None
+    alpha: str | None
+    bits: int | None
+    mirror: bool
+    max_memory: int
+    preset: str | None
+    weights: Weights | None
+    allow_unverified_weights: bool
+    form: str | None
+    precision: str | None
+    networks: Mapping[str, FeatureExtractor] | None
+
+
+class CollectOptions(SharedOptions, total=False):
+    """Those of functions that compute on one device."""
+
+    device: str
+
+
+class EvaluateOptions(CollectOptions, total=False):
+    """All of them."""
+
+    cache: Cache | str | os.PathLike[str] | None
+
+
+def takes_options(taken: type[Any]) -> Callable[[_Function], _Function]:
+    """Spell out the `**options` of a function, and refuse any other name with the nearest one.
+
+    Its signature lists each option with its default, and its docstring has the meaning of each in place of
+    the line that begins with `options:`.
+
+    Args:
+        taken: `SharedOptions`, `CollectOptions` or `EvaluateOptions`, whichever the function unpacks.
+    """
+    chosen = [option for option in fields(Options) if option.name in taken.__optional_keys__]
+
+    def decorate(function: _Function) -> _Function:
+        signature = _signature(function, chosen)
+        known = list(signature.parameters)
+
+        @functools.wraps(function)
+        def checked(*args: Any, **kwargs: Any) -> Any:
+            for name in kwargs:
+                if name not in known:
+                    raise OptionError(_unknown(function.__name__, name, known))
+            return function(*args, **kwargs)
+
+        checked.__signature__ = signature  # type: ignore[attr-defined]
+        checked.__doc__ = _documentation(function.__doc__, chosen)
+        return cast(_Function, checked)
+
+    return decorate
+
+
+def _signature(function: Callable[..., Any], options: Iterable[Field[Any]]) -> inspect.Signature:
+    signature = inspect.signature(function)
+    own = [one for one in signature.parameters.values() if one.kind is not one.VAR_KEYWORD]
+    added = [
+        inspect.Parameter(
+            option.name, inspect.Parameter.KEYWORD_ONLY, default=option.default, annotation=option.type
+        )
+        for option in options
+    ]
+    return signature.replace(parameters=[*own, *added])
+
+
+def _documentation(text: str | None, options: Iterable[Field[Any]]) -> str | None:
+    if text is None:  # python -OO
+        return None
+    lines = text.splitlines()
+    (place,) = (number for number, line in enumerate(lines) if line.strip().startswith("options:"))
+    indent = lines[place][: -len(lines[place].lstrip())]
+    described = [
+        textwrap.fill(
+            f"{option.name}: {option.metadata['meaning']}",
+            width=110,
+            initial_indent=indent,
+            subsequent_indent=indent + "    ",
+            break_on_hyphens=False,
+        )
+        for option in options
+    ]
+    return "\n".join([*lines[:place], *described, *lines[place + 1 :]])
+
+
+def _unknown(function: str, name: str, known: Sequence[str]) -> str:
+    nearest = difflib.get_close_matches(name, known, n=1)
+    there_are = f"did you mean {nearest[0]}?" if nearest else f"there are {', '.join(known)}"
+    return f"{function} has no option {name}; {there_are}"
