@@ -6,23 +6,26 @@ import dataclasses
 import logging
 from collections.abc import Mapping, Sequence
 from math import ceil, hypot, log2
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pgmetrics.comparison.result import COLUMNS, Comparison, Gate, Judging
 from pgmetrics.comparison.scores import Key, Scores, base_protocol, is_results, name
 from pgmetrics.comparison.settings import BY_NAMES, Setting, differing_settings, images_of_source
 from pgmetrics.errors import OptionError, StateError
 from pgmetrics.evaluation.api import Progress, observe
-from pgmetrics.evaluation.presets import PRESETS
+from pgmetrics.evaluation.options import EvaluateOptions, Options, takes_options
+from pgmetrics.evaluation.setup import choose_metrics
 from pgmetrics.metrics.base import Metric, State
 from pgmetrics.metrics.error_kinds import is_over_images
 from pgmetrics.metrics.outputs import Aim
 from pgmetrics.metrics.registry import DEFAULT, output
-from pgmetrics.metrics.registry import metric as find_metric
 from pgmetrics.sources.resolve import open_source
 from pgmetrics.uncertainty import intervals, randomization, verdicts
 from pgmetrics.uncertainty.intervals import Difference
 from pgmetrics.uncertainty.verdicts import Effect, Score, Verdict
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 _Judged = tuple[dict[str, Any], Effect]  # a row, and what it means for a gate that asks its metric
 
@@ -32,6 +35,7 @@ _OPEN = "the sets differ, and noise leaves open which is better; give more image
 logger = logging.getLogger("pgmetrics")
 
 
+@takes_options(EvaluateOptions)
 def compare(
     a: object,
     b: object,
@@ -42,10 +46,9 @@ def compare(
     significance: float = 0.01,
     confidence: float = 0.95,
     permutations: int = 9999,
-    seed: int = 0,
     explain: bool = False,
     progress: Progress | None = None,
-    **options: Any,
+    **options: Unpack[EvaluateOptions],
 ) -> Comparison:
     """Whether B is better than A, worse, or within noise of it, for each metric and level.
 
@@ -65,10 +68,9 @@ def compare(
         significance: the probability of a false alarm over all rows together.
         confidence: of each interval.
         permutations: random swaps of the test; few images are swapped in every way.
-        seed: of every random number.
         explain: give settings that differ instead of refusing to compare.
         progress: called with (what, done, total).
-        options: any other of `evaluation.Options`, with sources.
+        options: any of `Options`; with results, the seed alone.
 
     Raises:
         StateError: the results were made under unlike protocols; the message names the first
@@ -76,12 +78,12 @@ def compare(
         OptionError: A is of one kind and B of another, or an option has no such value.
         SampleError, SourceError, WeightsError, PgmetricsError: as `evaluate` and `read_results`.
     """
-    judging = Judging(significance, confidence, permutations, seed)
+    settings = Options(**options)
+    judging = Judging(significance, confidence, permutations, settings.seed)
     kinds = [is_results(one) for one in (a, b)]
     if all(kinds):
-        if options or real is not None:
-            given = ", ".join(["real"] * (real is not None) + list(options))
-            raise OptionError(f"results hold their numbers; {given} goes with sources of images")
+        if given := ["real"] * (real is not None) + [option for option in options if option != "seed"]:
+            raise OptionError(f"results hold their numbers; {', '.join(given)} goes with sources of images")
         scores = [Scores.read(one) for one in (a, b)]
         if protocol is not None:
             scores = [one.under(protocol) for one in scores]
@@ -94,9 +96,9 @@ def compare(
             for one, kind in zip((a, b), kinds, strict=True)
         )
         raise OptionError(f"{which}: compare two results, or two sources with their reals")
-    if explain and (unlike := _unlike_sizes(a, b, options)):
+    if explain and (unlike := _unlike_sizes(a, b, settings)):
         return Comparison(name(a), name(b), (), (unlike,), judging)
-    return _compare_images((a, b), real, metrics, judging, progress, options)
+    return _compare_images((a, b), real, metrics, judging, progress, settings)
 
 
 def _compare_results(
@@ -203,10 +205,9 @@ def _no_test_of_images(metric: str) -> str:
     return f"there is no test of it image by image; {fix}"
 
 
-def _unlike_sizes(a: object, b: object, options: Mapping[str, Any]) -> Setting | None:
+def _unlike_sizes(a: object, b: object, options: Options) -> Setting | None:
     """That the images of two sources differ in size."""
-    reading = {key: options.get(key) for key in ("resolution", "resize", "alpha", "bits")}
-    sizes = ["{}x{}".format(*open_source(one, **reading).resolution) for one in (a, b)]
+    sizes = ["{}x{}".format(*open_source(one, **options.reading).resolution) for one in (a, b)]
     return Setting("resolution", sizes[0], sizes[1], True) if sizes[0] != sizes[1] else None
 
 
@@ -216,11 +217,12 @@ def _compare_images(
     metrics: Sequence[str | Metric] | None,
     judging: Judging,
     progress: Progress | None,
-    options: Mapping[str, Any],
+    options: Options,
 ) -> Comparison:
     """Two generated sets, image by image."""
-    chosen = [_paired(one, options.get("preset")) for one in metrics or DEFAULT]
-    observed = observe(real, fakes, chosen, names=("A", "B"), seed=judging.seed, progress=progress, **options)
+    # Fréchet distances are paired image by image, where by themselves they keep sums.
+    chosen = [metric.keeping_rows() for metric in choose_metrics(metrics or DEFAULT, options)]
+    observed = observe(real, fakes, chosen, names=("A", "B"), progress=progress, **vars(options))
     differences: list[Difference] = []
     protocols: list[str | None] = []
     reals: list[Score | None] = []
@@ -308,14 +310,6 @@ def _least_p_value(one: Difference, judging: Judging) -> float:
 def _swapped_together(one: Difference) -> int:
     """Images that a swap takes at once: MS-SSIM swaps its pairs."""
     return output(one.metric).images_per_term
-
-
-def _paired(one: str | Metric, preset: str | None) -> Metric:
-    """The metric, remembering images one by one where it would keep their sums alone."""
-    if preset is not None and preset not in PRESETS:
-        raise OptionError(f"there is no preset {preset!r}; there are {', '.join(PRESETS)}")
-    found = PRESETS[preset].metric(one) if preset else find_metric(one)
-    return found.keeping_rows()
 
 
 def _judged(

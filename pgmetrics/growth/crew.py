@@ -39,7 +39,9 @@ class Crew:
     def __init__(self, scorer: Scorer, jobs: int, devices: Sequence[str]) -> None:
         try:
             self._scorers = [
-                pickle.dumps(replace(scorer, options={**scorer.options, "device": devices[i % len(devices)]}))
+                pickle.dumps(
+                    replace(scorer, options=replace(scorer.options, device=devices[i % len(devices)]))
+                )
                 for i in range(jobs)
             ]
         except (pickle.PicklingError, AttributeError, TypeError) as error:

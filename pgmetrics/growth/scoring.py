@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import logging
 import os
-import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pgmetrics._version import __version__
 from pgmetrics.errors import OptionError, PgmetricsError, SampleError, SourceError
+from pgmetrics.evaluation.options import Options
 from pgmetrics.growth.checkpoints import AT_FINAL, AT_STAGE, Snapshot, open_snapshot
 from pgmetrics.sources.base import ImageSource
 from pgmetrics.sources.resolve import open_source
@@ -28,9 +26,11 @@ if TYPE_CHECKING:
     from pgmetrics.metrics.base import Metric
     from pgmetrics.results import Results
 
-READING = ("resolution", "resize", "alpha", "bits")
+# What the images and networks were opened with, once for all items.
+_OPENED: dict[str, Any] = dict.fromkeys(
+    ("resolution", "resize", "alpha", "bits", "weights", "form", "precision")
+)
 _DESCRIBED = ("fingerprint", "metrics", "count", "height", "width")
-NETWORKING = ("weights", "allow_unverified_weights", "form", "precision", "networks")
 
 Progress = Callable[[str, int, int], None]  # what is being done, how much of it, of how much
 
@@ -74,22 +74,17 @@ class Scorer:
         real: the real images, as `open_source` takes them.
         metrics: names, or metrics with parameters of their own.
         protocols: some of `PROTOCOLS`.
-        num_images, seed: as in `evaluate`.
-        options: further options of `evaluate`.
+        options: as in `evaluate`.
         loader: see `open_snapshot`.
         error: what standard errors are over, see `metrics.registry.with_error`; None as the metrics are.
-        cache: directory for what is remembered of the reals, or None.
     """
 
     real: object
     metrics: Sequence[str | Metric]
     protocols: Sequence[str]
-    num_images: int | None
-    seed: int
-    options: Mapping[str, Any]
+    options: Options
     loader: str | None
     error: str | None
-    cache: Path | None
     _opened: dict[str, Any] = field(default_factory=dict)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -100,9 +95,8 @@ class Scorer:
     def source(self) -> ImageSource:
         """The real images, at the final resolution."""
         if "real" not in self._opened:
-            reading = {name: self.options.get(name) for name in READING}
             try:
-                self._opened["real"] = open_source(self.real, **reading)
+                self._opened["real"] = open_source(self.real, **self.options.reading)
             except SourceError as error:
                 self._refuse_statistics(error)
                 raise
@@ -134,27 +128,17 @@ class Scorer:
     @property
     def chosen(self) -> list[Metric]:
         """The metrics with all their parameters."""
-        from pgmetrics.evaluation.presets import PRESETS
-        from pgmetrics.metrics.registry import metric as find_metric
-        from pgmetrics.metrics.registry import with_error
+        from pgmetrics.evaluation.setup import choose_metrics
 
-        name = self.options.get("preset")
-        if name is not None and name not in PRESETS:
-            raise OptionError(f"there is no preset {name!r}; there are {', '.join(PRESETS)}")
-        preset = None if name is None else PRESETS[name]
-        if preset and self.error is not None:
-            raise OptionError(f"the preset {name} fixes what errors are over; leave out error={self.error}")
-        found = [preset.metric(one) if preset else find_metric(one) for one in self.metrics]
-        if self.error is not None:
-            found = with_error(found, self.error)
-        n = self.num_images
-        return found if n is None else [one.with_num_images(n) for one in found]
+        return choose_metrics(self.metrics, self.options, self.error)
 
     @property
     def networks(self) -> dict[str, FeatureExtractor]:
         """Those that the metrics read, opened once for all items."""
         if "networks" not in self._opened:
-            self._opened["networks"] = _open_networks(self.chosen, self.options)
+            from pgmetrics.evaluation.setup import open_networks
+
+            self._opened["networks"] = open_networks(self.chosen, self.options)
         opened: dict[str, FeatureExtractor] = self._opened["networks"]
         return opened
 
@@ -163,13 +147,13 @@ class Scorer:
         return {
             "metrics": {one.name: asdict(one) for one in self.chosen},  # type: ignore[call-overload]
             "protocols": list(self.protocols),
-            "num_images": self.num_images,
-            "seed": self.seed,
+            "num_images": self.options.num_images,
+            "seed": self.options.seed,
             "real": self.source.fingerprint,
             "networks": {name: network.fingerprint for name, network in self.networks.items()},
-            "mirror": bool(self.options.get("mirror")),
-            "preset": self.options.get("preset"),
-            **{name: self.options.get(name) for name in READING},
+            "mirror": bool(self.options.mirror),
+            "preset": self.options.preset,
+            **self.options.reading,
             "loader": self.loader,
         }
 
@@ -233,33 +217,30 @@ class Scorer:
         if side != self.final_resolution or faded < 1:
             real = AtStage(real, side, faded)
         fake = None if task.snapshot is None else self._open(task.snapshot, protocol)
-        skipped = {*READING, *NETWORKING}
         # Reals of a fade are met once. Without one number of images for all, the floor's halves cut the
         # reals where nothing else does, and sums of other pieces have other last digits.
-        once = faded < 1 or (task.snapshot is None and self.num_images is None)
+        once = faded < 1 or (task.snapshot is None and self.options.num_images is None)
+        options = replace(self.options, **_OPENED, networks=self.networks)
         with _without_warnings():
             return evaluate(
                 real,
                 fake,
                 metrics,
-                num_images=self.num_images,
                 floor=task.snapshot is None and any(one.two_sided for one in metrics),
-                seed=self.seed,
-                networks=self.networks,
-                cache=None if once else self.cache,
                 protocol=protocol,
                 run=task.label,
                 progress=progress,
-                **{name: value for name, value in self.options.items() if name not in skipped},
+                **vars(replace(options, cache=None) if once else options),
             )
 
     def _open(self, snapshot: Snapshot, protocol: str) -> ImageSource:
         try:
-            source = open_snapshot(snapshot, protocol, self.seed, self.loader, self.final_resolution)
+            source = open_snapshot(snapshot, protocol, self.options.seed, self.loader, self.final_resolution)
         except PgmetricsError as error:
             raise Unreadable(str(error)) from error
-        if self.num_images is not None and len(source) < self.num_images:
-            raise Unreadable(f"it gives {len(source):,} images; num_images asks for {self.num_images:,}")
+        asked = self.options.num_images
+        if asked is not None and len(source) < asked:
+            raise Unreadable(f"it gives {len(source):,} images; num_images asks for {asked:,}")
         side = self.final_resolution if protocol == AT_FINAL else snapshot.resolution or self.final_resolution
         if source.resolution != (side, side):
             height, width = source.resolution
@@ -268,6 +249,8 @@ class Scorer:
 
     def _provenance(self, task: Task, found: Mapping[str, Results], notes: list[str]) -> dict[str, Any]:
         """How the rows came about, without what differs between two runs of the same work."""
+        from pgmetrics.evaluation.provenance import versions
+
         sources: dict[str, Any] = {}
         device = None
         for protocol, results in found.items():
@@ -283,7 +266,7 @@ class Scorer:
             "sources": sources,
             "networks": {name: dict(network.protocol) for name, network in self.networks.items()},
             "device": device,
-            "versions": versions(),
+            "versions": versions(installed=True),
         }
 
 
@@ -300,54 +283,8 @@ class _Guarded(Wrapped):
             raise Unreadable(str(error)) from error
 
 
-def versions() -> dict[str, str]:
-    """Of everything that can change a number, loaded or not: a later item has loaded more than the first."""
-    packages = ("torch", "numpy", "scipy", "pillow", "torchvision", "torch-fidelity")
-    return {
-        "pgmetrics": __version__,
-        "python": platform.python_version(),
-        **{name: importlib.metadata.version(name) for name in packages},
-    }
-
-
-def _open_networks(chosen: Sequence[Metric], options: Mapping[str, Any]) -> dict[str, FeatureExtractor]:
-    from pgmetrics.evaluation.presets import PRESETS
-    from pgmetrics.features import open_network
-
-    given = options.get("networks") or {}
-    weights = options.get("weights")
-    files = weights if isinstance(weights, Mapping) else {} if weights is None else {"inception": weights}
-    needed = dict.fromkeys(one.tap.network for one in chosen if one.tap is not None)
-    if unused := sorted(set(files) - set(needed)):
-        raise OptionError(
-            f"weights are given for {unused[0]}, and the metrics use {', '.join(needed) or 'no network'}"
-        )
-    preset = PRESETS[options["preset"]].networks if options.get("preset") else {}
-    asked = {name: options[name] for name in ("form", "precision") if options.get(name) is not None}
-    if preset and asked:
-        raise OptionError(f"a preset fixes the network's {' and '.join(asked)}; leave out one or the other")
-    opened = {}
-    for name in needed:
-        if name in given:
-            opened[name] = given[name]
-            continue
-        if name == "custom":
-            raise OptionError("a custom network is needed: --features PATH, or networks={'custom': ...}")
-        opened[name] = open_network(
-            name,
-            weights=files.get(name),
-            allow_unverified=bool(options.get("allow_unverified_weights")),
-            **{**preset.get(name, {}), **asked},
-        )
-    if asked and not set(opened) - set(given):
-        raise OptionError(f"{' and '.join(asked)} belong to Inception, which the metrics do not use")
-    return opened
-
-
 def _renamed(results: Results, old: str, new: str) -> Results:
     """The same rows under another protocol, whatever network stands behind it."""
-    from dataclasses import replace
-
     rows = tuple({**row, "protocol": new + row["protocol"].removeprefix(old)} for row in results.rows)
     return replace(results, rows=rows)
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from pgmetrics import results
 from pgmetrics._version import __version__
 from pgmetrics.errors import OptionError, PgmetricsError, SourceError, check_number
+from pgmetrics.evaluation.options import Options, SharedOptions, takes_options
 from pgmetrics.growth.checkpoints import (
     AT_FINAL,
     AT_STAGE,
@@ -27,7 +28,7 @@ from pgmetrics.growth.checkpoints import (
     digest,
 )
 from pgmetrics.growth.crew import Crew
-from pgmetrics.growth.scoring import READING, Scored, Scorer, Task, Unreadable, relative
+from pgmetrics.growth.scoring import Scored, Scorer, Task, Unreadable, relative
 from pgmetrics.growth.trainer import Trainer
 from pgmetrics.results import Results, run_scores
 from pgmetrics.results.run_scores import Entry, Journal
@@ -36,6 +37,8 @@ from pgmetrics.sources.base import IDENTITY
 from pgmetrics.sources.loading import MOST_WORKERS
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from pgmetrics.metrics.base import Metric
 
 WORK = ".growth"
@@ -46,14 +49,13 @@ Progress = Callable[[str, int, int], None]  # what is being done, items done, it
 logger = logging.getLogger("pgmetrics")
 
 
+@takes_options(SharedOptions)
 def score_run(
     run: str | os.PathLike[str],
     real: object,
     metrics: Sequence[str | Metric] = ("swd", "ms-ssim"),
     *,
     protocols: Sequence[str] = (AT_FINAL,),
-    num_images: int | None = None,
-    seed: int = 0,
     untrained: bool = False,
     floor: bool = True,
     jobs: int = 1,
@@ -65,7 +67,7 @@ def score_run(
     watch: bool = False,
     poll_seconds: float = 5.0,
     progress: Progress | None = None,
-    **options: Any,
+    **options: Unpack[SharedOptions],
 ) -> tuple[Results, list[Skipped]]:
     """Score every checkpoint of a training run; what is scored already is not scored again.
 
@@ -81,8 +83,6 @@ def score_run(
         protocols: `at-final`, a stage's pixels repeated up to the final resolution, as published; or
             `at-stage`, the stage's own resolution, with the reals shrunk to it and faded as in
             training. Metrics that are not defined at a stage's resolution are left out there, with a note.
-        num_images: of each side; by default each metric's published number.
-        seed: of every random number, the latents included.
         untrained: score the network before training, too.
         floor: score the reals among themselves first, at each resolution that is met.
         jobs: items scored at the same time, each in a process of its own; the store is the same.
@@ -97,8 +97,7 @@ def score_run(
             scored, or Ctrl-C.
         poll_seconds: between two looks at the directory.
         progress: called with (what, items done, items to do).
-        options: any other of `evaluate`: workers, resolution, resize, alpha, bits, mirror, max_memory,
-            preset, weights, allow_unverified_weights, form, precision, networks.
+        options: any of `Options`; the seed is that of the latents, too.
 
     Returns:
         The series as a table, and the checkpoints that could not be read, with the reason. These are
@@ -123,12 +122,9 @@ def score_run(
         real=real,
         metrics=tuple(metrics),
         protocols=[one for one in PROTOCOLS if one in protocols],
-        num_images=num_images,
-        seed=seed,
-        options={**options, "device": device.split(",")[0]},
+        options=Options(**options, device=device.split(",")[0], cache=kept),
         loader=loader,
         error=error,
-        cache=kept,
     )
     session = _Session(place, finder, scorer, pattern, untrained, floor, jobs, device.split(","), progress)
     if watch:
@@ -391,27 +387,27 @@ class _Session:
     def _asked(self) -> dict[str, Any] | None:
         """What can be said of the settings without loading a library; None if that does not decide them."""
         options = self.scorer.options
-        if options.get("networks") or not all(isinstance(one, str) for one in self.scorer.metrics):
+        if options.networks or not all(isinstance(one, str) for one in self.scorer.metrics):
             return None
-        weights = options.get("weights") or {}
+        weights = options.weights or {}
         files = weights if isinstance(weights, Mapping) else {"inception": weights}
         try:
             digests = {name: digest(Path(file)) for name, file in files.items()}
         except OSError:
             return None  # opening them will say what is wrong
-        names = (*READING, "mirror", "preset", "form", "precision", "allow_unverified_weights")
+        names = (*options.reading, "mirror", "preset", "form", "precision", "allow_unverified_weights")
         return {
             "pgmetrics": __version__,
             "metrics": list(self.scorer.metrics),
             "protocols": list(self.scorer.protocols),
-            "num_images": self.scorer.num_images,
-            "seed": self.scorer.seed,
+            "num_images": options.num_images,
+            "seed": options.seed,
             "real": self.scorer.source.fingerprint,
             "weights": digests,
             "pattern": self.pattern,
             "loader": self.scorer.loader,
             "error": self.scorer.error,
-            **{name: options[name] for name in names if options.get(name)},
+            **{name: getattr(options, name) for name in names if getattr(options, name)},
         }
 
     def results(self) -> Results:

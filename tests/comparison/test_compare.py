@@ -12,12 +12,11 @@ from scipy import stats
 
 import pgmetrics
 from pgmetrics import SlicedWasserstein
-from pgmetrics.comparison.compare import _alike_under, _gate, _judged, _paired, compare
+from pgmetrics.comparison.compare import _alike_under, _gate, _judged, compare
 from pgmetrics.comparison.scores import Scores
 from pgmetrics.comparison.settings import differing_settings
 from pgmetrics.errors import OptionError, PgmetricsError, SampleError, StateError
 from pgmetrics.metrics.fid_infinity import FIDInfinity
-from pgmetrics.metrics.frechet import FrechetInceptionDistance
 from pgmetrics.results import Results
 from pgmetrics.results.run_scores import Entry, Journal
 from pgmetrics.uncertainty.intervals import Difference
@@ -139,12 +138,13 @@ def test_frechet_distances_are_paired_through_rows():
 
 def test_a_preset_keeps_its_parameters():
     # A metric by name would be made anew, without its subsets.
-    fid = _paired("fid", "pytorch-fid")
-    assert isinstance(fid, FrechetInceptionDistance)
-    assert fid.keep_rows
-    assert _paired("kid", "torchmetrics").subsets == 100
+    how = {"real": blotches(30, 3), "metrics": ["fid", "kid"], "networks": {"inception": ToyNetwork()}}
+    found = compare(blotches(30, 1), blotches(30, 2), preset="clean-fid", **how)
+    made = found.provenance["parameters"]["metrics"]
+    assert made["fid"]["keep_rows"]
+    assert made["kid"]["subsets"] == 100
     with pytest.raises(OptionError, match="no preset 'fid'"):
-        _paired("fid", "fid")
+        compare(blotches(30, 1), blotches(30, 2), preset="fid", **how)
 
 
 def test_what_has_no_test_is_undecided_and_says_so():
