@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from itertools import pairwise
 from math import sqrt
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,6 @@ from torch import Tensor
 
 from pgmetrics import (
     PRDC,
-    Block,
     FeatureBlock,
     FrechetInceptionDistance,
     InceptionScore,
@@ -31,16 +29,15 @@ from pgmetrics import (
     OptionError,
     SlicedWasserstein,
 )
+from pgmetrics.evaluation.engine import Feed, run_pass
 from pgmetrics.features import FeatureExtractor, open_network
-from pgmetrics.metrics.base import Metric, Side, State, Tap
+from pgmetrics.metrics.base import Metric, Side, State
 from pgmetrics.metrics.feature_rows import FeatureRowsState
 from pgmetrics.metrics.influence import Influence
-from pgmetrics.runtime.blocks import block_length
 from pgmetrics.runtime.devices import pick_device
 from pgmetrics.runtime.files import dump_json, parse_json
 from pgmetrics.runtime.spill import Storage
 from pgmetrics.sources.base import ImageSource
-from pgmetrics.sources.loading import blocks
 from pgmetrics.sources.wrappers import Wrapped
 from pgmetrics.uncertainty.intervals import stderr
 
@@ -134,7 +131,7 @@ class Scorer:
     def states(self, images: ImageSource, side: Side) -> dict[tuple[str, int], State]:
         """What each metric remembers of the first n images, by its name and n; one pass for all."""
         storage = Storage(DESCRIPTOR_MEMORY)
-        shared: dict[str, tuple[State, Tap | None, int]] = {}
+        shared: dict[str, Feed] = {}
         states = {}
         for one in self.metrics:
             network = self.networks[one.tap.network].fingerprint if one.tap else ""
@@ -149,35 +146,16 @@ class Scorer:
                 )
                 # Metrics that remember alike share a state, as in an evaluation.
                 identity = dump_json([state.key.to_dict(), count], sort_keys=True)
-                states[one.name, count] = shared.setdefault(identity, (state, one.tap, count))[0]
-        self._feed(images, list(shared.values()))
+                states[one.name, count] = shared.setdefault(identity, Feed(state, one.tap, 0, count)).state
+        run_pass(
+            images,
+            np.arange(len(images)),
+            list(shared.values()),
+            device=torch.device(self.device),
+            networks=self.networks,
+            workers=self.workers,
+        )
         return states
-
-    def _feed(self, images: ImageSource, hungry: Sequence[tuple[State, Tap | None, int]]) -> None:
-        taps = {tap for _, tap, _ in hungry if tap}
-        # Cut anew where a smaller set ends, so that each is filled as if it were alone.
-        cuts = [0, *sorted(set(self.counts))]
-        length = block_length(self.resolution[0])
-        for begin, end in pairwise(cuts):
-            places = np.arange(begin, end)
-            for start, pixels in blocks(images, places, length, self.workers):
-                first = begin + start
-                on_device = torch.from_numpy(pixels).to(self.device)
-                rows = self._features(on_device, taps)
-                for state, tap, count in hungry:
-                    if first < count:
-                        block = FeatureBlock(first, rows[tap]) if tap else Block(first, on_device)
-                        state.update(block)
-
-    def _features(self, pixels: Tensor, taps: Iterable[Tap]) -> dict[Tap, Tensor]:
-        by_network: dict[str, list[Tap]] = {}
-        for tap in taps:
-            by_network.setdefault(tap.network, []).append(tap)
-        found = {}
-        for network, read in by_network.items():
-            rows = self.networks[network].extract(pixels, sorted(tap.layer for tap in read))
-            found |= {tap: rows[tap.layer] for tap in read}
-        return found
 
     def scores(
         self, real: Mapping[tuple[str, int], State], fake: Mapping[tuple[str, int], State]
