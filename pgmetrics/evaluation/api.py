@@ -19,6 +19,7 @@ from pgmetrics.evaluation.rows import as_row, compute, row_protocol
 from pgmetrics.evaluation.setup import Setup, check_choice, choose_metrics, resolve
 from pgmetrics.features.base import FeatureExtractor
 from pgmetrics.metrics.base import Metric, State
+from pgmetrics.metrics.registry import DEFAULT
 from pgmetrics.prepared.cache import Cache
 from pgmetrics.results import Results
 
@@ -59,7 +60,7 @@ class Observed:
 def evaluate(
     real: object | None,
     fake: object | None,
-    metrics: Sequence[str | Metric] = ("swd", "ms-ssim"),
+    metrics: Sequence[str | Metric] = DEFAULT,
     *,
     held_out: object | None = None,
     floor: bool = False,
@@ -140,7 +141,7 @@ def evaluate(
 def observe(
     real: object | None,
     fakes: Sequence[object],
-    metrics: Sequence[str | Metric] = ("swd", "ms-ssim"),
+    metrics: Sequence[str | Metric] = DEFAULT,
     *,
     names: Sequence[str] | None = None,
     protocol: str = "native",

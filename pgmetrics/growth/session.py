@@ -30,6 +30,7 @@ from pgmetrics.growth.checkpoints import (
 from pgmetrics.growth.crew import Crew
 from pgmetrics.growth.scoring import Scored, Scorer, Task, Unreadable, relative
 from pgmetrics.growth.trainer import Trainer
+from pgmetrics.metrics.registry import DEFAULT
 from pgmetrics.results import Results, run_scores
 from pgmetrics.results.run_scores import Entry, Journal
 from pgmetrics.runtime.files import check_regular, dump_json, parse_json
@@ -53,7 +54,7 @@ logger = logging.getLogger("pgmetrics")
 def score_run(
     run: str | os.PathLike[str],
     real: object,
-    metrics: Sequence[str | Metric] = ("swd", "ms-ssim"),
+    metrics: Sequence[str | Metric] = DEFAULT,
     *,
     protocols: Sequence[str] = (AT_FINAL,),
     untrained: bool = False,
