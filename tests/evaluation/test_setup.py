@@ -1,0 +1,58 @@
+"""The one resolver: whoever evaluates is refused the same, and named the same versions."""
+
+import numpy as np
+import pytest
+
+import pgmetrics
+from pgmetrics.errors import OptionError
+from pgmetrics.evaluation.provenance import versions
+from tests.helpers.growing_run import write_run
+from tests.helpers.toy_network import ToyNetwork
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (12, 32, 32, 3), dtype=np.uint8)
+REFUSED = {
+    "fd needs a custom network: --features PATH": {"metrics": ["fd"]},
+    "is reads the logits of the network inception, which gives features": {
+        "metrics": ["is"], "networks": {"inception": ToyNetwork(layers=("features",))},
+    },
+    "weights are given for inception, and the metrics use no network": {
+        "metrics": ["swd"], "weights": "weights.pth",
+    },
+    "precision belong to Inception, which the metrics do not use": {
+        "metrics": ["swd"], "precision": "bfloat16",
+    },
+    "a preset fixes the network's form": {"metrics": ["kid"], "preset": "clean-fid", "form": "fast"},
+    "there is no preset 'tensorflow'; there are torch-fidelity": {"metrics": ["fid"], "preset": "tensorflow"},
+    "clean-fid computes fid, kid only, not is": {"metrics": ["is"], "preset": "clean-fid"},
+    "a metric is asked for twice: swd, swd": {"metrics": ["swd", "swd"]},
+    "no metric is called 'fud'": {"metrics": ["fud"]},
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return write_run(tmp_path_factory.mktemp("run"), [(800, 32, 1.0)], untrained=False)
+
+
+@pytest.mark.parametrize(("fact", "asked"), REFUSED.items(), ids=REFUSED)
+def test_all_who_evaluate_are_refused_in_the_same_words(run, fact, asked):
+    # Wrong: growth or compare resolves by itself, and accepts or says something else.
+    for call in (
+        lambda: pgmetrics.evaluate(IMAGES, IMAGES, **asked),
+        lambda: pgmetrics.collect(IMAGES, **asked),
+        lambda: pgmetrics.compare(IMAGES, IMAGES, real=IMAGES, **asked),
+        lambda: pgmetrics.score_run(run, IMAGES, **asked),
+    ):
+        with pytest.raises(OptionError) as refusal:
+            call()
+        assert str(refusal.value).startswith(fact)
+    assert not (run / "scores.jsonl").exists()
+
+
+def test_a_runs_versions_do_not_depend_on_what_was_loaded_before():
+    loaded, installed = versions(), versions(installed=True)
+    assert {"torchvision", "torch-fidelity"} <= installed.keys()
+    assert loaded.keys() <= installed.keys()
+    for name, version in loaded.items():
+        # Torch adds the build to its own version: 2.9.0+cpu.
+        assert version.partition("+")[0] == installed[name]
