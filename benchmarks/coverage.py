@@ -39,9 +39,10 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from pgmetrics.metrics.base import Estimate, Metric, Side, State
-from pgmetrics.metrics.frechet import FrechetDistance, MomentsState
+from pgmetrics.metrics.frechet import FrechetDistance
 from pgmetrics.metrics.inception_score import InceptionScore
 from pgmetrics.metrics.kid import KernelInceptionDistance
+from pgmetrics.metrics.moments import MomentsState
 from pgmetrics.metrics.ms_ssim import MultiScaleSSIM
 from pgmetrics.metrics.prdc import PRDC
 from pgmetrics.metrics.swd import SlicedWasserstein

@@ -10,7 +10,7 @@ from typing import Any
 
 from pgmetrics.errors import OptionError, StateError
 from pgmetrics.metrics.base import Metric, State
-from pgmetrics.metrics.frechet import MomentsState
+from pgmetrics.metrics.moments import MomentsState
 from pgmetrics.prepared.moments_npz import holds_moments, holds_moments_only, read_moments, write_moments
 from pgmetrics.prepared.state_files import StoredStates, check_states_destination, holds_states, save_states
 

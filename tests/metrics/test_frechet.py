@@ -10,7 +10,8 @@ from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics
 from pgmetrics.errors import OptionError, SampleError, StateError
 from pgmetrics.functional.frechet import GaussianMoments
 from pgmetrics.metrics.base import Tap
-from pgmetrics.metrics.frechet import FrechetDistance, FrechetInceptionDistance, MomentsState, _jackknife
+from pgmetrics.metrics.frechet import FrechetDistance, FrechetInceptionDistance, _jackknife
+from pgmetrics.metrics.moments import MomentsState
 from pgmetrics.prepared.state_files import load_state, save_state
 from pgmetrics.runtime.blocks import FeatureBlock
 from tests.contracts.feature_contract import FeatureContract, features

@@ -11,10 +11,11 @@ from scipy import stats
 
 from pgmetrics.errors import OptionError, SampleError, StateError
 from pgmetrics.metrics import error_kinds
-from pgmetrics.metrics.frechet import FrechetDistance, MomentsState
+from pgmetrics.metrics.frechet import FrechetDistance
 from pgmetrics.metrics.inception_score import InceptionScore
 from pgmetrics.metrics.influence import Influence
 from pgmetrics.metrics.kid import KernelInceptionDistance
+from pgmetrics.metrics.moments import MomentsState
 from pgmetrics.metrics.ms_ssim import MultiScaleSSIM
 from pgmetrics.metrics.prdc import PRDC
 from pgmetrics.metrics.swd import SlicedWasserstein
