@@ -27,6 +27,7 @@ def weights(networks: tuple[str, ...], bundle: str | None, format_: str) -> None
     Without a network: prepare a directory elsewhere with `pgmetrics weights --bundle DIR`, copy it, and
     set PGMETRICS_WEIGHTS to it.
     """
+    from pgmetrics.evaluation.presets import users_of
     from pgmetrics.features.weights import PUBLISHED, make_bundle, survey
 
     asked = networks or tuple(PUBLISHED)
@@ -34,7 +35,7 @@ def weights(networks: tuple[str, ...], bundle: str | None, format_: str) -> None
         for path in make_bundle(bundle, asked):
             say(printable(str(path)))
         return
-    found = [survey(network) for network in asked]
+    found = [{**survey(network), "used_by": ", ".join(users_of(network))} for network in asked]
     if format_ == "json":
         say(dump_json(found, indent=1))
         return

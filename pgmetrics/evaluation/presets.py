@@ -21,6 +21,7 @@ from pgmetrics.metrics.frechet import FrechetInceptionDistance
 from pgmetrics.metrics.inception_score import InceptionScore
 from pgmetrics.metrics.kid import KernelInceptionDistance
 from pgmetrics.metrics.prdc import PRDC
+from pgmetrics.metrics.registry import METRICS
 
 _ALL = 10**9
 """Images of each side: the tools take every file there is, also beyond the published 50,000."""
@@ -146,3 +147,18 @@ Its shuffle and its subsets come from torch's global generator.
 PRESETS: dict[str, Preset] = {
     preset.name: preset for preset in (TORCH_FIDELITY, PYTORCH_FID, CLEAN_FID, TORCHMETRICS)
 }
+
+
+def users_of(network: str) -> list[str]:
+    """The metrics that read a network by default, and those that read it as another tool computes them."""
+    usual = [name for name, declared in METRICS.items() if _reads(declared.load()(), network)]
+    return usual + [
+        f"{name} as {preset.name} computes it"
+        for preset in PRESETS.values()
+        for name, metric in preset.metrics.items()
+        if name not in usual and _reads(metric, network)
+    ]
+
+
+def _reads(metric: Metric, network: str) -> bool:
+    return metric.tap is not None and metric.tap.network == network

@@ -43,14 +43,12 @@ class Published:
         urls: where the same bytes lie; the file is known by the last part of each.
         sha256: the whole digest, in hexadecimal.
         size: in bytes.
-        used_by: who needs it, for people.
     """
 
     network: str
     urls: tuple[str, ...]
     sha256: str
     size: int
-    used_by: str
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -79,14 +77,12 @@ PUBLISHED = {
             ),
             sha256="6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
             size=95_628_359,
-            used_by="fid, fid-infinity, is, kid, prdc, memorisation",
         ),
         Published(
             network="vgg16",
             urls=("https://download.pytorch.org/models/vgg16-397923af.pth",),
             sha256="397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0",
             size=553_433_881,
-            used_by="prdc as torch-fidelity computes it",
         ),
     )
 }
@@ -240,7 +236,6 @@ def survey(network: str) -> dict[str, Any]:
         "network": network,
         "state": state,
         "path": None if path is None else str(path),
-        "used_by": wanted.used_by,
         "file": " or ".join(wanted.names),
         "bytes": wanted.size,
         "sha256": wanted.sha256,

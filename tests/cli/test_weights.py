@@ -31,6 +31,15 @@ def test_what_is_missing_is_listed_with_where_to_get_it():
             assert fact in done.stdout
 
 
+def test_each_file_says_which_metrics_need_it():
+    # Wrong: a list by hand, in which a new metric is missing.
+    lines = [line for line in run().stdout.splitlines() if "used by" in line]
+    assert lines == [
+        "  used by: fid, fid-infinity, is, kid, prdc, memorisation",
+        "  used by: prdc as torch-fidelity computes it",
+    ]
+
+
 def test_a_wrong_file_is_listed_as_wrong_and_json_is_data(cache):
     wrong = cache / PUBLISHED["inception"].names[0]
     wrong.write_bytes(b"half a download")
