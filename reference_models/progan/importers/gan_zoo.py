@@ -1,8 +1,8 @@
-"""Models of facebookresearch's pytorch_GAN_zoo: its ProGAN as its trainer and its hub save it.
+"""Import models of facebookresearch's pytorch_GAN_zoo, as its trainer and its hub save them.
 
-The file holds the settings and two generators, `netG` and its average `avgG`. Layers scale their
-whole output, the bias too, by sqrt(2 / fan in), and so does the layer to colors. Blending is
-counted from the other end: alpha is the old resolution's weight.
+The file holds the settings and two generators, `netG` and its average `avgG`. Every layer, the one to
+colors as well, multiplies its whole output by sqrt(2 / fan in), which includes the bias. The first
+layer has a bias for each pixel. Its alpha is the weight of the old resolution.
 
 Source: progressive_conv_net.py and custom_layers.py of that project.
 """
@@ -20,24 +20,25 @@ from reference_models.progan.importers.imported import Imported, feature_map_opt
 from reference_models.progan.importers.torch_files import Settings, refuse_others, weight
 from reference_models.progan.model.config import ProGANConfig
 
-# Settings whose other values make a network that ours is not.
+# Settings whose other values make a network that ours is not; the first is that project's default,
+# with which it fills in what a file lacks.
 _AS_OURS: Mapping[str, tuple[object, ...]] = {
     "perChannelNormalization": (True,),
     "leakyReluLeak": (0.2,),
-    "lossCriterion": ("WGANGP", "Logistic", "MSE", "DCGAN"),
+    "lossCriterion": ("WGANGP", "WGANGP2", "Logistic", "MSE", "DCGAN"),
     "categoryVectorDim": (0,),
     "equalizedlR": (True, False),
 }
 
 
 def recognizes(content: Mapping[str, object]) -> bool:
-    """Whether a file's names are of this layout."""
+    """Whether a file has the names of this layout."""
     state = content.get("netG")
     return "config" in content and isinstance(state, dict) and any("formatLayer" in str(n) for n in state)
 
 
 def read(content: Mapping[str, object], which: Literal["Gs", "G"] = "Gs") -> Imported:
-    """One of the generators of such a file.
+    """Read one of the generators of such a file.
 
     Args:
         content: as `read_torch` gives it.
@@ -70,6 +71,9 @@ def read(content: Mapping[str, object], which: Literal["Gs", "G"] = "Gs") -> Imp
     }
     first = ("groupScale0.0", *(f"scaleLayers.{i}.0" for i in range(blocks - 1)))
     fmap_base, fmap_max = feature_map_options([found[layer][0].shape[0] for layer in first])
+    by_pixel = _by_pixel(found["formatLayer"][1])
+    # Before the first step of training all pixels of a channel have the same.
+    shared = bool((by_pixel == by_pixel[:, :1]).all())
     config = ProGANConfig(
         resolution=4 << (blocks - 1),
         channels=found["toRGBLayers.0"][0].shape[0],
@@ -77,8 +81,9 @@ def read(content: Mapping[str, object], which: Literal["Gs", "G"] = "Gs") -> Imp
         fmap_base=fmap_base,
         fmap_max=fmap_max,
         equalized=settings["equalizedlR"] is True,
-        # There the loss decides how the generator ends.
-        output="linear" if settings["lossCriterion"] in ("WGANGP", "Logistic") else "tanh",
+        # In that project the loss decides how the generator ends.
+        output="tanh" if settings["lossCriterion"] in ("MSE", "DCGAN") else "linear",
+        first_bias="channel" if shared else "pixel",
     )
     ours = scales(config)
     weights = {}
@@ -87,7 +92,8 @@ def read(content: Mapping[str, object], which: Literal["Gs", "G"] = "Gs") -> Imp
         scale = sqrt(2 / prod(kernel.shape[1:])) if settings["equalizedlR"] else 1.0
         weights[f"{name}.weight"] = kernel * (scale / ours[name])
         weights[f"{name}.bias"] = bias * scale
-    weights["block4.dense.bias"] = _by_channel(weights["block4.dense.bias"])
+    if shared:
+        weights["block4.dense.bias"] = _by_pixel(weights["block4.dense.bias"])[:, 0].clone()
     return Imported(
         config=config,
         weights=weights,
@@ -99,13 +105,14 @@ def read(content: Mapping[str, object], which: Literal["Gs", "G"] = "Gs") -> Imp
 def _settings(held: object) -> Mapping[str, object]:
     if not isinstance(held, Settings):
         raise SourceError("its config is not GAN-zoo's")
-    settings = vars(held)
+    settings = {name: known[0] for name, known in _AS_OURS.items()} | {"alpha": 0} | vars(held)
     for name, known in _AS_OURS.items():
-        if name not in settings:
-            raise SourceError(f"its config says nothing of {name}")
-        if settings[name] not in known:
+        value = settings[name]
+        if type(value) not in (bool, int, float, str):
+            raise SourceError(f"its {name} is of type {type(value).__name__}, which is no setting")
+        if value not in known:
             wanted = " or ".join(map(str, known))
-            raise SourceError(f"its {name} is {str(settings[name])[:60]!r}; our networks have {wanted}")
+            raise SourceError(f"its {name} is {str(value)[:60]!r}; our networks have {wanted}")
     return settings
 
 
@@ -116,18 +123,12 @@ def _alpha(settings: Mapping[str, object]) -> float:
     return 1.0 - old
 
 
-def _by_channel(bias: Tensor) -> Tensor:
-    """One bias for each channel of the first layer, which has one for each of its 16 pixels here.
+def _by_pixel(bias: Tensor) -> Tensor:
+    """The bias of the first layer as [channels, 16].
 
     Raises:
-        SourceError: the pixels of a channel have different ones.
+        SourceError: its numbers are not those of 4 x 4 pixels.
     """
     if bias.numel() % 16:
         raise SourceError(f"its formatLayer.bias has {bias.numel()} numbers, which are no 4 x 4 images")
-    by_pixel = bias.reshape(-1, 16)
-    if not (by_pixel == by_pixel[:, :1]).all():
-        raise SourceError(
-            "its formatLayer.bias differs between the pixels of a channel, and our first layer has one bias "
-            "for each channel"
-        )
-    return by_pixel[:, 0].clone()
+    return bias.reshape(-1, 16)

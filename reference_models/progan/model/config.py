@@ -18,6 +18,7 @@ _CHOICES: Mapping[str, tuple[bool | str, ...]] = {
     "discriminator_norm": ("none", "layer"),
     "activation": ("leaky", "relu"),
     "output": ("linear", "tanh"),
+    "first_bias": ("channel", "pixel"),
     "loss": ("wgan-gp", "lsgan"),
     "gp_resolution": ("final", "current"),
     "precision": ("float32", "bfloat16"),
@@ -28,6 +29,10 @@ _CHOICES: Mapping[str, tuple[bool | str, ...]] = {
     ),
     (False, True),
 )  # fmt: skip
+
+# Of networks of other projects alone. At their defaults they are left out of files, which are then
+# those of versions that did not have them.
+_FOREIGN = ("first_bias",)
 
 _MOST_IMAGES = 10**12
 _WEIGHT = {"low": 0, "high": 10**9}
@@ -102,6 +107,8 @@ class ProGANConfig:
             its activation.
         activation: of the generator; the discriminator's is always leaky.
         output: "tanh" keeps the generator's images within -1 to 1, "linear" means them to be.
+        first_bias: the generator's first layer has a bias for each channel, or for each channel at each
+            of its 4 x 4 pixels.
         growing: from 4 x 4 on; otherwise every step is made at the final resolution.
         stabilise_images, fade_images: length of the two phases of a resolution. 4 x 4 has no fade.
         total_images: real images shown until training ends.
@@ -146,6 +153,7 @@ class ProGANConfig:
     discriminator_norm: Literal["none", "layer"] = "none"
     activation: Literal["leaky", "relu"] = "leaky"
     output: Literal["linear", "tanh"] = "linear"
+    first_bias: Literal["channel", "pixel"] = "channel"
 
     growing: bool = True
     stabilise_images: int = 600_000
@@ -245,10 +253,11 @@ class ProGANConfig:
         changes: dict[str, Any] = {}
         for assignment in assignments:
             name, equals, text = assignment.partition("=")
-            if not equals or name not in self.to_json():
+            known = [each.name for each in fields(self)]
+            if not equals or name not in known:
                 raise OptionError(
                     f"{assignment!r} sets no option of a ProGAN; NAME=VALUE does, with a name of "
-                    f"{', '.join(self.to_json())}"
+                    f"{', '.join(known)}"
                 )
             if name in changes:
                 raise OptionError(f"{name} is set twice, at last by {assignment!r}; set it once")
@@ -279,10 +288,15 @@ class ProGANConfig:
         return self.learning_rate[max(r for r in self.learning_rate if r <= resolution)]
 
     def to_json(self) -> dict[str, Any]:
-        """The fields as JSON's own types; `from_json` reads them back."""
+        """The fields as JSON's own types; `from_json` reads them back.
+
+        Fields of other projects' networks are left out where they have their defaults.
+        """
         out: dict[str, Any] = {}
         for each in fields(self):
             value = getattr(self, each.name)
+            if each.name in _FOREIGN and value == each.default:
+                continue
             out[each.name] = {str(k): v for k, v in value.items()} if isinstance(value, Mapping) else value
         return out
 

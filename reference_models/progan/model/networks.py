@@ -119,7 +119,7 @@ class _FirstBlock(_GeneratorBlock):
             config.latent_size + config.label_size,
             self.channels * 16,
             gain=sqrt(2) / 4,
-            shared=16,
+            shared=16 if config.first_bias == "channel" else 1,
             equalized=config.equalized,
             bias=self.biased,
         )

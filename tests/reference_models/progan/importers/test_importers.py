@@ -987,6 +987,7 @@ def hub(foreign, saved):
         content = {"config": config, "netG": {n: 3 * t for n, t in state.items()}, "netD": {}, "avgG": state}
         return saved(content)
 
+    write.kind = kind
     return write
 
 
@@ -1025,6 +1026,7 @@ def test_gan_zoo_s_layout(hub, out, channels, module, changes):
         ({"leakyReluLeak": 0.1}, "leakyReluLeak is '0.1'; our networks have 0.2"),
         ({"perChannelNormalization": False}, "perChannelNormalization is 'False'"),
         ({"categoryVectorDim": 4}, "categoryVectorDim is '4'"),
+        ({"categoryVectorDim": torch.zeros(2)}, "categoryVectorDim is of type Tensor"),
         ({"alpha": None}, "alpha is no number"),
         ({"alpha": 2.0}, "alpha is no number"),
     ],
@@ -1033,10 +1035,37 @@ def test_gan_zoo_s_settings_that_ours_cannot_be_are_named(hub, out, changes, fac
     refuses(hub(gan_zoo_state((4, 4), latent=4), **changes), out, fact)
 
 
-def test_gan_zoo_s_bias_for_each_pixel_is_refused(hub, out):
+@pytest.mark.parametrize("equalized", [True, False])
+def test_gan_zoo_s_bias_for_each_pixel_is_kept(hub, out, equalized):
     state = gan_zoo_state((4, 4), latent=4)
-    state["formatLayer.bias"][5] += 1
-    refuses(hub(state), out, "formatLayer.bias differs between the pixels of a channel")
+    # One step of training tells the pixels of a channel apart.
+    state["formatLayer.bias"] += normal("step", 64)
+    changes = {"equalizedlR": equalized, "alpha": 0.25}
+    facts, g = imported(hub(state, **changes), out)
+    assert facts.config.first_bias == "pixel"
+    z = normal("z", 5, 4).double()
+    expected = gan_zoo_images({name: t.double() for name, t in state.items()}, z, SETTINGS | changes)
+    assert torch.allclose(g.double()(z, resolution=8, alpha=facts.alpha), expected, rtol=0, atol=2e-5)
+    assert sample_images(out, 2).shape == (2, 3, 8, 8)
+
+
+def test_gan_zoo_s_first_layer_must_be_of_4_x_4_pixels(hub, out):
+    state = gan_zoo_state((4, 4), latent=4)
+    state["formatLayer.bias"] = state["formatLayer.bias"][:-1]
+    refuses(hub(state), out, "formatLayer.bias has 63 numbers")
+
+
+def test_gan_zoo_s_settings_have_that_project_s_defaults(hub, out):
+    state = gan_zoo_state((4, 4), latent=4)
+    path = hub(state)
+    g = imported(path, out)[1].state_dict()
+    config = hub.kind()
+    config.attribKeysOrder = None
+    torch.save({"config": config, "netG": state, "avgG": state}, path)
+    facts, again = imported(path, out)
+    assert facts.config.output == "linear"
+    for name, weight in again.state_dict().items():
+        assert torch.equal(weight, g[name])
 
 
 def without(state, name):

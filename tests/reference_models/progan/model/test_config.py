@@ -94,6 +94,15 @@ def test_what_an_older_version_wrote_is_read_as_it_was_meant():
     assert ProGANConfig.from_json(old) == ProGANConfig(seed=3)
 
 
+def test_what_only_other_projects_networks_have_is_in_files_where_it_is_used():
+    assert "first_bias" not in ProGANConfig().to_json()
+    config = ProGANConfig().with_options(["first_bias=pixel"])
+    assert config.to_json()["first_bias"] == "pixel"
+    assert ProGANConfig.from_json(config.to_json()) == config
+    with pytest.raises(OptionError, match="first_bias is 'channel' or 'pixel', not 'image'"):
+        ProGANConfig().with_options(["first_bias=image"])
+
+
 def test_options_as_written_on_a_command_line():
     config = ProGANConfig().with_options(
         ["loss=lsgan", "noise_strength=0.2", "mirror=true", "minibatch=4:16,256:12", "learning_rate=4:0.002"]
