@@ -247,13 +247,6 @@ def swd(
     ]
 
 
-def seeded_swd(real: NDArray[np.uint8], fake: NDArray[np.uint8], seed: int) -> list[float]:
-    """`swd` with centers and directions drawn from three generators of one seed."""
-    side_real, side_fake = (seeding.generator(seed, seeding.Stream.PATCHES, side) for side in (0, 1))
-    directions = drawn_directions(seeding.generator(seed, seeding.Stream.DIRECTIONS))
-    return swd(real, fake, drawn_centers(side_real), drawn_centers(side_fake), directions)
-
-
 # ---------------------------------------------------------------------------- MS-SSIM
 
 

@@ -69,14 +69,6 @@ def laplacian_pyramid(images: Tensor, num_levels: int) -> list[Tensor]:
     return [*levels, images.to(_float_type(images), memory_format=torch.channels_last)]
 
 
-def reconstruct(levels: list[Tensor]) -> Tensor:
-    """The image whose Laplacian pyramid this is: [N, 3, H, W]."""
-    image = levels[-1]
-    for level in reversed(levels[:-1]):
-        image = pyr_up(image) + level
-    return image
-
-
 def pyr_down(images: Tensor) -> Tensor:
     """Blur with the 5 x 5 binomial filter and keep the even rows and columns.
 

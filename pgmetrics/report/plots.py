@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FORMATS = ("png", "svg", "pdf")
-LEVEL_COLORS = 7
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 # Above this ratio of the largest to the smallest value a linear axis flattens what is near the floor.
 _LOGARITHMIC_FROM = 6.0

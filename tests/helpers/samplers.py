@@ -8,6 +8,7 @@ from reference_models.progan.model.checkpoint import Checkpoint, save
 from reference_models.progan.model.config import ProGANConfig
 from reference_models.progan.model.layers import initialize
 from reference_models.progan.model.networks import Generator
+from reference_models.progan.sampling.source import ProGANSource
 
 CONFIG = ProGANConfig(resolution=32, fmap_base=128, fmap_max=16, latent_size=16)
 
@@ -35,3 +36,8 @@ def write_checkpoint(path, damage=0.0, images_shown=0):
     )
     save(path, facts, generator)
     return path
+
+
+def sample_images(path, num_images, seed=0):
+    """The first images of a checkpoint: uint8 [N, 3, H, W] at its own resolution."""
+    return ProGANSource(path, seed=seed, n=num_images).batch(range(num_images))

@@ -188,13 +188,6 @@ def test_drawn_centers_reach_every_contained_patch_and_no_other():
     assert set(y) == set(range(3, 13))
 
 
-def test_seeded_swd_depends_on_its_seed_alone():
-    real, fake = formula.images(4, 32, 0), formula.images(4, 32, 1)
-    once = plain_recipe.seeded_swd(real, fake, 3)
-    assert once == plain_recipe.seeded_swd(real, fake, 3)
-    assert once != plain_recipe.seeded_swd(real, fake, 4)
-
-
 def test_levels_stop_at_16_pixels():
     assert plain_recipe.level_sizes(128, 128) == [(128, 128), (64, 64), (32, 32), (16, 16)]
     assert plain_recipe.level_sizes(48, 64) == [(48, 64), (24, 32)]

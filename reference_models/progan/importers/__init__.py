@@ -25,18 +25,6 @@ _GROWTH = 20
 _SNAPSHOT = re.compile(r"network-snapshot-(\d{6})\.pkl(?:\.gz)?")
 
 
-def recognize(path: Path) -> Layout:
-    """Which layout a file has, by its content; nothing in it is run.
-
-    Raises:
-        SourceError: none that is known, or the file cannot be read.
-    """
-    try:
-        return _recognize(_unzipped(_bytes(path)))
-    except SourceError as error:
-        raise SourceError(f"{path} cannot be imported: {error}") from error
-
-
 def import_network(
     path: Path,
     out: Path,

@@ -171,11 +171,3 @@ def open_source(path: str, options: Mapping[str, str]) -> ImageSource:
         truncation=truncation,
         **numbers,
     )
-
-
-def sample_images(path: Path, num_images: int, seed: int = 0, *, device: str = "cpu") -> NDArray[np.uint8]:
-    """The first images of a checkpoint: uint8 [N, 3, H, W] at the checkpoint's own resolution."""
-    source = ProGANSource(path, seed=seed, n=num_images)
-    source.to(device)
-    pixels: NDArray[np.uint8] = source.batch(range(num_images))
-    return pixels

@@ -165,11 +165,6 @@ class RunDirectory:
         self._measured = (0, time.monotonic())
         self._state_at = time.monotonic()
 
-    @property
-    def is_new(self) -> bool:
-        """Whether the run has not begun."""
-        return not (self._path / _SETTINGS).exists()
-
     def newest_state(self) -> TrainingState | None:
         """Where the run goes on; None where it has not come to a state. Damaged ones are passed over.
 

@@ -16,7 +16,8 @@ from reference_models.progan.model.checkpoint import Checkpoint, save
 from reference_models.progan.model.config import ProGANConfig
 from reference_models.progan.model.layers import initialize
 from reference_models.progan.model.networks import Generator
-from reference_models.progan.sampling.source import ProGANSource, sample_images
+from reference_models.progan.sampling.source import ProGANSource
+from tests.helpers.samplers import sample_images
 
 CONFIG = ProGANConfig(resolution=16, fmap_base=64, fmap_max=16, latent_size=16, label_size=2)
 

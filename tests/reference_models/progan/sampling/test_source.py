@@ -31,7 +31,8 @@ from reference_models.progan.sampling.export import (
 )
 from reference_models.progan.sampling.latents import labels, latents
 from reference_models.progan.sampling.sampler import Sampler
-from reference_models.progan.sampling.source import ProGANSource, open_source, sample_images
+from reference_models.progan.sampling.source import ProGANSource, open_source
+from tests.helpers.samplers import sample_images
 
 CONFIG = ProGANConfig(resolution=32, fmap_base=256, fmap_max=48, latent_size=48)
 

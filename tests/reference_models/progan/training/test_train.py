@@ -27,12 +27,13 @@ from reference_models.progan.model.config import ProGANConfig
 from reference_models.progan.model.model_card import model_card
 from reference_models.progan.model.schedule import stage
 from reference_models.progan.sampling.export import image_grid
-from reference_models.progan.sampling.source import ProGANSource, sample_images
+from reference_models.progan.sampling.source import ProGANSource
 from reference_models.progan.training import run_directory, steps
 from reference_models.progan.training.progress import Alarms, Progress
 from reference_models.progan.training.signals import Interrupted
 from reference_models.progan.training.train import train
 from reference_models.progan.training.trainer import Diverged, Trainer
+from tests.helpers.samplers import sample_images
 
 CPU = torch.device("cpu")
 CONFIG = ProGANConfig(
