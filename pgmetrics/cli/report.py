@@ -51,11 +51,11 @@ def report(
     """
     if no_real_images and real is not None:
         raise click.UsageError("--real gives real images and --no-real-images shows none; leave out one")
-    from pgmetrics.report.page import make_report
+    from pgmetrics.report.page import write_report
     from pgmetrics.results.files import write_whole
 
     with progress_bar() as progress:
-        page, missing = make_report(
+        missing = write_report(
             run,
             out,
             real=real,
@@ -65,8 +65,8 @@ def report(
             seed=seed,
             series=series,
             progress=progress,
+            save=lambda path, page: keep(lambda place: write_whole(place, page), path),
         )
-    keep(lambda path: write_whole(path, page), out)
     for note in missing:
         click.echo(f"Note: {printable(note)}", err=True)
     say(printable(out))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+from collections.abc import Callable
 from functools import cache
 from html import escape
 from importlib import resources
@@ -27,6 +28,8 @@ from pgmetrics.report.run_curves import CONFIDENCE, Growth, read_growth
 from pgmetrics.results.files import write_whole
 from pgmetrics.runtime.files import check_writable
 
+Save = Callable[[str, bytes], None]
+
 
 def write_report(
     run: str | os.PathLike[str],
@@ -39,6 +42,7 @@ def write_report(
     seed: int | None = None,
     series: str | None = None,
     progress: Progress | None = None,
+    save: Save = write_whole,
 ) -> list[str]:
     """Write the page about a run that `pgmetrics growth` has scored.
 
@@ -52,6 +56,7 @@ def write_report(
         seed: of the samples' latents and of the choice of reals; that of the scores if left out.
         series: which one of the store; the one that was written to last if left out.
         progress: called with (what, done, total).
+        save: writes the page's bytes into the file of that name; all else was checked before.
 
     Returns:
         What is missing on the page, and why.
@@ -61,34 +66,6 @@ def write_report(
         SourceError: `real` is given and cannot be opened.
         PgmetricsError: there is no store, the file cannot be written, or matplotlib is missing.
     """
-    content, notes = make_report(
-        run,
-        out,
-        real=real,
-        loader=loader,
-        show_reals=show_reals,
-        samples=samples,
-        seed=seed,
-        series=series,
-        progress=progress,
-    )
-    write_whole(out, content)
-    return notes
-
-
-def make_report(
-    run: str | os.PathLike[str],
-    out: str | os.PathLike[str],
-    *,
-    real: object | None = None,
-    loader: str | None = None,
-    show_reals: bool = True,
-    samples: int = 32,
-    seed: int | None = None,
-    series: str | None = None,
-    progress: Progress | None = None,
-) -> tuple[bytes, list[str]]:
-    """The page that `write_report` writes, and what is missing on it; `out` is checked before the work."""
     need_matplotlib()
     if Path(os.path.realpath(out)).suffix.lower() not in (".html", ".htm"):
         raise OptionError(f"{os.fspath(out)}: the page is written to a file.html")
@@ -103,7 +80,8 @@ def make_report(
         seed=seed,
         progress=progress,
     )
-    return to_html(growth, images, progress).encode("utf-8", "backslashreplace"), images.notes
+    save(os.fspath(out), to_html(growth, images, progress).encode("utf-8", "backslashreplace"))
+    return images.notes
 
 
 def to_html(growth: Growth, images: Images, progress: Progress | None = None) -> str:
