@@ -27,15 +27,15 @@ from pgmetrics.growth.checkpoints import (
     Snapshot,
     digest,
 )
-from pgmetrics.growth.crew import Crew
+from pgmetrics.growth.jobs import score_in_processes
 from pgmetrics.growth.scoring import Scored, Scorer, Task, Unreadable, relative
 from pgmetrics.growth.trainer import Trainer
 from pgmetrics.metrics.registry import DEFAULT
 from pgmetrics.results import Results, run_scores
 from pgmetrics.results.run_scores import Entry, Journal
 from pgmetrics.runtime.files import check_regular, dump_json, parse_json
+from pgmetrics.runtime.workers import MOST_WORKERS
 from pgmetrics.sources.base import IDENTITY
-from pgmetrics.sources.loading import MOST_WORKERS
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -337,8 +337,7 @@ class _Session:
     def _outcomes(self, tasks: Sequence[Task]) -> Generator[tuple[Task, Scored | PgmetricsError]]:
         jobs = min(max(self.jobs, len(self.devices)), len(tasks))
         if jobs > 1:
-            with Crew(self.scorer, jobs, self.devices) as crew:
-                yield from crew.score(tasks)
+            yield from score_in_processes(self.scorer, tasks, jobs, self.devices)
             return
         for done, task in enumerate(tasks):
 

@@ -202,17 +202,46 @@ class Curious(Mine):
     assert not err.replace("a print in a worker", "").strip()
 
 
-def test_a_source_of_the_script_itself_is_read_in_its_process(tmp_path):
-    main = """
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_source_of_the_script_itself_is_read_in_its_process_and_a_line_says_so(tmp_path, workers):
+    # A training opens the workers again and again, and hears of it once.
+    main = f"""
 import os
 from mine import Mine
 from pgmetrics.sources.loading import blocks
 class Here(Mine):
     pass
-print({int(pixels.max()) for _, pixels in blocks(Here(), range(100), 10, 2)} == {os.getpid() % 251})
+for _ in range(2):
+    seen = {{int(pixels.max()) for _, pixels in blocks(Here(), range(100), 10, {workers})}}
+    print(seen == {{os.getpid() % 251}})
 """
     out, err = run_source(tmp_path, "", main).communicate(timeout=30)
-    assert (out.strip(), err) == ("True", "")
+    assert out.split() == ["True", "True"]
+    warned = err.splitlines()
+    assert len(warned) == (1 if workers else 0)
+    assert all(
+        "mine is read by this process alone: Here is defined in the running script" in line for line in warned
+    )
+
+
+def test_a_path_that_is_called_like_the_script_is_no_reason_to_stay_in_its_process(tmp_path):
+    # Wrong: looking for "__main__" among the bytes of the pickle.
+    main = """
+import os
+from mine import Noting
+from pgmetrics.sources.loading import blocks
+noting = Noting()
+noting.directory = "photos/__main__"
+list(blocks(noting, range(100), 10, 2))
+print(str(os.getpid()) in open("log").read().split())
+"""
+    code = """
+class Noting(Mine):
+    def look(self, indices):
+        open("log", "a").write(f"{os.getpid()}\\n")
+"""
+    out, err = run_source(tmp_path, code, main).communicate(timeout=30)
+    assert (out.strip(), err) == ("False", "")
 
 
 @posix
@@ -324,8 +353,8 @@ class Interrupted(Mine):
 
 @posix
 def test_workers_end_when_their_parent_is_killed(tmp_path):
-    code = SLEEPY.replace("time.sleep(60)", "time.sleep(0.2)")
-    process = run_source(tmp_path, code, SLEEPY_MAIN.replace("pass", "import time; time.sleep(60)"))
+    # In the midst of an image, too: nobody waits for it.
+    process = run_source(tmp_path, SLEEPY, SLEEPY_MAIN)
     pids = wait_for_workers(tmp_path / "log", 2)
     process.kill()
     process.communicate(timeout=20)

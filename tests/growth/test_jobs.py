@@ -1,6 +1,5 @@
 """Several processes that score the checkpoints of one run."""
 
-import os
 import shutil
 import subprocess
 import sys
@@ -12,6 +11,7 @@ import pytest
 
 from pgmetrics.errors import OptionError
 from pgmetrics.growth import read_scores
+from pgmetrics.sources.arrays import ArraySource
 from tests.helpers.growth_scores import real_pixels, score, store
 
 ROOT = Path(__file__).parents[2]
@@ -41,9 +41,18 @@ def test_several_jobs_give_the_same_bytes_and_end_with_whoever_asked(finished, t
     _until(lambda: not any(_is_scoring(pid) for pid in helpers))
 
 
-def test_what_cannot_be_sent_to_other_processes_is_refused(run):
+def test_what_cannot_be_sent_to_other_processes_is_refused(run, monkeypatch):
     with pytest.raises(OptionError, match=r"jobs=2 needs images.*that other processes can open"):
         score(run, lambda indices: real_pixels()[np.array(indices) % 40], jobs=2)
+    # Such a class has a pickle, and no other process finds it.
+    monkeypatch.setattr(InScript, "__module__", "__main__")
+    monkeypatch.setattr(sys.modules["__main__"], "InScript", InScript, raising=False)
+    with pytest.raises(OptionError, match=r"jobs=2 needs images.*InScript is defined in the running script"):
+        score(run, InScript(real_pixels()), jobs=2)
+
+
+class InScript(ArraySource):
+    pass
 
 
 def _until(condition, seconds=60):
@@ -68,6 +77,6 @@ def _children(pid):
 
 def _is_scoring(pid):
     try:
-        return b"pgmetrics.growth.crew" in Path(f"/proc/{pid}/cmdline").read_bytes() and os.getpid() != pid
+        return b"pgmetrics.runtime.workers" in Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return False
