@@ -43,6 +43,7 @@ from benchmarks.scoring import (
 from pgmetrics import PgmetricsError, SampleError
 from pgmetrics.features import FeatureExtractor
 from pgmetrics.metrics.base import Metric
+from pgmetrics.metrics.registry import output
 from pgmetrics.runtime.devices import pick_device
 from pgmetrics.sources.base import ImageSource, sequence
 from pgmetrics.sources.resolve import open_source
@@ -56,6 +57,8 @@ QUICK_SIZES = (24, 48, 96)
 
 LAWS = {"swd": -0.5, "fid": -1.0}
 """Metrics whose floor is all bias, and the power of n by which it falls in the end."""
+
+LAWS_IN_WORDS = {-0.5: "n^(−1/2)", -1.0: "1/n"}
 
 Z = 2.576
 """99 % of a normal distribution lie within as many standard deviations."""
@@ -223,7 +226,7 @@ def tables(found: Sequence[Floor]) -> str:
     ]
     for metric, level in order_of_columns(found):
         ladder = {f.num_images: f for f in found if (f.metric, f.level) == (metric, level)}
-        name = label(metric, level) + (" ×10³" if metric == "swd" else "")
+        name = f"{label(metric, level)} {output(metric).unit}".rstrip()
         fall = exponent(list(ladder.values())) if metric in LAWS else None
         law = "" if fall is None else f" (∝ n^{fall:.2f})".replace("-", "−")
         means.append(f"| {name}{law} | " + " | ".join(_mean(ladder.get(size)) for size in sizes) + " |")
@@ -234,7 +237,7 @@ def tables(found: Sequence[Floor]) -> str:
 def _mean(floor: Floor | None) -> str:
     if floor is None:
         return ""
-    scale = _scale(floor.metric)
+    scale = output(floor.metric).scale
     spread = "" if floor.deviation is None else f" ± {floor.deviation * scale:.2g}"
     return f"{floor.mean * scale:.4g}{spread}"
 
@@ -242,11 +245,7 @@ def _mean(floor: Floor | None) -> str:
 def _shown(floor: Floor | None) -> str:
     if floor is None:
         return ""
-    return "?" if floor.shown is None else f"{floor.shown * _scale(floor.metric):.2g}"
-
-
-def _scale(metric: str) -> float:
-    return 1e3 if metric == "swd" else 1.0
+    return "?" if floor.shown is None else f"{floor.shown * output(floor.metric).scale:.2g}"
 
 
 def to_csv(found: Sequence[Floor]) -> str:
@@ -281,7 +280,7 @@ def draw_floors(found: Sequence[Floor]) -> Figure:
 
 def _floor_panel(axes: Axes, found: Sequence[Floor]) -> None:
     metric = found[0].metric
-    scale = _scale(metric)
+    scale = output(metric).scale
     for color, (_, level) in zip(COLORS, order_of_columns(found), strict=False):
         ladder = [floor for floor in found if floor.level == level]
         sizes = np.array([floor.num_images for floor in ladder], float)
@@ -297,13 +296,14 @@ def _floor_panel(axes: Axes, found: Sequence[Floor]) -> None:
             law = means[-1] * (sizes / sizes[-1]) ** LAWS[metric]
             axes.plot(sizes, law, ":", color=color, lw=1)
     _size_axis(axes, found)
-    title = {"swd": "SWD ×10³; dotted: n^(−1/2)", "fid": "FID; dotted: 1/n"}
+    title = output(metric).heading
     if metric in LAWS:
         axes.set_yscale("log")
-    axes.set_title(title.get(metric, label(metric, None)), fontsize=9)
+        title += f"; dotted: {LAWS_IN_WORDS[LAWS[metric]]}"
+    axes.set_title(title, fontsize=9)
     axes.tick_params(labelsize=7)
     axes.spines[["top", "right"]].set_visible(False)
-    if metric == "swd":
+    if output(metric).by_level:
         axes.legend(fontsize=6, frameon=False)
 
 

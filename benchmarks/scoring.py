@@ -34,6 +34,7 @@ from pgmetrics.features import FeatureExtractor, open_network
 from pgmetrics.metrics.base import Metric, Side, State
 from pgmetrics.metrics.feature_rows import FeatureRowsState
 from pgmetrics.metrics.influence import Influence
+from pgmetrics.metrics.registry import output
 from pgmetrics.runtime.devices import pick_device
 from pgmetrics.runtime.files import dump_json, parse_json
 from pgmetrics.runtime.spill import Storage
@@ -51,19 +52,13 @@ FEATURE_METRICS: tuple[Metric, ...] = (
     Memorisation(),
 )
 
-NAMES = {
-    "swd": "SWD",
-    "ms-ssim": "MS-SSIM",
-    "fid": "FID",
-    "kid": "KID",
-    "is": "IS",
-    "precision": "precision",
-    "recall": "recall",
-    "density": "density",
-    "coverage": "coverage",
-    "authpct": "AuthPct",
-}
-"""Numbers that are reported, in this order, and what people call them."""
+REPORTED = [
+    number.name
+    for metric in (*PIXEL_METRICS, *FEATURE_METRICS)
+    for number in metric.outputs
+    if number.is_score
+]
+"""Numbers that are reported, in this order."""
 
 DESCRIPTOR_MEMORY = 2**31  # bytes of SWD's descriptors that stay in memory
 
@@ -94,16 +89,14 @@ class Score:
 
 def label(metric: str, level: int | None) -> str:
     """What people call a number."""
-    if metric == "swd":
-        return f"SWD {level or 'Avg'}"
-    return NAMES[metric]
+    number = output(metric)
+    return f"{number.title} {level or 'Avg'}" if number.by_level else number.title
 
 
 def order_of_columns(scores: Iterable[Score]) -> list[tuple[str, int | None]]:
     """The numbers that occur, metric by metric, SWD's levels finest first and their mean last."""
     found = {(score.metric, score.level) for score in scores}
-    places = list(NAMES)
-    return sorted(found, key=lambda one: (places.index(one[0]), -(one[1] or 0)))
+    return sorted(found, key=lambda one: (REPORTED.index(one[0]), -(one[1] or 0)))
 
 
 @dataclass(frozen=True)
@@ -172,7 +165,7 @@ class Scorer:
                 errors = _errors(one, sides)
                 for estimate in estimates:
                     place = estimate.metric, estimate.level
-                    if estimate.metric in NAMES:
+                    if estimate.metric in REPORTED:
                         error = errors.get(place, estimate.stderr)
                         found.append(Score(*place, count, estimate.value, error))
         return found

@@ -485,8 +485,7 @@ def draw_curves(
             _panel(axes, mine)
             if row == 0:
                 axes.set_title(fault.title, fontsize=9)
-        unit = "SWD ×10³" if metrics == ("swd",) else ", ".join(label(metric, None) for metric in metrics)
-        axes_row[0].set_ylabel(unit, fontsize=9)
+        axes_row[0].set_ylabel(", ".join(output(metric).heading for metric in metrics), fontsize=9)
         axes_row[-1].legend(fontsize=7, frameon=False)
     figure.suptitle(
         f"{count:,} images on each side, ± standard error; filled: noticed; "
@@ -500,7 +499,7 @@ def _panel(axes: Axes, found: Sequence[Answer]) -> None:
     """Lines over the strengths as ordinals, the unfaulted images first."""
     for color_of_line, (metric, level) in zip(COLORS, order_of_columns(found), strict=False):
         ladder = [a for a in found if (a.metric, a.level) == (metric, level)]
-        scale = 1e3 if metric == "swd" else 1.0
+        scale = output(metric).scale
         without = ladder[0].unfaulted * scale
         places = np.arange(1, len(ladder) + 1)
         values = np.array([a.value for a in ladder]) * scale

@@ -71,6 +71,7 @@ class Output:
         scale: what tables for people multiply it by; data stay raw.
         digits: after the decimal point in tables, or significant ones.
         significant: whether `digits` are significant ones.
+        by_level: whether it is a mean over levels of a pyramid, which have numbers of their own.
         of_one_set: whether it scores one set by itself, so that the reals' value is no floor of a distance.
         logarithmic: whether ratios of its values mean something, so that a plot may have a logarithmic axis.
             Those of an unbiased distance, which falls below 0, do not.
@@ -90,6 +91,7 @@ class Output:
     scale: float = 1.0
     digits: int = 4
     significant: bool = False
+    by_level: bool = False
     of_one_set: bool = False
     logarithmic: bool = False
     images_per_term: int = 1

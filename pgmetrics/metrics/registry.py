@@ -75,6 +75,7 @@ _DECLARATIONS = (
                 errors=("directions", "images", "images and directions"),
                 scale=1e3,
                 digits=2,
+                by_level=True,
                 logarithmic=True,
                 source="Karras et al. 2018, section 5",
             ),

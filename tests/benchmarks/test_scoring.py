@@ -10,8 +10,8 @@ from PIL import Image
 import pgmetrics
 from benchmarks.scoring import (
     FEATURE_METRICS,
-    NAMES,
     PIXEL_METRICS,
+    REPORTED,
     Cells,
     Picked,
     Remembering,
@@ -35,7 +35,7 @@ def test_scores_are_those_of_an_evaluation_at_every_count():
     metrics = [*PIXEL_METRICS, *FEATURE_METRICS]
     scorer = Scorer(metrics, (36, 70), {"inception": Remembering(CoarseNetwork())}, (32, 32), seed=5)
     found = scorer.scores(scorer.states(real, "real"), scorer.states(fake, "fake"))
-    assert {score.metric for score in found} == set(NAMES)
+    assert {score.metric for score in found} == set(REPORTED)
     for count in (36, 70):
         whole = pgmetrics.evaluate(
             real, fake, metrics, num_images=count, seed=5, networks={"inception": CoarseNetwork()}, workers=0
