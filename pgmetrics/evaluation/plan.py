@@ -224,7 +224,7 @@ class _Draft:
                     f"{given.name} was made differently: its images are in the order of the {made}, "
                     f"the {asked} was asked for (a preset takes the listing)"
                 )
-            state = given.fill(name, self._new_state(metric, "real", source), metric.name)
+            state = given.fill(name, self._new_state(metric, "real", source), metric)
             self._check_count(metric, given, len(state.seen))
             self.parts[name] = Part(state, metric.tap, 0, len(state.seen), "real", name, ready=True)
         return self.parts[name]

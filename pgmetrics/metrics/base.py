@@ -309,6 +309,16 @@ class Metric(ABC):
             over = "images"
         return replace(self, error=over) if over in self.errors else self  # type: ignore[type-var]
 
+    @property
+    def keeps_moments(self) -> bool:
+        """Whether a mean and a covariance are all that it remembers of a set."""
+        return False
+
+    @property
+    def prepared_by(self) -> str:
+        """The metric that `pgmetrics stats` has to be asked for, to remember what this one reads."""
+        return self.name
+
     def keeping_rows(self) -> Metric:
         """The same metric, remembering images one by one where it would keep their sums alone."""
         return self

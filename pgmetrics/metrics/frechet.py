@@ -63,6 +63,15 @@ class FrechetDistance(FeatureMetric):
         if self.ddof not in (0, 1):
             raise OptionError(f"{self.name} divides by n - ddof with ddof 0 or 1, not {self.ddof}")
 
+    @property
+    def keeps_moments(self) -> bool:
+        return not self.keep_rows
+
+    @property
+    def prepared_by(self) -> str:
+        # Its statistics hold moments; those of KID hold the same rows.
+        return "kid" if self.keep_rows else self.name
+
     def keeping_rows(self) -> FrechetDistance:
         return replace(self, keep_rows=True)
 

@@ -11,6 +11,7 @@ from typing import Any
 from pgmetrics.errors import OptionError, StateError
 from pgmetrics.metrics.base import Metric, State
 from pgmetrics.metrics.moments import MomentsState
+from pgmetrics.metrics.registry import METRICS
 from pgmetrics.prepared.moments_npz import holds_moments, holds_moments_only, read_moments, write_moments
 from pgmetrics.prepared.state_files import StoredStates, check_states_destination, holds_states, save_states
 
@@ -41,18 +42,16 @@ class StoredReals:
         """The fingerprint of the images that a state is of; empty if there is no such state."""
         return str(self._stored.key(name)["source"]) if self.holds(name) else ""
 
-    def fill(self, name: str, fresh: State, metric: str) -> State:
+    def fill(self, name: str, fresh: State, metric: Metric) -> State:
         """The state of that name, if it was made as `fresh` would be.
 
         Raises:
             StateError: there is none, or it was made differently; both values are named.
         """
         if not self.holds(name):
-            # A Fréchet distance that is to be compared takes every image's features, not their moments.
-            maker = "kid" if name.startswith("rows-") and metric in ("fid", "fd") else metric
             raise StateError(
-                f"{self.name} holds {', '.join(self._stored.names)}; {metric} needs {name} here: "
-                f"pgmetrics stats SOURCE --metrics {maker} --out FILE.pgstats makes it"
+                f"{self.name} holds {', '.join(self._stored.names)}; {metric.name} needs {name} here: "
+                f"pgmetrics stats SOURCE --metrics {metric.prepared_by} --out FILE.pgstats makes it"
             )
         return self._stored.load(name, fresh)
 
@@ -91,18 +90,18 @@ class MomentsReals:
         """The file stands for its images."""
         return self.name
 
-    def fill(self, name: str, fresh: State, metric: str) -> State:
+    def fill(self, name: str, fresh: State, metric: Metric) -> State:
         """A state made of the file's moments.
 
         Raises:
             StateError: the metric needs more than moments.
         """
-        if not isinstance(fresh, MomentsState):
-            made = "the features of every image" if metric in ("fid", "fd") else "more"
+        if not metric.keeps_moments:
+            made = "more" if metric.prepared_by == metric.name else "the features of every image"
             raise StateError(
-                f"{self.name} holds a mean and a covariance (mu, sigma), enough to score with fid and fd; "
-                f"{metric} needs {made} here: give the images, or what pgmetrics stats SOURCE "
-                f"--metrics {'kid' if metric in ('fid', 'fd') else metric} makes of them"
+                f"{self.name} holds a mean and a covariance (mu, sigma), enough to score with "
+                f"{' and '.join(_of_moments())}; {metric.name} needs {made} here: give the images, or what "
+                f"pgmetrics stats SOURCE --metrics {metric.prepared_by} makes of them"
             )
         return MomentsState.from_moments(self._mean, self._covariance, fresh.key)
 
@@ -155,7 +154,8 @@ def save_statistics(
     if _suffix(path) == ".npz":
         only = list(states.values())
         if len(only) != 1 or not isinstance(only[0], MomentsState):
-            raise OptionError(f"an npz holds the moments of fid or fd alone, not {', '.join(states)}")
+            names = " or ".join(_of_moments())
+            raise OptionError(f"an npz holds the moments of {names} alone, not {', '.join(states)}")
         moments = only[0].moments()
         write_moments(path, moments.mean.cpu().numpy(), moments.covariance().cpu().numpy())
     else:
@@ -171,8 +171,9 @@ def check_statistics_destination(path: str | os.PathLike[str], metrics: Sequence
     """
     target = Path(path)
     if _suffix(path) == ".npz":
-        if [one.name for one in metrics] not in (["fid"], ["fd"]):
-            raise OptionError(f"{target} holds the moments of fid or fd alone; write NAME.pgstats for others")
+        if len(metrics) != 1 or not metrics[0].keeps_moments:
+            names = " or ".join(_of_moments())
+            raise OptionError(f"{target} holds the moments of {names} alone; write NAME.pgstats for others")
         if target.is_dir():
             raise StateError(f"{target} is a directory")
     else:
@@ -181,6 +182,11 @@ def check_statistics_destination(path: str | os.PathLike[str], metrics: Sequence
         raise StateError(f"{target} cannot be written: there is no directory {target.absolute().parent}")
     if not os.access(target.absolute().parent, os.W_OK | os.X_OK):
         raise StateError(f"{target} cannot be written: no permission in {target.absolute().parent}")
+
+
+def _of_moments() -> list[str]:
+    """The metrics to which a mean and a covariance are enough."""
+    return [name for name, declared in METRICS.items() if declared.load()().keeps_moments]
 
 
 def _suffix(path: str | os.PathLike[str]) -> str:
