@@ -17,7 +17,7 @@ _HOME = {"FeatureExtractor": "base", "custom_network": "custom"}
 __all__ = ["NETWORKS", "FeatureExtractor", "open_network", "custom_network"]
 
 NETWORKS = ("inception", "vgg16")
-"""Networks that have a name; custom ones are `features.custom`'s."""
+"""Names of the built-in networks; `features.custom` makes custom ones."""
 
 
 def open_network(
@@ -27,19 +27,19 @@ def open_network(
     allow_unverified: bool = False,
     **settings: Any,
 ) -> FeatureExtractor:
-    """The network of that name, on the CPU until it is moved.
+    """Open a built-in network on the CPU.
 
     Args:
         name: "inception" or "vgg16".
-        weights: its file; looked for, then downloaded, where it is None.
-        allow_unverified: take a file with another digest than the published one's.
-        settings: of Inception: resizer, values, form and precision. VGG16 has none.
+        weights: the weights file; None searches for it and then downloads it.
+        allow_unverified: accept a file whose digest is not the published one.
+        settings: for Inception: resizer, values, form and precision. VGG16 has none.
 
     Raises:
-        OptionError: there is no such network or setting.
+        OptionError: the network or setting is unknown.
         WeightsError: the weights are missing, damaged or another network's.
     """
-    # Loaded when they are called: torchvision and torch-fidelity take seconds.
+    # Imported on the first call, since torchvision and torch-fidelity take seconds to load.
     if name == "inception":
         from pgmetrics.features.inception import Inception
 
@@ -48,9 +48,9 @@ def open_network(
         from pgmetrics.features.vgg16 import VGG16
 
         if settings:
-            raise OptionError(f"vgg16 is computed in one way alone; it has no {', '.join(settings)}")
+            raise OptionError(f"vgg16 has no settings, so {', '.join(settings)} cannot be chosen")
         return VGG16(weights, allow_unverified=allow_unverified)
-    raise OptionError(f"there is no network {name!r}; choose from {', '.join(NETWORKS)}")
+    raise OptionError(f"unknown network {name!r}; choose from {', '.join(NETWORKS)}")
 
 
 def __getattr__(name: str) -> object:

@@ -1,4 +1,4 @@
-"""A network that turns images into rows of features."""
+"""The interface of networks that turn images into rows of features."""
 
 from __future__ import annotations
 
@@ -11,20 +11,19 @@ from torch import Tensor
 
 
 class FeatureExtractor(ABC):
-    """uint8 images in, rows of features out; a pure function of the images.
+    """A pure function from uint8 images to rows of features.
 
     Attributes:
         name: "inception", "vgg16", or "custom".
-        layers: what it can give: "features", and "logits" for a classifier.
-        fingerprint: one line for people and for keys, which stands for all that determines a
-            feature: the weights' digest, resizer, value range, form and precision. Rows of unlike
-            fingerprints are never compared.
-        protocol: the same as plain values, for the provenance.
-        label: a few words of it for tables, where numbers of unlike labels have columns of their own.
-        fingerprint_is_whole: whether the fingerprint does stand for all of it. That of Python code does
-            not: the code may change between two runs. Nothing made by such a network is cached.
-        length: images in one forward. The network always sees that many, the last ones padded, so
-            that a row does not depend on its neighbors.
+        layers: the available outputs: "features", and "logits" for a classifier.
+        fingerprint: one line that identifies everything that determines a feature: the weights' digest,
+            resizer, value range, form and precision. Rows with different fingerprints are never compared.
+        protocol: the same facts as plain values, for the provenance.
+        label: a short form for tables, which give numbers of different labels separate columns.
+        fingerprint_is_whole: whether the fingerprint covers everything. It does not cover Python code,
+            which may change between two runs, so that features of such a network are not cached.
+        length: number of images in a forward pass. The network always gets this many, with padding after
+            the last ones, so that a row does not depend on its neighbors.
     """
 
     name: str
@@ -37,14 +36,14 @@ class FeatureExtractor(ABC):
 
     @abstractmethod
     def to(self, device: str) -> None:
-        """Compute there from now on."""
+        """Run the network on this device from now on."""
 
     @abstractmethod
     def _forward(self, pixels: Tensor, layers: Sequence[str]) -> Mapping[str, Tensor]:
-        """The outputs of exactly `length` images: float32 [length, D] per layer."""
+        """Return the outputs for exactly `length` images: float32 [length, D] per layer."""
 
     def extract(self, pixels: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
-        """Rows of features, each layer asked for, one forward for all of them.
+        """Return rows of features for the requested layers, from one forward pass per image.
 
         Args:
             pixels: uint8 [N, 3, H, W] on the extractor's device, any H and W.
@@ -60,5 +59,5 @@ class FeatureExtractor(ABC):
                 padded = torch.cat([piece, piece[-1:].expand(short, -1, -1, -1)]) if short else piece
                 for layer, rows in self._forward(padded, layers).items():
                     pieces[layer].append(rows[: len(piece)])
-        # Outside of inference mode, so that the caller may do with them what it likes.
+        # Cloned outside inference mode, so that the caller may use the rows in any computation.
         return {layer: torch.cat(rows) for layer, rows in pieces.items()}

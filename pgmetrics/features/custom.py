@@ -1,7 +1,7 @@
-"""A custom network as a feature extractor: a TorchScript or torch.export file, `module:name`, an object.
+"""Custom networks as feature extractors: TorchScript and torch.export files, `module:name`, and objects.
 
-A network file is a program: its graph can call what torch can call. Pickles inside a file, the
-usual way to smuggle code in, are refused; otherwise open only files you would run.
+A network file is a program whose graph can call everything in torch. Pickles inside a file, the usual way to
+hide code, are refused; apart from that, open only files that you would run.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from pgmetrics.functional.float_precision import exact_float32
 from pgmetrics.runtime import seeding
 from pgmetrics.runtime.images import checked_range
 
-_LENGTH = 32  # images in a forward, unless the file was exported for another number
-_NEIGHBORS = 1e-3  # of the largest feature: far above rounding, far below what a batch norm does
+_LENGTH = 32  # images in a forward pass, unless the file was exported for another number
+_NEIGHBORS = 1e-3  # relative to the largest feature: far above rounding, far below the effect of batch norm
 
 
 class CustomNetwork(FeatureExtractor):
-    """A network that is not one of ours; made by `custom_network`."""
+    """A network that the user supplies; made by `custom_network`."""
 
     name = "custom"
 
@@ -53,7 +53,7 @@ class CustomNetwork(FeatureExtractor):
         self.fingerprint = f"custom:{network.identity},{resize_name},{low:g}..{high:g}"
         of = f" {network.digest[:8]}" if network.digest else ""
         self.label = f"{os.path.basename(shown)}{of} {resize_name}"
-        # Where the size of the images decides, the first of them are awaited.
+        # If the input size depends on the images, the check waits for the first of them.
         self.layers = ("features", "logits")
         self._tried = resolution is not None
         if resolution is not None:
@@ -76,13 +76,13 @@ class CustomNetwork(FeatureExtractor):
         return {layer: outputs[layer] for layer in layers}
 
     def _outputs(self, pixels: Tensor, call: Callable[[Tensor], Any] | None = None) -> dict[str, Tensor]:
-        """Every output of the network, or of `call` in its place, checked: float32 [N, D] per layer."""
+        """Return the checked outputs of the network, or of `call` instead: float32 [N, D] per layer."""
         low, high = self._range
         images = self._resize(pixels) * ((high - low) / 255) + low
         try:
             with exact_float32():
                 returned = (call or self._network.call)(images)
-        except Exception as error:  # whatever a stranger's network raises
+        except Exception as error:  # a user's network may raise anything
             raise WeightsError(
                 f"{self._shown} fails on float32 {list(images.shape)}: {first_line(error)}"
             ) from error
@@ -92,7 +92,7 @@ class CustomNetwork(FeatureExtractor):
         }
 
     def _named(self, returned: Any) -> dict[str, Any]:
-        """What the network returned, as features and perhaps logits."""
+        """Name the network's outputs: features, and logits if it returned two."""
         if isinstance(returned, Mapping):
             if "features" not in returned:
                 raise WeightsError(
@@ -123,22 +123,20 @@ class CustomNetwork(FeatureExtractor):
         if output.ndim != 2 or not shape[-1]:
             raise WeightsError(
                 f"{self._shown} returns {layer} of shape {shape}; [N, D] is needed: "
-                "average or flatten in the network what lies over places or tokens"
+                "average or flatten over positions or tokens in the network"
             )
         if shape[0] != count:
-            raise WeightsError(
-                f"{self._shown} was given {count} images and returns {shape[0]} rows of {layer}"
-            )
+            raise WeightsError(f"{self._shown} returns {shape[0]} rows of {layer} for {count} images")
         if not output.is_floating_point():
             raise WeightsError(f"{self._shown} returns {layer} of {output.dtype}; a float type is needed")
         return output.float()
 
     def _try_out(self, height: int, width: int, device: torch.device | str = "cpu") -> tuple[str, ...]:
-        """Which layers there are.
+        """Run the network on test images and return its layers.
 
         Raises:
-            WeightsError: the outputs are not rows of features, those of an image depend on the images
-                beside it or on chance, or the network made anew gives others.
+            WeightsError: the outputs are not rows of features, an image's row depends on chance or on the
+                other images, or a second instance of the network gives different rows.
         """
         places = torch.arange(self.length * 3 * height * width, device=device)
         images = (places * places % 251).to(torch.uint8).reshape(self.length, 3, height, width)
@@ -149,11 +147,13 @@ class CustomNetwork(FeatureExtractor):
             anew = alone if twin is None else self._outputs(images, twin)
         for layer, rows in alone.items():
             if layer not in anew or _differ(rows, anew[layer]):
-                raise WeightsError(f"{self._shown} gives other {layer} when it is made anew; {RANDOM_LAYERS}")
+                raise WeightsError(
+                    f"{self._shown} gives different {layer} when it is made again; {RANDOM_LAYERS}"
+                )
             if _differ(rows[0], beside[layer][0]):
                 raise WeightsError(
-                    f"{self._shown} gives an image other {layer} when other images are beside it, or by "
-                    "chance: was it saved in training mode? network.eval() before saving"
+                    f"{self._shown} gives an image different {layer} in another batch, or by chance; "
+                    "if it was saved in training mode, call network.eval() before saving"
                 )
         return tuple(alone)
 
@@ -174,30 +174,27 @@ def custom_network(
     length: int | None = None,
     device: str = "cpu",
 ) -> CustomNetwork:
-    """Make a custom network; nothing about its input is guessed.
+    """Make a feature extractor from a custom network; nothing about its input is guessed.
 
-    It is put into eval mode, called with float32 [N, 3, H, W] without gradients and with TF32 off,
-    and must return float [N, D]; or (features, logits), or a dict with these keys, the logits of a
-    classifier for the Inception Score. It is tried out once, here if the size of its input is known,
-    otherwise on the first images.
+    The network is put into eval mode and called with float32 [N, 3, H, W], without gradients and with TF32
+    off. It must return float [N, D], or (features, logits), or a dict with these keys; the Inception score
+    needs the logits. It is tested here if its input size is known, otherwise on the first images.
 
     Args:
-        spec: a path of a TorchScript or torch.export file; `module:name` of a Module, of a function of
-            such a tensor or of something to call once without arguments that gives one of them; or one
-            of these as an object.
-        resize: "none" or "NAME:SIZE", NAME a resizer of `features.resize` and SIZE in pixels, such as
-            "pil-bicubic:224".
-        value_range: what the pixel values 0 and 255 become, such as (-1, 1).
-        resolution: height and width of the images in pixels, where they are known; matters with
-            resize="none" only.
-        length: images in one forward; None takes what a file was exported for, or 32.
-        device: where it computes.
+        spec: the path of a TorchScript or torch.export file; `module:name` of a Module, of a function of
+            such a tensor, or of a factory without arguments that returns one of them; or such an object.
+        resize: "none" or "NAME:SIZE", with NAME a resizer of `features.preprocess` and SIZE in pixels, such
+            as "pil-bicubic:224".
+        value_range: the values that the network expects for the pixels 0 and 255, such as (-1, 1).
+        resolution: height and width of the images in pixels if known; used only with resize="none".
+        length: number of images in a forward pass; None means the number that a file was exported for, or 32.
+        device: where the network runs.
 
     Raises:
-        OptionError: resize or value_range is missing or is none.
-        WeightsError: there is no such network, or it does not do as above; the message says what it does.
-            What is made by calling is made twice, and refused if the weights differ: a network of random
-            weights would be another one in each process.
+        OptionError: resize or value_range is missing or invalid.
+        WeightsError: there is no such network, or it does not behave as described; the message says how. The
+            result of a factory is made twice and refused if the weights differ, since a network with random
+            weights would differ between processes.
     """
     low, high = _declared_range(value_range)
     resizer, name, size = _declared_resizer(resize, resolution)
@@ -215,7 +212,7 @@ def custom_network(
 def _declared_range(value_range: tuple[float, float] | None) -> tuple[float, float]:
     if value_range is None:
         raise OptionError(
-            "a custom network needs its value range declared: what 0 and 255 become, such as -1,1 or 0,1"
+            "a custom network needs its value range declared: the values of black and white, such as -1,1"
         )
     return checked_range(value_range)
 
@@ -223,10 +220,10 @@ def _declared_range(value_range: tuple[float, float] | None) -> tuple[float, flo
 def _declared_resizer(
     resize: str | None, resolution: tuple[int, int] | None
 ) -> tuple[Callable[[Tensor], Tensor], str, tuple[int, int] | None]:
-    """The resizer, its name, and the size of what it makes, where that is known.
+    """Return the resizer, its name, and the size of its output if known.
 
     Raises:
-        OptionError: it is none.
+        OptionError: there is no such resizer.
     """
     known = ", ".join(sorted(RESIZERS))
     if resize is None:

@@ -1,4 +1,4 @@
-"""The Inception network that FID, IS and KID are defined with, in torch-fidelity's port."""
+"""The Inception network that defines FID, IS and KID, in torch-fidelity's port."""
 
 from __future__ import annotations
 
@@ -20,39 +20,39 @@ from pgmetrics.functional.float_precision import exact_float32
 from pgmetrics.runtime.threads import share_out
 
 SIDE = 299
-"""Pixels a side that the network sees."""
+"""Side of the network's input in pixels."""
 
 FORMS = ("fast", "plain", "compiled")
 PRECISIONS = ("float32", "bfloat16")
 
-# Images in a forward. In the fast form a thread takes them through by itself, and more than a few would
-# leave its caches; the other forms share each operation out.
+# Images in a forward pass. In the fast form one thread runs a whole pass, and more than a few images would
+# not fit into its caches; in the other forms the threads share each operation.
 _LENGTH = {"fast": 4, "plain": 16, "compiled": 16}
 _ON_DEVICE = 64
 
-_PROBE_SIDE = 75  # pixels: the least that the network takes
-_LARGEST_ACTIVATION = 2.0**64  # half way, in powers of two, to where float32 and bfloat16 overflow
+_PROBE_SIDE = 75  # pixels: the smallest input of the network
+_LARGEST_ACTIVATION = 2.0**64  # the square root of where float32 and bfloat16 overflow
 
 
 class Inception(FeatureExtractor):
     """Inception v3 of 2015-12-05: "features" are the 2048 of pool3, "logits" the 1008 without their bias.
 
-    It is always in evaluation mode, and float32 is float32: no TF32. On the CPU a row is the same bits
-    whatever images are beside it and however many threads there are.
+    It is always in evaluation mode and never uses TF32. On the CPU the bits of a row do not depend on the
+    other images and on the number of threads.
 
     Args:
-        weights: the file; looked for as `features.weights` says where it is None.
-        allow_unverified: take a file with another digest than the published one's.
-        resizer: to 299 pixels, one of `resize.RESIZERS`.
-        values: what is fed, one of `resize.VALUE_MAPS`.
-        form: "fast" has its batch norms folded into the convolutions and images channels-last; "plain"
-            is the module as torch-fidelity runs it; "compiled" is the fast form through torch.compile.
-            They differ in rounding only.
+        weights: the weights file; None searches for it as `features.weights` does.
+        allow_unverified: accept a file whose digest is not the published one.
+        resizer: the resizer to 299 pixels, one of `preprocess.RESIZERS`.
+        values: the map from pixel values to inputs, one of `preprocess.VALUE_MAPS`.
+        form: "fast" folds the batch norms into the convolutions and runs channels-last; "plain" is
+            torch-fidelity's module; "compiled" is the fast form through torch.compile. They differ only in
+            rounding.
         precision: of weights and activations: "float32", or "bfloat16" for an approximation.
 
     Raises:
-        OptionError: an option has no such value.
-        WeightsError: as `weights.find` and `weights.load` do.
+        OptionError: an option has an unknown value.
+        WeightsError: raised by `weights.find` and `weights.load`.
     """
 
     name = "inception"
@@ -135,7 +135,7 @@ class Inception(FeatureExtractor):
 
 
 def torch_fidelity_bilinear(pixels: Tensor, side: int) -> Tensor:
-    """torch-fidelity's own "tf1-bilinear", for its bits; ours is the same map to 5e-5 of a grey level."""
+    """torch-fidelity's own "tf1-bilinear", to the bit; ours equals it to 5e-5 of a grey level."""
     from torch_fidelity import interpolate_compat_tensorflow as compat  # type: ignore[import-untyped]
 
     resized: Tensor = compat.interpolate_bilinear_2d_like_tensorflow1x(
@@ -145,30 +145,30 @@ def torch_fidelity_bilinear(pixels: Tensor, side: int) -> Tensor:
 
 
 def _load(file: weights_files.WeightsFile) -> tuple[nn.Sequential, Tensor]:
-    """The layers up to the pooled features, and the weights of the classifier on top of them."""
+    """Return the layers up to the pooled features, and the weights of the classifier behind them."""
     from torch_fidelity.feature_extractor_inceptionv3 import (  # type: ignore[import-untyped]
         FeatureExtractorInceptionV3,
     )
 
     class Unloaded(FeatureExtractorInceptionV3):  # type: ignore[misc]
-        """The architecture alone: the constructor's unpickling is given nothing to load."""
+        """The architecture without weights: the constructor's loading does nothing."""
 
         def load_state_dict(self, *_: Any, **__: Any) -> None: ...
 
     empty = io.BytesIO()
     torch.save({}, empty)
     empty.seek(0)
-    with torch.device("meta"):  # draws no initial values, which would be the caller's random numbers
+    with torch.device("meta"):  # does not draw initial values from the caller's random state
         network = Unloaded("inception", ["2048"], empty)
     state = weights_files.load(file, network.state_dict())
     nn.Module.load_state_dict(network, state, assign=True)
-    # Its own forward is these layers one after the other, with taps between them.
+    # The original forward applies these layers in sequence, with outputs between them.
     layers = [layer for name, layer in network.named_children() if name != "fc"]
     return Evaluating(*layers, nn.Flatten()).requires_grad_(False), state["fc.weight"]
 
 
 class Evaluating(nn.Sequential):
-    """Layers in a row, in evaluation mode whatever is asked."""
+    """A sequence of layers that always stays in evaluation mode."""
 
     def __init__(self, *layers: nn.Module) -> None:
         super().__init__(*layers)
@@ -180,13 +180,13 @@ class Evaluating(nn.Sequential):
 
 
 class _ConvReLU(nn.Module):
-    """A convolution with its batch norm inside, then the ReLU."""
+    """A convolution with its batch norm folded in, followed by the ReLU."""
 
     def __init__(self, conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
         super().__init__()
         assert norm.running_var is not None
         assert norm.running_mean is not None
-        # In float64, so that only the product is rounded.
+        # Computed in float64, so that only the result is rounded.
         gain = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
         conv.weight = _frozen(conv.weight.double() * gain[:, None, None, None])
         conv.bias = _frozen(norm.bias.double() - norm.running_mean.double() * gain)
@@ -200,10 +200,10 @@ class _ConvReLU(nn.Module):
         return F.relu_(self.conv(images))
 
     def _fused(self, images: Tensor) -> Tensor:
-        """The same by oneDNN's fused kernel, its weights brought into oneDNN's order once.
+        """Run the block with oneDNN's fused kernel, whose weights are packed once.
 
-        `conv2d` does that in every call, for a quarter of its time at a few images. Threads may pack
-        at the same time; they pack the same.
+        `conv2d` packs them in every call, which takes a quarter of its time for a few images. Threads may
+        pack at the same time, with equal results.
         """
         conv, ops = self.conv, torch.ops.mkldnn
         geometry = [list(conv.padding), list(conv.stride), list(conv.dilation), conv.groups]
@@ -221,7 +221,7 @@ def _frozen(tensor: Tensor) -> nn.Parameter:
 
 
 def _folded(network: nn.Sequential, dtype: torch.dtype) -> nn.Sequential:
-    """The same function with each batch norm inside the convolution before it, channels-last."""
+    """Return the same function with each batch norm folded into its convolution, channels-last."""
     blocks = [name for name, block in network.named_modules() if hasattr(block, "bn")]
     for name in blocks:
         block: Any = network.get_submodule(name)
@@ -233,11 +233,11 @@ def _folded(network: nn.Sequential, dtype: torch.dtype) -> nn.Sequential:
 def _check_sound(network: nn.Module, dtype: torch.dtype, file: weights_files.WeightsFile) -> None:
     """Refuse folded weights that are not finite, or so large that sums of them may overflow.
 
-    oneDNN's fused ReLU turns NaN into 0, so that features made of such weights look sound. Without it the
-    ReLU keeps NaN, and without room for more the activations of a probe would be infinite or close to it.
+    oneDNN's fused ReLU turns NaN into 0, so that features from such weights would look valid. The check runs
+    test images through the network without it, where NaN stays NaN, and bounds the activations.
 
     Raises:
-        WeightsError: naming the file.
+        WeightsError: the message names the file.
     """
     bad = not_finite(network.named_parameters())
     if bad is None:
@@ -254,27 +254,27 @@ def _check_sound(network: nn.Module, dtype: torch.dtype, file: weights_files.Wei
         for hook in hooks:
             hook.remove()
         top = float(torch.stack(largest).max())
-        if not top < _LARGEST_ACTIVATION:  # NaN is not below anything
+        if not top < _LARGEST_ACTIVATION:  # also true for NaN
             bad = f"its activations grow to {top:.3g}"
     if bad is not None:
         raise WeightsError(
-            f"{file.path} holds no sound weights of {file.network}: with the batch norms folded in, {bad}"
+            f"{file.path} holds unusable weights of {file.network}: with the batch norms folded in, {bad}"
         )
 
 
 def _fuse(network: nn.Module, images: Tensor) -> None:
-    """Use oneDNN's fused convolutions where this torch has them; Inductor calls them, nobody else may."""
+    """Use oneDNN's fused convolutions if this torch has them; they are internal to its compiler Inductor."""
     blocks = [block for block in network.modules() if isinstance(block, _ConvReLU)]
     for block in blocks:
         block.fuse = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     try:
         with torch.inference_mode():
             network(images)
-    except (RuntimeError, AttributeError, TypeError):  # another torch, another signature
+    except (RuntimeError, AttributeError, TypeError):  # another version of torch may have another signature
         for block in blocks:
             block.fuse = False
 
 
 def _check(what: str, asked: str, known: Collection[str]) -> None:
     if asked not in known:
-        raise OptionError(f"there is no {what} {asked!r} of Inception; choose from {', '.join(known)}")
+        raise OptionError(f"unknown {what} {asked!r} of Inception; choose from {', '.join(known)}")

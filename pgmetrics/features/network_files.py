@@ -1,4 +1,4 @@
-"""Custom networks read from files, modules and objects, without running code that a file carries."""
+"""Custom networks from files, modules and objects, without running code inside a file."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ _PYTHON_NAME = re.compile(
 )
 _EXPORT_MARKS = ("/archive_format", "serialized_exported_program.json")
 RANDOM_LAYERS = (
-    "its weights are random, so that each process would score with another network: load trained weights in "
-    "it, or save it once with torch.export.save or torch.jit.save"
+    "its weights are random, so that each process would score with another network: load trained weights, "
+    "or save it once with torch.export.save or torch.jit.save"
 )
 _SAVE = "save a network with torch.export.save or torch.jit.save, or name it as module:name"
 
 
 @dataclass
 class LoadedNetwork:
-    """A network as it was found.
+    """A loaded network, before its outputs are checked.
 
     Attributes:
-        call: float32 [N, 3, H, W] to whatever it returns.
-        move: brings it to a device and gives what to call there.
-        kind: what it is: "torchscript", "torch.export", or its name in Python.
-        digest: of its weights, in hexadecimal; empty where they cannot be seen.
-        length: the number of images it was exported for, None where any will do.
-        twin: the same made anew, where its weights cannot be seen: it must give the same outputs.
+        call: maps float32 [N, 3, H, W] to the network's output of any type.
+        move: moves the network to a device and returns the callable for it.
+        kind: "torchscript", "torch.export", or the network's name in Python.
+        digest: digest of its weights in hexadecimal; empty if they are inaccessible.
+        length: the number of images that it was exported for; None if any number works.
+        twin: a second instance whose outputs must be equal, if the weights are inaccessible.
     """
 
     call: Callable[[Tensor], Any]
@@ -56,27 +56,27 @@ class LoadedNetwork:
 
     @property
     def is_file(self) -> bool:
-        """Whether its program lies in a file, which the digest is of."""
+        """Whether the network is a file, of which `digest` is the digest."""
         return self.kind in ("torchscript", "torch.export")
 
     @property
     def identity(self) -> str:
-        """What stands for it in keys."""
+        """The network's identity in keys."""
         return f"{self.kind} sha256={self.digest}" if self.digest else f"{self.kind} unseen"
 
 
 def read_network(spec: object) -> tuple[str, LoadedNetwork]:
-    """What people call it, and the network."""
+    """Return the network's name for messages, and the network."""
     if not isinstance(spec, (str, os.PathLike)):
         shown = type(spec).__name__ if isinstance(spec, nn.Module) else _name(spec)
         return shown, _from_object(spec, shown)
     text = os.fsdecode(os.fspath(spec))
-    # What exists is meant, whatever signs its name contains.
+    # An existing path wins, even if its name contains ':'.
     if not os.path.lexists(text) and (match := _PYTHON_NAME.fullmatch(text)):
         module, name = match["module"], match["name"]
         with seeding.global_generators_kept():
-            found = _imported(text, module, name)
-            return text, _from_object(found, text, lambda: named_anew(text))
+            target = _imported(text, module, name)
+            return text, _from_object(target, text, lambda: named_anew(text))
     return text, _from_file(text)
 
 
@@ -85,14 +85,14 @@ def _from_file(text: str) -> LoadedNetwork:
         check_regular(text)
         with zipfile.ZipFile(text) as archive:
             names = archive.namelist()
-            # What is found in the rest of a truncated file of files is the last of those.
+            # In a truncated archive of archives, the last inner archive could be mistaken for the file.
             if min((member.header_offset for member in archive.infolist()), default=0) > 0:
                 raise zipfile.BadZipFile
     except OSError as error:
         raise WeightsError(f"the network {text} cannot be opened: {error.strerror or error}") from error
     except zipfile.BadZipFile as error:
         raise WeightsError(
-            f"{text} is no TorchScript or torch.export file, or it is truncated; {_SAVE}"
+            f"{text} is not a TorchScript or torch.export file, or it is truncated; {_SAVE}"
         ) from error
     if any(name.endswith(_EXPORT_MARKS) for name in names):
         return _exported(text, names)
@@ -102,12 +102,12 @@ def _from_file(text: str) -> LoadedNetwork:
         raise WeightsError(
             f"{text} is a pickled torch file, which is not opened since it could run any code; {_SAVE}"
         )
-    raise WeightsError(f"{text} is no TorchScript or torch.export file; {_SAVE}")
+    raise WeightsError(f"{text} is not a TorchScript or torch.export file; {_SAVE}")
 
 
 def _scripted(path: str) -> LoadedNetwork:
     with warnings.catch_warnings():
-        # torch would rather have torch.export; the published files are TorchScript all the same.
+        # torch warns in favor of torch.export, but the published files are TorchScript.
         warnings.filterwarnings("ignore", message=".*torch.jit.load.*", category=FutureWarning)
         warnings.filterwarnings("ignore", message=".*torch.jit.load.*", category=DeprecationWarning)
         try:
@@ -119,8 +119,8 @@ def _scripted(path: str) -> LoadedNetwork:
 
 
 def _frozen_tensors(module: Any) -> Iterator[tuple[str, Tensor]]:
-    """Weights that torch.jit.freeze has turned into constants of the graph."""
-    graph = module.inlined_graph  # its nodes do not keep it alive
+    """Iterate over weights that torch.jit.freeze turned into constants of the graph."""
+    graph = module.inlined_graph  # kept in a variable, since its nodes do not keep it alive
     for node in graph.findAllNodes("prim::Constant", recurse=True):
         value = node.output().toIValue()
         if isinstance(value, Tensor):
@@ -128,14 +128,14 @@ def _frozen_tensors(module: Any) -> Iterator[tuple[str, Tensor]]:
 
 
 def _check_weights(shown: str, tensors: Iterable[tuple[str, Any]]) -> None:
-    """Refuse weights with NaN or infinite values: a ReLU may turn NaN into 0, and the features look sound.
+    """Refuse weights with NaN or infinite values: a ReLU may turn NaN into 0, and features would look valid.
 
     Args:
-        shown: what people call the network.
-        tensors: its parameters, buffers and constants, by name. Of what is no tensor nothing is known.
+        shown: the network's name for messages.
+        tensors: its parameters, buffers and constants, by name; objects that are not tensors are skipped.
 
     Raises:
-        WeightsError: naming the network and the tensor.
+        WeightsError: the message names the network and the tensor.
     """
     floating = (
         (name, tensor)
@@ -151,17 +151,17 @@ def _is_attention_mask(tensor: Tensor) -> bool:
 
 
 def _exported(path: str, names: list[str]) -> LoadedNetwork:
-    # Only here, as it brings SymPy along.
+    # Imported here, since it imports SymPy.
     from torch.export import load
     from torch.export.passes import move_to_device_pass
 
     _refuse_code(path, names)
     log = logging.getLogger("torch.export")
     level = log.level
-    log.setLevel(logging.CRITICAL)  # it prints a traceback, and then raises as well
+    log.setLevel(logging.CRITICAL)  # it would print a traceback in addition to raising
     try:
         program = load(path)
-    except Exception as error:  # of many kinds, as the reader trusts what it reads
+    except Exception as error:  # on damaged files its reader raises exceptions of many types
         raise WeightsError(
             f"{path} cannot be opened by torch.export of torch {torch.__version__}: {first_line(error)}"
         ) from error
@@ -177,7 +177,7 @@ def _exported(path: str, names: list[str]) -> LoadedNetwork:
     def moved(device: str) -> Callable[[Tensor], Any]:
         return cast(Callable[[Tensor], Any], move_to_device_pass(program, device).module())
 
-    # What was exported cannot be put into another mode; trying it out tells.
+    # An exported network has a fixed mode; the test run detects training mode.
     return LoadedNetwork(
         cast(Callable[[Tensor], Any], program.module()),
         moved,
@@ -190,10 +190,10 @@ def _exported(path: str, names: list[str]) -> LoadedNetwork:
 def _refuse_code(path: str, names: list[str]) -> None:
     """Refuse an exported file with pickles that torch.export would load unguarded, or compiled code.
 
-    torch.export.load falls back to unpickling anything, and has no option against it.
+    torch.export.load falls back to unrestricted unpickling and has no option against it.
 
     Raises:
-        WeightsError: naming the member.
+        WeightsError: the message names the member.
     """
     with zipfile.ZipFile(path) as archive:
         for name in names:
@@ -207,7 +207,7 @@ def _refuse_code(path: str, names: list[str]) -> None:
                     safe = True
                 else:
                     safe = True
-            except Exception:  # damaged or harmful: it is not opened
+            except Exception:  # damaged or malicious: do not open it
                 safe = False
             if not safe:
                 raise WeightsError(
@@ -223,70 +223,72 @@ def _mentions_pickle(config: Any) -> bool:
 
 
 def _imported(text: str, module: str, name: str) -> Any:
-    """What `module:name` names."""
+    """Import the object `module:name`."""
     try:
-        found: Any = import_from_here(module)
+        target: Any = import_from_here(module)
     except Exception as error:
         raise WeightsError(
-            f"{text} is no file, and importing {module} failed: {type(error).__name__}: {first_line(error)}"
+            f"{text} is not a file, and importing {module} failed: {type(error).__name__}: "
+            f"{first_line(error)}"
         ) from error
     for part in name.split("."):
-        if not hasattr(found, part):
+        if not hasattr(target, part):
             raise WeightsError(f"{text}: {module} has no {name}")
-        found = getattr(found, part)
-    return found
+        target = getattr(target, part)
+    return target
 
 
-def _from_object(found: Any, shown: str, find_anew: Callable[[], Any] = lambda: None) -> LoadedNetwork:
-    """The network that an object is or makes.
+def _from_object(target: Any, shown: str, find_anew: Callable[[], Any] = lambda: None) -> LoadedNetwork:
+    """Return the network that an object is or makes.
 
     Args:
-        found: a Module, a function of images, or a maker of one of these.
-        shown: what people call it.
-        find_anew: finds the object again, where it has a name in a module; None if it cannot.
+        target: a Module, a function of images, or a factory for one of these.
+        shown: its name for messages.
+        find_anew: imports the object from a second copy of its module; returns None if that is impossible.
 
     Raises:
-        WeightsError: it is none of these, its weights are not finite, or are others when it is made anew.
+        WeightsError: the object is none of these, its weights are not finite, or they differ when it is made
+            again.
     """
     with seeding.global_generators_kept():
-        named, found = found, _made(found, shown)
-        # A maker may remember what it made, or wrap what its module made when it was imported.
+        named, target = target, _made(target, shown)
+        # A factory may return a stored object, or one that its module made on import.
         again, anew = _made(named, shown), find_anew()
         twins = [again, None if anew is None else _made(anew, shown)]
-        twins = [twin for twin in twins if twin is not None and twin is not found]
-    if isinstance(found, nn.Module):
-        digest = _state_digest(found)
+        twins = [twin for twin in twins if twin is not None and twin is not target]
+    if isinstance(target, nn.Module):
+        digest = _state_digest(target)
         for other in (_state_digest(twin) for twin in twins if isinstance(twin, nn.Module)):
             if other != digest:
                 raise WeightsError(
-                    f"{shown} is another network each time it is made (SHA-256 of its weights {digest[:8]}, "
+                    f"{shown} makes a different network each time (SHA-256 of its weights {digest[:8]}, "
                     f"then {other[:8]}); {RANDOM_LAYERS}"
                 )
-        return _from_module(found, shown, shown, digest)
-    if not callable(found):
+        return _from_module(target, shown, shown, digest)
+    if not callable(target):
         raise WeightsError(
-            f"{shown} is {type(found).__name__}; a Module, a function of a float tensor or a maker of one "
-            "of these is needed"
+            f"{shown} is {type(target).__name__}; a Module, a function of a float tensor or a factory for "
+            "one of these is needed"
         )
-    # Its code and whatever it refers to cannot be seen, and it goes to a device by itself.
+    # The code and data of a function are inaccessible, and it chooses its device itself.
     return LoadedNetwork(
-        found,
-        lambda device: cast(Callable[[Tensor], Any], found),
+        target,
+        lambda device: cast(Callable[[Tensor], Any], target),
         shown,
         twin=twins[-1] if twins and callable(twins[-1]) else None,
     )
 
 
-def _made(found: Any, shown: str) -> Any:
-    """What a maker makes; anything else as it is.
+def _made(target: Any, shown: str) -> Any:
+    """Return the result of a factory; return any other object unchanged.
 
     Raises:
-        WeightsError: calling it fails.
+        WeightsError: calling the factory fails.
     """
-    if isinstance(found, nn.Module) or not takes_no_arguments(found):
-        return found
+    if isinstance(target, nn.Module) or not takes_no_arguments(target):
+        return target
     try:
-        return found()
+        return target()
     except Exception as error:
         raise WeightsError(f"{shown}: calling it failed: {first_line(error)}") from error
 
@@ -301,22 +303,22 @@ def _from_module(module: nn.Module, shown: str, kind: str, digest: str) -> Loade
     return LoadedNetwork(module, moved, kind, digest)
 
 
-def takes_no_arguments(found: Any) -> bool:
-    """Whether this is a maker of a network, to be called once, rather than a function of images."""
-    if inspect.isclass(found):
+def takes_no_arguments(target: Any) -> bool:
+    """Whether a callable is a factory without arguments rather than a function of images."""
+    if inspect.isclass(target):
         return True
-    if not inspect.isroutine(found):
+    if not inspect.isroutine(target):
         return False
     try:
-        parameters = inspect.signature(found).parameters.values()
+        parameters = inspect.signature(target).parameters.values()
     except (TypeError, ValueError):
         return False
-    # A function of (*args) may be one of images.
+    # A function of (*args) may take images.
     return all(p.default is not p.empty or p.kind is p.VAR_KEYWORD for p in parameters)
 
 
-def _name(found: object) -> str:
-    return str(getattr(found, "__qualname__", type(found).__name__))
+def _name(target: object) -> str:
+    return str(getattr(target, "__qualname__", type(target).__name__))
 
 
 def _file_digest(path: str) -> str:

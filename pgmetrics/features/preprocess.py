@@ -1,7 +1,7 @@
-"""The resizers of the field by their true names, without rounding to bytes.
+"""The resizers in use in the field, by unambiguous names, without rounding to bytes.
 
-"Bilinear, 299 pixels" has been at least three different maps, and a score made with one is not
-comparable with a score made with another.
+"Bilinear, 299 pixels" stands for at least three different maps, and scores made with different ones are not
+comparable.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ import torch.nn.functional as F
 from torch import Tensor
 
 Resizer = Callable[[Tensor, int], Tensor]
-"""uint8 [N, 3, H, W] and a side to float32 [N, 3, side, side] within 0 ... 255, in any memory order."""
+"""Maps uint8 [N, 3, H, W] and a side to float32 [N, 3, side, side] in 0 ... 255, in any memory order."""
 
-_BAND = 128  # input pixels a band advances by: few outputs read further than their neighborhood
-_PIXELS = 2**20  # of input that are floats at the same time
+_BAND = 128  # input pixels from one band to the next; an output reads only a neighborhood
+_PIXELS = 2**20  # input pixels converted to float at a time
 
 
 def tf1_bilinear(pixels: Tensor, side: int) -> Tensor:
-    """Without antialiasing, the corner of pixel (0, 0) kept in place: TensorFlow 1's resize.
+    """Bilinear without antialiasing, aligned at the corner of pixel (0, 0): TensorFlow 1's resize.
 
-    What Inception was published with: torch-fidelity, StyleGAN's and ADM's evaluations.
+    Inception was published with it; torch-fidelity and the evaluations of StyleGAN and ADM use it.
     """
     return _separable(pixels, side, "tf1-bilinear")
 
 
 def torch_bilinear(pixels: Tensor, side: int) -> Tensor:
-    """Without antialiasing, pixel centers kept in place: pytorch-fid."""
+    """Bilinear without antialiasing, aligned at pixel centers: pytorch-fid."""
     return F.interpolate(pixels.float(), (side, side), mode="bilinear", align_corners=False)
 
 
@@ -40,7 +40,7 @@ def torch_bilinear_antialias(pixels: Tensor, side: int) -> Tensor:
 
 
 def pil_bicubic(pixels: Tensor, side: int) -> Tensor:
-    """Pillow's bicubic on floats, antialiased, cut to 0 ... 255: clean-fid."""
+    """Pillow's antialiased bicubic on floats, clipped to 0 ... 255: clean-fid."""
     return _separable(pixels, side, "pil-bicubic").clamp_(0, 255)
 
 
@@ -50,21 +50,21 @@ RESIZERS: Mapping[str, Resizer] = {
     "torch-bilinear-antialias": torch_bilinear_antialias,
     "pil-bicubic": pil_bicubic,
 }
-"""Each by the name it has in options and protocols."""
+"""The resizers by their names in options and protocols."""
 
 
 VALUE_MAPS: Mapping[str, Callable[[Tensor], Tensor]] = {
     "(x-128)/128": lambda images: (images - 128).div_(128),
     "2x/255-1": lambda images: (images / 255).mul_(2).sub_(1),
 }
-"""From 0 ... 255 to what Inception is fed, by name: TensorFlow's and its ports', and pytorch-fid's."""
+"""Maps from 0 ... 255 to Inception's input, by name: TensorFlow's and its ports', and pytorch-fid's."""
 
 
 def _separable(pixels: Tensor, side: int, kind: str) -> Tensor:
-    """Columns, then rows, by matrix products; a few images at a time, since they become floats.
+    """Resize columns and then rows by matrix products, a few images at a time, since they become floats.
 
-    The result is channels-last: between the products the images are still small, and reordering
-    them there saves doing it with the large ones.
+    The result is channels-last: reordering between the products, while the images are small, is cheaper than
+    reordering the result.
     """
     n, channels, height, width = pixels.shape
     if (height, width) == (side, side):
@@ -81,9 +81,9 @@ def _separable(pixels: Tensor, side: int, kind: str) -> Tensor:
 
 
 def _down(rows: Tensor, side: int, kind: str) -> Tensor:
-    """Rows [N, H, M] to [N, side, M]."""
+    """Resize [N, H, M] to [N, side, M]."""
     height = rows.shape[1]
-    if kind == "tf1-bilinear":  # two rows an output: less work than a product
+    if kind == "tf1-bilinear":  # an output reads two rows, which is cheaper than a product
         low, high, share = (part.to(rows.device) for part in _tf1_grid(height, side))
         return rows[:, low].lerp_(rows[:, high], share[:, None])
     bands = _bands(kind, height, side, rows.device)
@@ -92,9 +92,9 @@ def _down(rows: Tensor, side: int, kind: str) -> Tensor:
 
 @lru_cache(maxsize=64)
 def _bands(kind: str, size: int, side: int, device: torch.device) -> list[tuple[int, int, Tensor]]:
-    """The resize matrix [side, size] cut into bands of outputs, each with the inputs it reads.
+    """Cut the resize matrix [side, size] into bands of outputs, each with the inputs that it reads.
 
-    The matrix of a large image is nearly empty: of 1024 pixels an output reads 2 to 14.
+    The matrix of a large image is sparse: an output reads 2 to 14 of 1024 pixels.
     """
     matrix = _MATRICES[kind](size, side)
     bands = []
@@ -107,10 +107,10 @@ def _bands(kind: str, size: int, side: int, device: torch.device) -> list[tuple[
 
 @lru_cache(maxsize=64)
 def _tf1_grid(size: int, side: int) -> tuple[Tensor, Tensor, Tensor]:
-    """TensorFlow's grid, in float32 as there: output i lies at i size / side.
+    """TensorFlow's grid, in float32 as in the original: output i lies at i size / side.
 
     Returns:
-        The inputs before and after each output, and the latter's share.
+        The indices of the inputs before and after each output, and the weight of the latter.
 
     Source: `CalculateResizeScale` and `compute_interpolation_weights` of its image resizer.
     """
@@ -129,9 +129,9 @@ def _tf1_matrix(size: int, side: int) -> Tensor:
 
 
 def _pil_matrix(size: int, side: int) -> Tensor:
-    """Pillow's weights: the cubic of Keys 1981 with a = -1/2, as wide as the reduction asks.
+    """Pillow's weights: the cubic of Keys 1981 with a = -1/2, widened by the reduction factor.
 
-    Source: `precompute_coeffs` of Pillow's Resample.c, in double as there.
+    Source: `precompute_coeffs` in Pillow's Resample.c, in double precision as there.
     """
     scale = size / side
     stretch = max(scale, 1.0)

@@ -1,4 +1,4 @@
-"""The VGG16 that torch-fidelity's precision and recall are defined with."""
+"""The VGG16 of torch-fidelity's precision and recall."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from pgmetrics.features.inception import Evaluating, torch_fidelity_bilinear
 from pgmetrics.functional.float_precision import exact_float32
 
 SIDE = 224
-"""Pixels a side that the network sees."""
+"""Side of the network's input in pixels."""
 
 _MEAN = (255 * 0.485, 255 * 0.456, 255 * 0.406)
 _STD = (255 * 0.229, 255 * 0.224, 255 * 0.225)
 
 
 class VGG16(FeatureExtractor):
-    """torchvision's VGG16, trained on ImageNet: "features" are the 4096 of its second full layer, after ReLU.
+    """torchvision's VGG16, trained on ImageNet; "features" are the 4096 of its second dense layer after ReLU.
 
     Args:
-        weights: the file; looked for as `features.weights` says where it is None.
-        allow_unverified: take a file with another digest than the published one's.
+        weights: the weights file; None searches for it as `features.weights` does.
+        allow_unverified: accept a file whose digest is not the published one.
 
     Raises:
-        WeightsError: as `weights.find` and `weights.load` do.
+        WeightsError: raised by `weights.find` and `weights.load`.
     """
 
     name = "vgg16"
@@ -41,10 +41,10 @@ class VGG16(FeatureExtractor):
         from torchvision.models import vgg16
 
         file = weights_files.find("vgg16", weights, allow_unverified=allow_unverified)
-        with torch.device("meta"):  # draws no initial values, which would be the caller's random numbers
+        with torch.device("meta"):  # does not draw initial values from the caller's random state
             network = vgg16()
         network.load_state_dict(weights_files.load(file, network.state_dict()), assign=True)
-        # Without the last layer, the classes, and the ReLU and dropout before it.
+        # Drop the classification layer, and the ReLU and dropout before it.
         layers = [network.features, network.avgpool, nn.Flatten(), *network.classifier[:4]]
         self._network = Evaluating(*layers).requires_grad_(False)
         self.protocol: dict[str, Any] = {

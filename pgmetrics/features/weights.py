@@ -1,9 +1,8 @@
-"""Where a network's weights are: find the file, check its digest, load it; say where to get it.
+"""Weights files: search for them, download them, verify their digests, and load them.
 
-Looked for in this order: the path given, the variable PGMETRICS_WEIGHTS_INCEPTION or
-PGMETRICS_WEIGHTS_VGG16 (a file), the variable PGMETRICS_WEIGHTS (a directory, as `make_bundle` makes), torch
-hub's cache, and then the network. A score depends on every byte of the file, so one with another digest
-is refused wherever it was found.
+The search order is: the given path; the variable PGMETRICS_WEIGHTS_INCEPTION or PGMETRICS_WEIGHTS_VGG16 (a
+file); the variable PGMETRICS_WEIGHTS (a directory, as `make_bundle` makes it); torch hub's cache; a download.
+A score depends on every byte of the file, so a file with another digest is refused wherever it is found.
 """
 
 from __future__ import annotations
@@ -31,16 +30,16 @@ logger = logging.getLogger("pgmetrics")
 BUNDLE = "PGMETRICS_WEIGHTS"
 """Environment variable that names a directory of weights files."""
 
-_ALLOW = "--allow-unverified-weights (allow_unverified=True) takes a file of your own"
+_ALLOW = "--allow-unverified-weights (allow_unverified=True) accepts a file of your own"
 
 
 @dataclass(frozen=True)
 class Published:
-    """A weights file that anyone can get, and what is known of it.
+    """A published weights file.
 
     Attributes:
         network: "inception" or "vgg16".
-        urls: where the same bytes lie; the file is known by the last part of each.
+        urls: addresses of the same bytes; the last part of each is a file name.
         sha256: the whole digest, in hexadecimal.
         size: in bytes.
     """
@@ -86,18 +85,18 @@ PUBLISHED = {
         ),
     )
 }
-"""The files that networks of this package are loaded from, by network."""
+"""The published files by network."""
 
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """A weights file that was found.
+    """A weights file on this machine.
 
     Attributes:
-        network: whose weights it is said to hold.
-        path: where it lies.
+        network: the network that it is loaded for.
+        path: its path.
         digest: its SHA-256 in hexadecimal.
-        verified: whether that is the published file's.
+        verified: whether the digest is that of the published file.
     """
 
     network: str
@@ -113,53 +112,51 @@ def find(
     allow_unverified: bool = False,
     download: bool = True,
 ) -> WeightsFile:
-    """The file that holds a network's weights, downloaded where it is nowhere else.
+    """Find the file with a network's weights; download it if it is not on this machine.
 
     Args:
         network: "inception" or "vgg16".
-        path: of the file; looked for as the module says where it is None.
-        allow_unverified: take a file with another digest than the published one's.
-        download: whether it may be fetched into torch hub's cache.
+        path: path of the file; None searches in the order of this module's docstring.
+        allow_unverified: accept a file whose digest is not the published one.
+        download: whether it may be downloaded into torch hub's cache.
 
     Raises:
-        OptionError: there is no such network.
-        WeightsError: the file is missing, unreadable or another one.
+        OptionError: the network is unknown.
+        WeightsError: the file is missing, unreadable or not the published one.
     """
     wanted = published(network)
-    found = locate(network, path)
-    if found is None:
+    located = locate(network, path)
+    if located is None:
         if not download:
             raise WeightsError(_missing(wanted, "it may not be downloaded here"))
-        found = _download(wanted)
-    digest = _sha256(found, network)
+        located = _download(wanted)
+    digest = _sha256(located, network)
     verified = digest == wanted.sha256
     if not verified and not allow_unverified:
         raise WeightsError(
-            f"{found} is not the published {wanted.names[0]}: its SHA-256 is {digest} "
-            f"({found.stat().st_size:,} bytes), expected {wanted.sha256} ({wanted.size:,} bytes). "
+            f"{located} is not the published {wanted.names[0]}: its SHA-256 is {digest} "
+            f"({located.stat().st_size:,} bytes), expected {wanted.sha256} ({wanted.size:,} bytes). "
             f"Remove it if it is a broken download; {_ALLOW}"
         )
-    return WeightsFile(network, found, digest, verified)
+    return WeightsFile(network, located, digest, verified)
 
 
 def published(network: str) -> Published:
-    """What is known of a network's file.
+    """Return the published file of a network.
 
     Raises:
-        OptionError: there is no such network.
+        OptionError: the network is unknown.
     """
     if network not in PUBLISHED:
-        raise OptionError(
-            f"there are no weights of a network {network!r}; choose from {', '.join(PUBLISHED)}"
-        )
+        raise OptionError(f"unknown network {network!r}; choose from {', '.join(PUBLISHED)}")
     return PUBLISHED[network]
 
 
 def locate(network: str, path: str | os.PathLike[str] | None = None) -> Path | None:
-    """Where a network's file lies on this machine, unopened; None where it does not.
+    """Return the path of a network's file on this machine without opening it; None if it is missing.
 
     Raises:
-        WeightsError: a path that was given, here or by a variable, leads nowhere.
+        WeightsError: the given path, or that of a variable, does not exist.
     """
     wanted = published(network)
     for said, by in ((path, "the path given"), (os.environ.get(wanted.variable), wanted.variable)):
@@ -171,59 +168,59 @@ def locate(network: str, path: str | os.PathLike[str] | None = None) -> Path | N
     bundled = os.environ.get(BUNDLE)
     if bundled:
         if not Path(bundled).expanduser().is_dir():
-            raise WeightsError(f"{BUNDLE} names {bundled}, which is no directory of weights")
+            raise WeightsError(f"{BUNDLE} names {bundled}, which is not a directory of weights")
         directories.insert(0, Path(bundled).expanduser())
     candidates = (directory / name for directory in directories for name in wanted.names)
     return next((candidate for candidate in candidates if candidate.exists()), None)
 
 
 def load(file: WeightsFile, layout: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of a weights file, on the CPU; nothing in it is executed.
+    """Load the tensors of a weights file on the CPU, without executing anything in it.
 
     Args:
-        file: as `find` gave it.
-        layout: the tensors that the network has, by name; only their shapes are read.
+        file: the result of `find`.
+        layout: the network's tensors by name; only their shapes are used.
 
     Returns:
-        One tensor for each of the layout, float32 where it holds fractions.
+        One tensor for each of the layout; floating-point tensors are float32.
 
     Raises:
-        WeightsError: the file holds no tensors, more than tensors, those of another network, or a value
-            that is NaN or infinite.
+        WeightsError: the file holds no tensors, other objects, tensors of another network, or values that are
+            NaN or infinite.
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # TorchScript files come with one beside the error
+            warnings.simplefilter("ignore")  # for TorchScript files torch warns and then raises
             state = torch.load(file.path, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever a file of arbitrary bytes makes an unpickler raise
-        # Not torch's own words, which recommend to run whatever the file says.
+    except Exception as error:  # arbitrary bytes make an unpickler raise anything
+        # Not torch's own message, which recommends running the file's code.
         asked = re.search(r"GLOBAL (\S+)", str(error))
         reason = f"it asks to run {asked[1]}" if asked else type(error).__name__
         raise WeightsError(
-            f"{file.path} is no plain file of tensors, as torch.save(network.state_dict(), PATH) writes "
+            f"{file.path} is not a plain file of tensors, as torch.save(network.state_dict(), PATH) writes "
             f"and {file.network} needs ({reason})"
         ) from error
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise WeightsError(f"{file.path} holds a {type(state).__name__} that is no state dict of tensors")
+        raise WeightsError(f"{file.path} holds a {type(state).__name__}, not a state dict of tensors")
     difference = _difference(state, layout)
     if difference:
         raise WeightsError(
             f"{file.path} holds another network's weights, not those of {file.network}: {difference}"
         )
     made = {name: _plain(state[name]) for name in layout}
-    # A ReLU may turn NaN into 0, and the features would look sound.
+    # A ReLU may turn NaN into 0, and the features would look valid.
     if bad := not_finite(made.items()):
         raise WeightsError(f"{file.path} is damaged: {bad}; get it again, or save it from a sound network")
     return made
 
 
 def survey(network: str) -> dict[str, Any]:
-    """What is known of a network's file and whether it is here, as plain values for people.
+    """Describe a network's published file and its copy on this machine, as plain values for display.
 
-    Its `state` is "missing", "at PATH", or what is wrong with what is there; `path` is None where none is.
+    The value `state` is "missing", "at PATH", or the problem with the copy; `path` is None without a copy.
 
     Raises:
-        OptionError: there is no such network.
+        OptionError: the network is unknown.
     """
     wanted = published(network)
     path = None
@@ -246,20 +243,20 @@ def survey(network: str) -> dict[str, Any]:
 def make_bundle(
     directory: str | os.PathLike[str], networks: Collection[str] = tuple(PUBLISHED)
 ) -> list[Path]:
-    """Make a directory of weights files for a machine without a network, which PGMETRICS_WEIGHTS names.
+    """Make a directory of weights files for a machine without internet access; PGMETRICS_WEIGHTS names it.
 
-    Files that are there already, with the right digest, are left; what is found or downloaded is
-    copied beside its place and renamed, so that no file is ever half there.
+    Existing files with the right digest stay. Others are copied under a temporary name and renamed, so that
+    no file is ever incomplete.
 
     Args:
-        directory: made where it is missing.
-        networks: whose files to put there.
+        directory: where to put the files; created if missing.
+        networks: the networks whose files are needed.
 
     Returns:
         The files, in the order of the networks.
 
     Raises:
-        WeightsError: some file cannot be had; the others are there nevertheless.
+        WeightsError: some file is unavailable; the others are written nevertheless.
     """
     place = Path(directory)
     paths, refused = [], []
@@ -273,7 +270,7 @@ def make_bundle(
     return paths
 
 
-_README = f"""Weights for pgmetrics, to be used without a network:
+_README = f"""Weights for pgmetrics, for use without internet access:
 
     export {BUNDLE}=/path/to/this/directory
 
@@ -282,7 +279,7 @@ _README = f"""Weights for pgmetrics, to be used without a network:
 
 
 def _put(wanted: Published, place: Path) -> Path:
-    """The file in the bundle, with the lines about it."""
+    """Put a file into the bundle and update SHA256SUMS."""
     target = place / wanted.names[0]
     if not target.is_file() or _sha256(target, wanted.network) != wanted.sha256:
         source = find(wanted.network).path
@@ -292,13 +289,13 @@ def _put(wanted: Published, place: Path) -> Path:
             raise WeightsError(f"cannot make the directory {place}: {error.strerror}") from error
         _write(target, source)
     here = [published for published in PUBLISHED.values() if (place / published.names[0]).is_file()]
-    _write(place / "SHA256SUMS", "".join(f"{one.sha256}  {one.names[0]}\n" for one in here))
+    _write(place / "SHA256SUMS", "".join(f"{file.sha256}  {file.names[0]}\n" for file in here))
     _write(place / "README.txt", _README)
     return target
 
 
 def _write(target: Path, content: str | Path) -> None:
-    """Write a text, or another file's bytes, aside and rename."""
+    """Write a text, or copy a file, under a temporary name and rename it."""
     try:
         with set_aside(target) as aside:
             with aside.open("wb") as file:
@@ -313,7 +310,7 @@ def _write(target: Path, content: str | Path) -> None:
 
 
 def _cache() -> Path:
-    """Where torch hub keeps files."""
+    """The directory of torch hub's files."""
     return Path(torch.hub.get_dir()) / "checkpoints"
 
 
@@ -353,7 +350,7 @@ def _sha256(path: Path, network: str) -> str:
 
 
 def _difference(state: Mapping[str, Tensor], layout: Mapping[str, Tensor]) -> str:
-    """What tells a state dict from a layout, empty where nothing does."""
+    """Describe the first difference between a state dict and a layout; empty if there is none."""
     missing = [name for name in layout if name not in state]
     unexpected = [name for name in state if name not in layout]
     if missing or unexpected:

@@ -1,1 +1,1 @@
-"""Real sides that were prepared earlier: states on disk, moments of other tools, and the cache."""
+"""Prepared real sides: states on disk, moments of other tools, and the cache."""

@@ -1,4 +1,4 @@
-"""Real sides kept between runs, found by what made them, and why one was not found."""
+"""A cache of real sides between runs, keyed by everything that decides their content."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pgmetrics.runtime.spill import cache_directory
 logger = logging.getLogger("pgmetrics")
 
 _LARGEST = 2**30
-_SHOWN = 60  # characters of a value that is shown in a reason
+_SHOWN = 60  # characters of a value in a log message
 
 
 class Cache:
@@ -27,12 +27,12 @@ class Cache:
     An entry's name is a digest of everything that decides its content: the identity of the images in the
     order in which they are taken, the metric's parameters, seed, size, and the network's weights and
     preprocessing.
-    Nothing is ever removed; any entry may be deleted at any time.
+    The cache removes nothing by itself, and any entry may be deleted at any time.
 
     Attributes:
-        path: the directory; made when the first entry is written.
-        frugal: keep only what took a network to make, up to 1 GiB each: descriptors of pixels are
-            large and quickly made.
+        path: the directory, created with the first entry.
+        frugal: store only features of networks, up to 1 GiB per state: descriptors of pixels are large and
+            quickly recomputed.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, frugal: bool = False) -> None:
@@ -41,20 +41,20 @@ class Cache:
 
     @classmethod
     def default(cls) -> Cache:
-        """A frugal one in PGMETRICS_CACHE, else in `pgmetrics` in the user's cache directory."""
+        """Return a frugal cache in PGMETRICS_CACHE, or else in `pgmetrics` in the user's cache directory."""
         return cls(cache_directory(), frugal=True)
 
     def takes(self, state: State) -> bool:
-        """Whether it keeps states of that kind."""
+        """Whether the cache stores states of this kind."""
         return not self.frugal or bool(state.key.network)
 
     def fetch(self, name: str, state: State, part: tuple[int, int]) -> bool:
-        """Fill a fresh state from its entry, if there is one; says hit or miss, and why.
+        """Fill a fresh state from its entry if there is one; log a hit, or a miss with its reason.
 
         Args:
-            name: of what is remembered, for people and to find similar entries.
-            state: fresh; its key says how it is to be made.
-            part: first and one past the last place in the source's sequence.
+            name: the state's name, for messages and to find similar entries.
+            state: a fresh state, whose key describes how it would be made.
+            part: start and stop in the source's sequence.
         """
         if not self.takes(state):
             return False
@@ -69,13 +69,13 @@ class Cache:
         return True
 
     def keep(self, name: str, state: State, part: tuple[int, int]) -> None:
-        """Write a filled state's entry; a disk that refuses is told, and nothing else is lost."""
+        """Write a filled state's entry; a failure is logged as a warning."""
         if not self.takes(state):
             return
         if self.frugal and (size := sum(array.nbytes for array in state.arrays().values())) > _LARGEST:
             logger.info(
-                f"not cached: {name} takes {size / 2**30:.1f} GiB, and the cache that nobody asked for keeps "
-                f"{_LARGEST / 2**30:.0f} GiB a state at most; --cache DIR keeps any"
+                f"not cached: {name} takes {size / 2**30:.1f} GiB, and the default cache stores at most "
+                f"{_LARGEST / 2**30:.0f} GiB per state; --cache DIR stores any size"
             )
             return
         try:
@@ -84,10 +84,10 @@ class Cache:
             logger.warning(f"not cached: {error}")
 
     def decline(self, network: str) -> None:
-        """Say that what a network of Python code makes is not kept."""
+        """Log that features of a network of Python code are not cached."""
         logger.info(
-            f"not cached: {network} is Python code, and a change of it would not show; a TorchScript or "
-            "torch.export file is cached"
+            f"not cached: {network} is Python code, whose changes go undetected; features of a TorchScript "
+            "or torch.export file are cached"
         )
 
     def _entry(self, name: str, state: State, part: tuple[int, int]) -> Path:
@@ -95,7 +95,7 @@ class Cache:
         return self.path / f"{name}-{hashlib.sha256(made.encode()).hexdigest()[:24]}.pgstats"
 
     def _why_not(self, name: str, state: State, part: tuple[int, int]) -> str:
-        """In what the most similar entry differs."""
+        """Describe the difference from the most similar entry."""
         wanted = {**state.key.to_dict(), "part": list(part)}
         differences = [
             {key: (found.get(key), value) for key, value in wanted.items() if found.get(key) != value}
@@ -103,10 +103,10 @@ class Cache:
             if found
         ]
         if not differences:
-            return "nothing of the kind is cached yet"
+            return "no state of this kind is cached yet"
         nearest = min(differences, key=lambda difference: ("source" in difference, len(difference)))
         if "source" in nearest:
-            return "nothing of these images in this order is cached yet"
+            return "no state of these images in this order is cached yet"
         return "; ".join(
             f"{key} was {_short(found)} in the nearest entry and is {_short(value)} now"
             for key, (found, value) in nearest.items()

@@ -1,4 +1,4 @@
-"""Files of mean and covariance (`mu`, `sigma`) as pytorch-fid, clean-fid, EDM and ADM write them."""
+"""Files of mean and covariance (`mu`, `sigma`), as pytorch-fid, clean-fid, EDM and ADM write them."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from pgmetrics.runtime.files import check_regular, open_regular, set_aside
 
 _NAMES = ("mu", "sigma")
 
-# Of an archive that is damaged, encrypted or packed by another method, and of a header that claims more
-# values than there is memory for.
+# Raised for a damaged or encrypted archive, another compression method, and a header that declares more
+# values than memory can hold.
 _UNREADABLE = (
     OSError, ValueError, EOFError, KeyError, SyntaxError, TypeError, MemoryError, OverflowError,
     RuntimeError, zipfile.BadZipFile, zlib.error,
@@ -24,29 +24,29 @@ _UNREADABLE = (
 
 
 def holds_moments(path: str | os.PathLike[str]) -> bool:
-    """Whether this is an npz with arrays called mu and sigma."""
+    """Whether a file is an npz with arrays called mu and sigma."""
     return set(_NAMES) <= _members(path)
 
 
 def holds_moments_only(path: str | os.PathLike[str]) -> bool:
-    """Whether it is one without images, which ADM's files call arr_0, beside them."""
+    """Whether a file is such an npz without images, which ADM's files call arr_0."""
     return holds_moments(path) and "arr_0" not in _members(path)
 
 
 def read_moments(path: str | os.PathLike[str]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean [D] and covariance [D, D], float64; how many images they are of is not in such a file.
+    """Read mean [D] and covariance [D, D], float64; such a file does not hold the number of images.
 
     Raises:
-        StateError: the file cannot be read, or holds something else.
+        StateError: the file cannot be read, or holds other arrays.
     """
     try:
-        # Opened here: numpy leaves a damaged file open.
+        # Opened here, since numpy does not close a damaged file.
         with open_regular(path) as opened, np.load(opened, allow_pickle=False) as file:
             mean, covariance = (np.asarray(file[name]) for name in _NAMES)
     except _UNREADABLE as error:
         raise StateError(f"{os.fspath(path)} holds no mu and sigma that can be read ({error})") from error
     fits = mean.ndim == 1 and mean.size > 0 and covariance.shape == (mean.size, mean.size)
-    # A complex covariance would lose its imaginary part on the way to float64.
+    # Conversion to float64 would drop the imaginary part of a complex covariance.
     if not fits or (mean.dtype.kind, covariance.dtype.kind) != ("f", "f"):
         raise StateError(
             f"{os.fspath(path)}: mu [D] and sigma [D, D] of floats are expected; they are "
@@ -58,10 +58,10 @@ def read_moments(path: str | os.PathLike[str]) -> tuple[NDArray[np.float64], NDA
 def write_moments(
     path: str | os.PathLike[str], mean: NDArray[np.float64], covariance: NDArray[np.float64]
 ) -> None:
-    """Write an npz of `mu` and `sigma`, complete or not at all.
+    """Write an npz of `mu` and `sigma` atomically.
 
     Raises:
-        StateError: the disk refuses.
+        StateError: the file cannot be written.
     """
     target = Path(path)
     try:

@@ -1,8 +1,8 @@
-"""States on disk: a directory of arrays and a JSON manifest, made aside and renamed; no pickle.
+"""States on disk: a directory of arrays and a JSON manifest, written atomically, without pickle.
 
-The manifest names the SHA-256 of every array's file, and `manifest.sha256` that of the manifest, in the
-layout of sha256sum. Both are verified whenever a state is read, so that a damaged file is refused and
-never scored. Only regular files that lie in the directory itself are opened.
+The manifest holds the SHA-256 of every array's file, and `manifest.sha256` that of the manifest, in the
+format of sha256sum. Both are verified whenever a state is read, so that a damaged file is refused and never
+scored. Only regular files in the directory itself are opened.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from pgmetrics.runtime.npy_headers import read_npy_header
 from pgmetrics.runtime.threads import share_out
 
 FORMAT = 3
-"""Before 3 there were no digests; before 2, other arrays."""
+"""Formats before 3 had no digests; those before 2 had other arrays."""
 
 _MANIFEST = "manifest.json"
 _SEAL = "manifest.sha256"
@@ -37,17 +37,17 @@ _LARGEST_MANIFEST = 2**26
 def save_states(
     states: Mapping[str, State], path: str | os.PathLike[str], about: Mapping[str, Any] | None = None
 ) -> None:
-    """Write states to the directory `path`, replacing states that are there.
+    """Write states to the directory `path`, replacing existing states.
 
-    Nothing appears under that name before everything is written.
+    The directory appears only when everything is written.
 
     Args:
-        states: by the names under which they will be found.
-        path: the directory, by custom `NAME.pgstats`.
+        states: the states by name.
+        path: the directory, by convention `NAME.pgstats`.
         about: plain values for a reader of the manifest, such as versions and the source's name.
 
     Raises:
-        StateError: something that holds no states has the name, or the disk refuses.
+        StateError: `path` exists and holds no states, or the disk refuses.
     """
     target = Path(path)
     check_states_destination(target)
@@ -70,10 +70,10 @@ def save_states(
 
 
 def check_states_destination(path: str | os.PathLike[str]) -> None:
-    """Refuse a name that `save_states` could not give to its directory.
+    """Refuse a path that `save_states` could not write.
 
     Raises:
-        StateError: something that holds no states has it.
+        StateError: the path exists and holds no states.
     """
     target = Path(path)
     if os.path.lexists(target) and not (target / _MANIFEST).exists():
@@ -81,11 +81,11 @@ def check_states_destination(path: str | os.PathLike[str]) -> None:
 
 
 class StoredStates:
-    """What `save_states` wrote; arrays are read when a state is loaded, and large ones stay on disk.
+    """A directory written by `save_states`; loading a state reads its arrays, and large ones stay on disk.
 
     Attributes:
         path: the directory.
-        about: what its maker wrote about it.
+        about: the plain values that `save_states` was given.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -100,38 +100,38 @@ class StoredStates:
 
     @property
     def names(self) -> list[str]:
-        """Of the states there are."""
+        """Names of the states."""
         return list(self._states)
 
     def key(self, name: str) -> dict[str, Any]:
-        """How a state was made, as `StateKey.to_dict` gives it."""
+        """How a state was made, in the form of `StateKey.to_dict`."""
         found: dict[str, Any] = self._states[name]["key"]
         return found
 
     def load(self, name: str, like: State) -> State:
-        """Read a state into one that its metric has just made.
+        """Read a state into a fresh one.
 
         Args:
             name: one of `names`.
-            like: a fresh state of the metric, side, seed, size, source and network that are expected.
+            like: a fresh state of the expected metric, side, seed, size, source and network.
 
         Returns:
             `like`, filled.
 
         Raises:
-            StateError: there is none of that name, it is damaged or was made differently; the
-                message gives both values.
+            StateError: there is no such state, it is damaged, or it was made differently; the message gives
+                both values.
         """
         if name not in self._states:
             raise StateError(f"{self.path} holds no {name}; it holds {', '.join(self._states)}")
         stored = self._states[name]
         for part, value in like.key.to_dict().items():
-            found = stored["key"].get(part)
-            if found != value:
+            stored_value = stored["key"].get(part)
+            if stored_value != value:
                 raise StateError(
-                    f"{self.path} was made differently: {part} is {found}, {value} was asked for"
+                    f"{self.path} was made differently: {part} is {stored_value}, {value} was asked for"
                 )
-        # The digests of large arrays take a second per 1.5 GB, so they are made side by side.
+        # The digests of large arrays take a second per 1.5 GB, so threads compute them in parallel.
         arrays = dict(zip(stored["arrays"], share_out(self._array, self._files(name)), strict=True))
         try:
             like.restore(arrays, IndexSet((a, b) for a, b in stored["seen"]))
@@ -147,10 +147,10 @@ class StoredStates:
         ]
 
     def _array(self, stored: tuple[str, Mapping[str, Any]]) -> NDArray[Any]:
-        """The array of a file that is what the manifest says, mapped into memory.
+        """Map the array of a file into memory after checking it against the manifest.
 
         Raises:
-            StateError: it is not, or it is no regular file of this directory.
+            StateError: the file differs from the manifest, or is not a regular file of this directory.
         """
         name, described = stored
         try:
@@ -166,7 +166,7 @@ class StoredStates:
                 file.seek(0)
                 if sha256(file) != described["sha256"]:
                     raise _damaged(self.path, f"{name} is not the file that was written, by its SHA-256")
-                # Copy on write: the file is never changed, and torch takes the array without a warning.
+                # Copy on write: the file never changes, and torch accepts the array without a warning.
                 return np.memmap(file, dtype, "c", start, shape, "F" if fortran_order else "C")
         except OSError as error:
             raise _damaged(self.path, f"{name} cannot be read ({error.strerror or error})") from error
@@ -177,17 +177,17 @@ class StoredStates:
 
 
 def holds_states(path: str | os.PathLike[str]) -> bool:
-    """Whether this is a directory that `save_states` wrote."""
+    """Whether `save_states` wrote this directory."""
     return (Path(path) / _MANIFEST).is_file()
 
 
 def save_state(state: State, path: str | os.PathLike[str]) -> None:
-    """Write one state to the directory `path`; as `save_states`."""
+    """Write one state to the directory `path`; see `save_states`."""
     save_states({state.key.kind: state}, path)
 
 
 def load_state(path: str | os.PathLike[str], like: State) -> State:
-    """Read the state that `save_state` wrote into a fresh one; as `StoredStates.load`."""
+    """Read the state that `save_state` wrote into a fresh one; see `StoredStates.load`."""
     return StoredStates(path).load(like.key.kind, like)
 
 
@@ -207,7 +207,7 @@ def _file_name(state: str, array: str) -> str:
 
 
 def _read_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Shape, whether in Fortran's order, and dtype of an npy file; the array begins where it leaves off."""
+    """Read the header of an npy file up to the array: shape, whether in Fortran order, and dtype."""
     shape, fortran_order, dtype = read_npy_header(file)
     if dtype.hasobject:
         raise ValueError("it holds Python objects")
@@ -215,7 +215,7 @@ def _read_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
 
 
 def _seal(manifest: bytes) -> bytes:
-    """What `sha256sum manifest.json` prints, so that `sha256sum -c` checks it without us."""
+    """Return the output of `sha256sum manifest.json`, so that `sha256sum -c` can check it."""
     return f"{hashlib.sha256(manifest).hexdigest()}  {_MANIFEST}\n".encode()
 
 
@@ -223,7 +223,7 @@ def _put_in_place(aside: Path, target: Path) -> None:
     if not target.exists():
         aside.rename(target)
         return
-    # Two renames: for a moment neither is there, but never half of one.
+    # Two renames: for a moment neither directory exists, but never an incomplete one.
     old = _beside(target)
     target.rename(old)
     aside.rename(target)
@@ -231,7 +231,7 @@ def _put_in_place(aside: Path, target: Path) -> None:
 
 
 def _beside(target: Path) -> Path:
-    # Not tempfile: its directories are private to the user, and the renamed one would stay so.
+    # Not tempfile, whose directories are readable by the user alone and would stay so.
     return target.with_name(f".{target.name[:40]}.{secrets.token_hex(4)}.tmp")
 
 
@@ -240,19 +240,19 @@ def _read_manifest(directory: Path) -> dict[str, Any]:
         with open_regular(directory / _MANIFEST, follow_links=False) as file:
             text = file.read(_LARGEST_MANIFEST)
         manifest = parse_json(text)
-        found = manifest["format"]
+        version = manifest["format"]
     except (FileNotFoundError, NotADirectoryError) as error:
         raise StateError(f"{directory} holds no statistics: there is no {_MANIFEST} in it") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise _damaged(directory, f"its {_MANIFEST} cannot be read ({reason})") from error
-    if found in range(1, FORMAT):
+    if version in range(1, FORMAT):
         raise StateError(
-            f"{directory} has format {found} of an earlier version, whose arrays have no digests; "
+            f"{directory} has format {version} of an earlier version, whose arrays have no digests; "
             "make it again with pgmetrics stats"
         )
-    if found != FORMAT:
-        raise StateError(f"{directory} has format {found}; this version reads format {FORMAT}")
+    if version != FORMAT:
+        raise StateError(f"{directory} has format {version}; this version reads format {FORMAT}")
     if _read_seal(directory) != _seal(text):
         raise _damaged(directory, f"its {_MANIFEST} is not what was written, by its SHA-256 in {_SEAL}")
     if not _well_formed(manifest):
@@ -263,7 +263,7 @@ def _read_manifest(directory: Path) -> dict[str, Any]:
 def _with_current_names(
     about: Mapping[str, Any], states: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A manifest as this version writes it: version 0.1 called a custom network `own`."""
+    """Convert a manifest to this version's names: version 0.1 called a custom network `own`."""
     networks = about.get("networks")
     renamed_about = dict(about)
     if isinstance(networks, dict) and "own" in networks:
@@ -316,7 +316,7 @@ def _is_state(name: str, state: Any) -> bool:
         isinstance(seen, list)
         and all(_is_interval(part) for part in seen)
         and isinstance(arrays, dict)
-        # A file of the directory itself, whatever the names hold.
+        # The name must be that of a file in the directory itself, without path separators.
         and all(_file_name(name, array) == os.path.basename(_file_name(name, array)) for array in arrays)
         and all(_is_description(described) for described in arrays.values())
     )

@@ -1,4 +1,4 @@
-"""What was remembered of real images, in place of the images: our own files and other tools'."""
+"""Statistics in place of real images: our own files and those of other tools."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class StoredReals:
     """Real sides from a directory of states, as `save_statistics` writes them.
 
     Attributes:
-        name: its path.
-        knows_images: whether it knows of which images it is, and in which order.
+        name: path of the directory.
+        knows_images: whether it records the images and their order.
     """
 
     knows_images = True
@@ -35,18 +35,18 @@ class StoredReals:
         self.name = path
 
     def holds(self, name: str) -> bool:
-        """Whether there is a state of that name."""
+        """Whether there is a state of this name."""
         return name in self._stored.names
 
     def source(self, name: str) -> str:
-        """The fingerprint of the images that a state is of; empty if there is no such state."""
+        """The fingerprint of a state's images; empty if there is no such state."""
         return str(self._stored.key(name)["source"]) if self.holds(name) else ""
 
     def fill(self, name: str, fresh: State, metric: Metric) -> State:
-        """The state of that name, if it was made as `fresh` would be.
+        """Load the state of this name, if it was made as `fresh` would be.
 
         Raises:
-            StateError: there is none, or it was made differently; both values are named.
+            StateError: there is no such state, or it was made differently; the message gives both values.
         """
         if not self.holds(name):
             raise StateError(
@@ -59,7 +59,7 @@ class StoredReals:
         """For the provenance."""
         about = self._stored.about
         made_of = about.get("source")
-        # The images in the order of their listing, as results have them; a state has them as they were taken.
+        # The identity in the order of the listing, as in results; a state holds that in the order taken.
         known = made_of if isinstance(made_of, dict) else {}
         images = {name: known[name] for name in ("fingerprint", "metrics") if name in known}
         fingerprint = next(map(self.source, self._stored.names), "")
@@ -67,13 +67,13 @@ class StoredReals:
 
 
 class MomentsReals:
-    """Real moments from another tool's npz: enough for Fréchet distances, and for nothing else.
+    """Real moments from another tool's npz, which suffice for Fréchet distances alone.
 
-    The file does not say which network and resizer made it; whoever gives it must know.
+    The file does not record its network and resizer; the user has to know them.
 
     Attributes:
-        name: its path.
-        knows_images: never: of which images it is, nobody knows.
+        name: path of the file.
+        knows_images: always False, since the file does not record its images.
     """
 
     knows_images = False
@@ -83,15 +83,15 @@ class MomentsReals:
         self._mean, self._covariance = read_moments(path)
 
     def holds(self, name: str) -> bool:
-        """Whether that is a state of moments."""
+        """Whether the state of this name consists of moments."""
         return name.startswith("moments-")
 
     def source(self, name: str) -> str:
-        """The file stands for its images."""
+        """The path of the file, which stands for its images."""
         return self.name
 
     def fill(self, name: str, fresh: State, metric: Metric) -> State:
-        """A state made of the file's moments.
+        """Return a state with the file's moments.
 
         Raises:
             StateError: the metric needs more than moments.
@@ -111,13 +111,13 @@ class MomentsReals:
 
 
 def open_statistics(spec: object) -> StoredReals | MomentsReals | None:
-    """The statistics that `spec` names: a directory of states or an npz of mu and sigma; else None.
+    """Open statistics: a directory of states or an npz of mu and sigma; return None for anything else.
 
-    ADM's reference files hold images, and moments of more images than these: the images are taken,
-    unless `statistics:PATH` asks for the moments.
+    ADM's reference files hold images, and moments of a larger set: the images are used, unless
+    `statistics:PATH` asks for the moments.
 
     Raises:
-        StateError: `statistics:PATH` holds none, or they cannot be read.
+        StateError: `statistics:PATH` holds no statistics, or they cannot be read.
     """
     if not isinstance(spec, (str, os.PathLike)):
         return None
@@ -130,12 +130,12 @@ def open_statistics(spec: object) -> StoredReals | MomentsReals | None:
         return MomentsReals(path)
     if not asked and holds_moments(path):
         logger.info(
-            f"{path} holds images, and moments of them or of more; its images are taken "
-            f"({_SCHEME}{path} takes the moments)"
+            f"{path} holds images, and moments of these or more images; its images are used "
+            f"({_SCHEME}{path} uses the moments)"
         )
     if asked:
         raise StateError(
-            f"{path} holds no statistics: a .pgstats directory or an npz of mu and sigma is meant"
+            f"{path} holds no statistics: a .pgstats directory or an npz of mu and sigma is needed"
         )
     return None
 
@@ -143,13 +143,13 @@ def open_statistics(spec: object) -> StoredReals | MomentsReals | None:
 def save_statistics(
     states: Mapping[str, State], path: str | os.PathLike[str], about: Mapping[str, Any] | None = None
 ) -> None:
-    """Write what `collect` gave: `NAME.pgstats`, or `NAME.npz` with mu and sigma alone.
+    """Write the result of `collect`: `NAME.pgstats`, or `NAME.npz` with only mu and sigma.
 
-    pytorch-fid, clean-fid and EDM read such an npz; ADM's evaluator wants moments of a second layer too.
+    pytorch-fid, clean-fid and EDM read such an npz; ADM's evaluator also needs moments of a second layer.
 
     Raises:
-        OptionError: another suffix, or an npz of states that are not moments.
-        StateError: the place is taken by something else, or the disk refuses.
+        OptionError: the suffix is unknown, or an npz was asked for states that are not moments.
+        StateError: the path exists and holds something else, or the disk refuses.
     """
     if _suffix(path) == ".npz":
         only = list(states.values())
@@ -163,11 +163,11 @@ def save_statistics(
 
 
 def check_statistics_destination(path: str | os.PathLike[str], metrics: Sequence[Metric]) -> None:
-    """Refuse a place or form that `save_statistics` could not write, before an hour is spent.
+    """Refuse a path that `save_statistics` could not write, before a long computation.
 
     Raises:
-        OptionError: another suffix, or an npz of more than one metric of moments.
-        StateError: the place is taken by something else, or its directory is missing.
+        OptionError: the suffix is unknown, or an npz was asked for more than one metric of moments.
+        StateError: the path exists and holds something else, or its directory is missing.
     """
     target = Path(path)
     if _suffix(path) == ".npz":

@@ -336,7 +336,7 @@ def test_adm_files_with_images_and_moments_give_their_images_unless_asked(tmp_pa
     real, fake = sides(60, 60)
     np.savez(tmp_path / "adm.npz", arr_0=real.pixels.transpose(0, 2, 3, 1), mu=np.zeros(48), sigma=np.eye(48))
     assert score(tmp_path / "adm.npz", fake, ["fid"]).rows[0]["n_real"] == 60
-    assert f"(statistics:{tmp_path / 'adm.npz'} takes the moments)" in caplog.text
+    assert f"(statistics:{tmp_path / 'adm.npz'} uses the moments)" in caplog.text
     caplog.clear()
     assert score(f"statistics:{tmp_path / 'adm.npz'}", fake, ["fid"]).rows[0]["n_real"] is None
     assert "takes the moments" not in caplog.text
@@ -350,7 +350,7 @@ class TestCache:
         network = ToyNetwork()
         caplog.set_level(logging.INFO, "pgmetrics")
         first = score(real, fake, ALL, network, cache=tmp_path / "c")
-        assert "cache miss: moments-inception-features: nothing of the kind is cached yet" in caplog.text
+        assert "cache miss: moments-inception-features: no state of this kind is cached yet" in caplog.text
         real.reads[:] = network.images = 0
         caplog.clear()
         second = score(real, fake, ALL, network, cache=tmp_path / "c")
@@ -365,8 +365,8 @@ class TestCache:
         [
             ({"seed": 5}, "seed was 0 in the nearest entry and is 5 now"),
             ({"network": ToyNetwork(version=2)}, "network was inception toy, version 1 in the nearest"),
-            ({"num_images": 100}, "nothing of these images in this order is cached yet"),
-            ({"real": Counting(300, seed=9)}, "nothing of these images in this order is cached yet"),
+            ({"num_images": 100}, "no state of these images in this order is cached yet"),
+            ({"real": Counting(300, seed=9)}, "no state of these images in this order is cached yet"),
         ],
     )
     def test_a_miss_says_why(self, tmp_path, caplog, change, reason):

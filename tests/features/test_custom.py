@@ -274,14 +274,14 @@ def spatial(images):
         (spatial, r"spatial returns features of shape \[4, 3, 2, 2\]; \[N, D\] is needed"),
         (lambda x: x.mean((1, 2, 3)), r"shape \[4\]; \[N, D\] is needed"),
         (lambda x: x.mean((2, 3))[:, :0], r"shape \[4, 0\]"),
-        (lambda x: x.mean((2, 3))[1:], "given 4 images and returns 3 rows of features"),
+        (lambda x: x.mean((2, 3))[1:], "returns 3 rows of features for 4 images"),
         (lambda x: x.mean((2, 3)).long(), "features of torch.int64; a float type"),
         (lambda x: "text", "returns str as features; a tensor"),
         (lambda x: {"pooled": x, "tokens": x}, "a dict of pooled, tokens; .* under the key features"),
         (lambda x: (x, x, x), "returns 3 outputs"),
         (lambda x: (x.mean((2, 3)), x), r"returns logits of shape \[4, 3, 32, 32\]"),
         (lambda x: x @ torch.zeros(5, 5), r"fails on float32 \[4, 3, 32, 32\]: .*shapes"),
-        (lambda x: nn.functional.batch_norm(x, None, None, training=True).amax((2, 3)), "beside it"),
+        (lambda x: nn.functional.batch_norm(x, None, None, training=True).amax((2, 3)), "in another batch"),
         (lambda x: nn.functional.dropout(x.flatten(1), training=True), "by chance"),
     ],
 )
@@ -302,7 +302,7 @@ def test_only_the_first_line_of_a_networks_own_error_is_quoted():
 def test_a_file_saved_in_training_mode_is_refused(tmp_path):
     # An exported batch norm in training mode cannot be put into eval mode.
     path = exported(Tiny().train(), tmp_path / "net.pt2", fixed=True)
-    with pytest.raises(WeightsError, match=r"saved in training mode\? network.eval\(\) before saving"):
+    with pytest.raises(WeightsError, match=r"saved in training mode, call network.eval\(\) before saving"):
         opened(path)
 
 
@@ -331,11 +331,17 @@ def zipped(path, members):
     [
         (lambda path: path, "cannot be opened: No such file"),
         (lambda path: path.mkdir() or path, "cannot be opened: it is a directory"),
-        (lambda path: path.write_bytes(b"text") and path, "is no TorchScript or torch.export file, or it is"),
-        (lambda path: path.write_bytes(pickle.dumps([1])) and path, "is no TorchScript or torch.export file"),
+        (
+            lambda path: path.write_bytes(b"text") and path,
+            "is not a TorchScript or torch.export file, or it is",
+        ),
+        (
+            lambda path: path.write_bytes(pickle.dumps([1])) and path,
+            "is not a TorchScript or torch.export file",
+        ),
         (lambda path: torch.save(Tiny(), path) or path, "is a pickled torch file, which is not opened"),
         (lambda path: torch.save(Tiny().state_dict(), path) or path, "is a pickled torch file"),
-        (lambda path: zipped(path, {"a.png": b"x"}), "is no TorchScript or torch.export file; save"),
+        (lambda path: zipped(path, {"a.png": b"x"}), "is not a TorchScript or torch.export file; save"),
         (lambda path: zipped(path, {"n/code/a.py": b"x"}), "cannot be opened as TorchScript"),
         (lambda path: zipped(path, {"n/archive_format": b"pt2"}), "cannot be opened by torch.export"),
     ],
@@ -425,7 +431,7 @@ def test_an_exported_file_that_could_run_code_is_refused(tmp_path, where):
         ("make = 5", "mine:make", "mine:make is int; a Module, a function"),
         ("make = 5", "mine:other", "mine:other: mine has no other"),
         ("1 / 0", "mine:make", "importing mine failed: ZeroDivisionError: division by zero"),
-        ("", "nowhere_at_all:make", "nowhere_at_all:make is no file, and importing nowhere_at_all failed"),
+        ("", "nowhere_at_all:make", "nowhere_at_all:make is not a file, and importing nowhere_at_all failed"),
         ("def make(): raise OSError('no disk')", "mine:make", "mine:make: calling it failed: no disk"),
     ],
 )
@@ -500,21 +506,21 @@ class Net(nn.Module):
 @pytest.mark.parametrize(
     ("text", "fact"),
     [
-        (_NET + "def make(): return Net()", "is another network each time it is made"),
-        (_NET + "make = Net", "is another network each time it is made"),
-        (_NET + "make = Net()", "is another network each time it is made"),
+        (_NET + "def make(): return Net()", "makes a different network each time"),
+        (_NET + "make = Net", "makes a different network each time"),
+        (_NET + "make = Net()", "makes a different network each time"),
         (
             _NET + "import functools\n@functools.cache\ndef make(): return Net()",
-            "is another network each time",
+            "makes a different network each time",
         ),
-        (_NET + "net = Net()\ndef make(): return nn.Sequential(net)", "is another network each time"),
+        (_NET + "net = Net()\ndef make(): return nn.Sequential(net)", "makes a different network each time"),
         (
             "W = torch.rand(3, 2)\ndef make(images): return images.mean((2, 3)) @ W",
-            "gives other features when",
+            "gives different features when",
         ),
         (
             "def make():\n    W = torch.rand(3, 2)\n    return lambda x: x.mean((2, 3)) @ W",
-            "gives other features",
+            "gives different features",
         ),
     ],
     ids=["factory", "class", "module", "cached", "wrapper", "function", "factory of a function"],

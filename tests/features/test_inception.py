@@ -238,7 +238,7 @@ def test_unverified_and_foreign_weights_are_refused(inception_weights, tmp_path)
     torch.save({name: tensor for name, tensor in state.items() if "fc" not in name}, tmp_path / "x.pth")
     with pytest.raises(WeightsError, match=r"lacks 2 tensors, such as fc\.weight"):
         open_network("inception", weights=tmp_path / "x.pth", allow_unverified=True)
-    with pytest.raises(OptionError, match="no network 'resnet'; choose from inception, vgg16"):
+    with pytest.raises(OptionError, match="unknown network 'resnet'; choose from inception, vgg16"):
         open_network("resnet")
 
 
@@ -270,7 +270,7 @@ def test_finite_weights_that_lead_to_nan_are_refused(
     state = torch.load(inception_weights, weights_only=True)
     state[tensor] = torch.full_like(state[tensor], value)
     torch.save(state, tmp_path / "wild.pth")
-    with pytest.raises(WeightsError, match=f"wild.pth holds no sound weights of inception.*{fact}"):
+    with pytest.raises(WeightsError, match=f"wild.pth holds unusable weights of inception.*{fact}"):
         open_network(
             "inception", weights=tmp_path / "wild.pth", allow_unverified=True, form=form, precision=precision
         )

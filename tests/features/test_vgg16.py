@@ -25,7 +25,7 @@ def test_its_features_have_torch_fidelitys_bits(vgg16_weights):
 
 
 def test_it_has_no_settings_and_refuses_another_networks_file(inception_weights):
-    with pytest.raises(OptionError, match=r"has no resizer"):
+    with pytest.raises(OptionError, match=r"no settings, so resizer"):
         open_network("vgg16", resizer="pil-bicubic")
     with pytest.raises(WeightsError, match=r"vgg16: it lacks 32 tensors, such as features\.0\.weight"):
         open_network("vgg16", weights=inception_weights, allow_unverified=True)

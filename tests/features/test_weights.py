@@ -144,7 +144,7 @@ def test_a_truncated_file_is_refused_wherever_it_lies(good, cache, tmp_path, mon
     assert all(fact in text for fact in (str(path), digest, PUBLISHED["inception"].sha256, "unverified"))
     allowed = find("inception", path, allow_unverified=True)
     assert (allowed.digest, allowed.verified) == (digest, False)
-    with pytest.raises(WeightsError, match="no plain file of tensors"):
+    with pytest.raises(WeightsError, match="not a plain file of tensors"):
         load(allowed, LAYOUT)
 
 
@@ -181,10 +181,10 @@ class _Runs:
 @pytest.mark.parametrize(
     ("content", "fact"),
     [
-        (b"", "no plain file of tensors"),
-        (b"GIF89a and so on", "no plain file of tensors"),
+        (b"", "not a plain file of tensors"),
+        (b"GIF89a and so on", "not a plain file of tensors"),
         (pickle.dumps(_Runs(), protocol=2), "asks to run (posix|nt|os).mkdir"),
-        (pickle.dumps({"a": 1}, protocol=2), "no state dict of tensors|no plain file"),
+        (pickle.dumps({"a": 1}, protocol=2), "not a state dict of tensors|not a plain file"),
     ],
 )
 def test_what_is_no_state_dict_is_refused_and_never_run(tmp_path, monkeypatch, content, fact):
@@ -207,7 +207,7 @@ def test_what_is_no_state_dict_is_refused_and_never_run(tmp_path, monkeypatch, c
         (lambda state: state.pop("a.bias"), r"lacks 1 tensors, such as a\.bias"),
         (lambda state: state.update(b=torch.zeros(1)), "unknown 1 tensors, such as b"),
         (lambda state: state.update({"a.bias": torch.zeros(3)}), r"a\.bias is \[3\], expected \[2\]"),
-        (lambda state: state.update({"a.bias": "text"}), "no state dict of tensors"),
+        (lambda state: state.update({"a.bias": "text"}), "not a state dict of tensors"),
     ],
 )
 def test_another_networks_weights_are_refused_by_a_tensor(good, change, fact):
