@@ -6,6 +6,10 @@
 PYTHON ?= python3
 PYTEST_ARGS ?=
 
+# Threads of one operation sleep while they wait for each other: beside other programs they would spin in
+# the way of those that they wait for (pgmetrics/runtime/openmp.py).
+export OMP_WAIT_POLICY ?= passive
+
 BIN := .venv/bin
 INSTALLED := .venv/installed
 

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pgmetrics.errors import PgmetricsError
+from pgmetrics.runtime.openmp import sleep_while_waiting
 from reference_models.progan.model import presets
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ def main(
     **options: Any,
 ) -> None:
     """Train, score every checkpoint, write table, samples and page to --out."""
+    sleep_while_waiting()
     try:
         if out.exists() and any(out.iterdir()):
             raise PgmetricsError(f"{out} is not empty; remove it or name another --out")

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from pgmetrics.errors import PgmetricsError, printable
+from pgmetrics.runtime.openmp import sleep_while_waiting
 from pgmetrics.runtime.streams import guarded_streams
 
 INTERRUPTED = 130
@@ -31,6 +32,7 @@ class Commands(click.Group):
 
     def main(self, *arguments: Any, **options: Any) -> Any:
         """Run the program; no stream of its own can end it in any other way than with a refusal."""
+        sleep_while_waiting()
         with guarded_streams():
             return super().main(*arguments, **options)
 
