@@ -1,5 +1,5 @@
 # On a fresh machine with Python 3.10 or newer, git and make:
-#   make demo    trains a small ProGAN on procedural images and scores every stage (minutes, CPU)
+#   make demo    trains a small ProGAN on procedural images and scores every stage (at most five minutes on two cores)
 #   make test    runs the tests
 # Both make a virtual environment in .venv the first time. `make test PYTHON=python3.12` chooses the Python.
 

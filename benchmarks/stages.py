@@ -38,7 +38,7 @@ UNTRAINED = "untrained"
 @click.command()
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="New directory.")
 @click.option("--data", metavar="SOURCE", help="Training images.  [default: the procedural set]")
-@click.option("--preset", default="tiny-32", show_default=True, help="See `progan presets`.")
+@click.option("--preset", default="demo-32", show_default=True, help="See `progan presets`.")
 @click.option(
     "--total-images", type=click.IntRange(min=1), help="Train on this many.  [default: the preset's]"
 )
@@ -46,7 +46,7 @@ UNTRAINED = "untrained"
     "--snapshot-images", type=click.IntRange(min=1), help="Score that often, beside the ends of phases."
 )
 @click.option(
-    "--num-images", type=click.IntRange(min=4), default=2048, show_default=True, help="To score with."
+    "--num-images", type=click.IntRange(min=4), default=512, show_default=True, help="To score with."
 )
 @click.option("--metrics", default="swd,ms-ssim", show_default=True, metavar="NAME,…")
 @click.option(
