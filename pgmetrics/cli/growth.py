@@ -67,6 +67,12 @@ SKIPPED = 4
     metavar="GLOB|REGEX",
     help="Others' checkpoints, such as 'ckpt-{images}-{resolution}.pt'; {kimg} and {alpha}, too.",
 )
+@click.option(
+    "--final-resolution",
+    type=click.IntRange(min=4),
+    metavar="PIXELS",
+    help="Of the run, where its checkpoints say another, such as imported ones that know their stage alone.",
+)
 @click.option("--loader", metavar="MODULE:NAME", help="Called with a checkpoint's path; returns its images.")
 @writing
 @reading

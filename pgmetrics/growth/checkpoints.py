@@ -6,18 +6,18 @@ import hashlib
 import os
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pgmetrics.errors import OptionError, PgmetricsError, SourceError
+from pgmetrics.errors import OptionError, PgmetricsError, SourceError, printable
 from pgmetrics.results.run_scores import FILE_NAME
 from pgmetrics.runtime.files import kind_of, open_regular
 from pgmetrics.runtime.modules import named_anew
 from pgmetrics.sources.base import ImageSource
-from pgmetrics.sources.plugins import Checkpoint, checkpoint, refusing_damaged
+from pgmetrics.sources.plugins import Checkpoint, advice, checkpoint, refusing_damaged
 from pgmetrics.sources.resolve import from_object, made_twice, named, open_source
 from pgmetrics.sources.stage import Enlarged
 from pgmetrics.sources.wrappers import Wrapped
@@ -38,8 +38,9 @@ class Snapshot:
 
     Attributes:
         path: of the file, or of a directory of samples.
-        label: names it in results: `0000105024-32x32`, with `-a0.25` during a fade; `untrained`.
-        images_shown: real images that training had shown.
+        label: names it in results: `0000105024-32x32`, with `-a0.25` during a fade; `untrained`. Where the
+            images shown are unknown, the file's name stands for them.
+        images_shown: real images that training had shown; None if unknown.
         resolution: of its images in pixels; None if the pattern does not say, for the final one.
         alpha: how far that resolution is faded in.
         final_resolution: that the run grows to; None if only the real images say.
@@ -48,7 +49,7 @@ class Snapshot:
 
     path: Path
     label: str
-    images_shown: int
+    images_shown: int | None
     resolution: int | None
     alpha: float
     final_resolution: int | None
@@ -70,6 +71,7 @@ class Finder:
     Args:
         run: the directory.
         pattern: of the checkpoints' names.
+        final_resolution: that the run grows to, whatever its checkpoints say.
 
     Attributes:
         patient: pass over a file until it is found as it was the time before. Not every trainer
@@ -79,8 +81,9 @@ class Finder:
         OptionError: the pattern has a field of another name, or none that counts images.
     """
 
-    def __init__(self, run: Path, pattern: str | None = None) -> None:
+    def __init__(self, run: Path, pattern: str | None = None, final_resolution: int | None = None) -> None:
         self._run = run
+        self._final = final_resolution
         self._pattern = None if pattern is None else _compile(pattern)
         self._by_groups = self._pattern is not None and bool(self._pattern.groupindex)
         self.patient = False
@@ -97,6 +100,8 @@ class Finder:
             raise SourceError(f"{self._run} is no directory of a training run")
         found = [(path, self._look(path)) for path in self._candidates()]
         snapshots = [each for _, each in found if isinstance(each, Snapshot)]
+        if self._final is not None:
+            snapshots = [replace(each, final_resolution=self._final) for each in snapshots]
         skipped = [each for _, each in found if isinstance(each, tuple)]
         # Plug-ins know their files by the content, so one that lost it is known by its company.
         company = {(each.path.parent, each.path.suffix) for each in snapshots}
@@ -107,6 +112,11 @@ class Finder:
                 if each is None and (path.parent, path.suffix) in company
             ]
         return _in_order(snapshots), sorted(skipped)
+
+    def advice(self) -> str | None:
+        """Say how a file in the directory becomes a checkpoint; None if no plug-in knows one that can."""
+        files = (path for path in _walk(self._run) if path.is_file())
+        return next((text for path in files if (text := advice(path))), None)
 
     def _candidates(self) -> Iterator[Path]:
         for path in _walk(self._run):
@@ -150,7 +160,7 @@ class Finder:
         alpha = groups.get("alpha", 1.0)
         if not 0 <= alpha <= 1:
             raise SourceError(f"{path.name}: an alpha lies between 0 and 1, not at {alpha:g}")
-        label = _label(images, resolution, alpha)
+        label = _label(images, resolution, alpha, path)
         return Snapshot(path, label, images, resolution, alpha, None, digest(path))
 
 
@@ -191,7 +201,11 @@ def _opened(
     at = "final" if protocol == AT_FINAL else "stage"
     facts = None if loader else _described(snapshot.path)
     if facts is not None:
-        return facts.plugin.open_source(os.fspath(snapshot.path), {"at": at, "seed": str(seed)})
+        # A network of another project may not know how far its run grows.
+        grows = final is None or facts.final_resolution == final
+        given = {"at": at if grows else "stage", "seed": str(seed)}
+        made = facts.plugin.open_source(os.fspath(snapshot.path), given)
+        return made if grows or at == "stage" or final is None else Enlarged(made, final)
     source = open_source(snapshot.path) if loader is None else _loaded(loader, snapshot.path)
     side = snapshot.resolution or final
     allowed = {side} if at == "stage" else {side, final}
@@ -267,7 +281,7 @@ def _by_content(path: Path) -> Snapshot | None:
     facts = _described(path)
     if facts is None:
         return None
-    label = _label(facts.images_shown, facts.resolution, facts.alpha)
+    label = _label(facts.images_shown, facts.resolution, facts.alpha, path)
     return Snapshot(
         path, label, facts.images_shown, facts.resolution, facts.alpha, facts.final_resolution, digest(path)
     )
@@ -292,15 +306,17 @@ def _no_checkpoint(path: Path) -> str:
     return f"{path.name} holds no checkpoint; {reason}"
 
 
-def _label(images_shown: int, resolution: int | None, alpha: float) -> str:
-    if not images_shown:
+def _label(images_shown: int | None, resolution: int | None, alpha: float, path: Path) -> str:
+    if images_shown == 0:
         return UNTRAINED
     side = "" if resolution is None else f"-{resolution}x{resolution}"
-    return f"{images_shown:010d}{side}" + (f"-a{alpha:.2f}" if alpha < 1 else "")
+    # Apart from the labels of floors, which begin with "reals".
+    moment = f"of-{printable(path.stem)}" if images_shown is None else f"{images_shown:010d}"
+    return f"{moment}{side}" + (f"-a{alpha:.2f}" if alpha < 1 else "")
 
 
 def _in_order(snapshots: list[Snapshot]) -> list[Snapshot]:
-    snapshots.sort(key=lambda each: (each.images_shown, each.label, str(each.path)))
+    snapshots.sort(key=_moment)
     once: dict[str, Snapshot] = {}
     for each in snapshots:
         other = once.setdefault(each.label, each)
@@ -310,6 +326,14 @@ def _in_order(snapshots: list[Snapshot]) -> list[Snapshot]:
                 "the run's"
             )
     return list(once.values())
+
+
+def _moment(snapshot: Snapshot) -> tuple[bool, int, int, float, str, str]:
+    """Sorts by images shown; checkpoints of which they are unknown come last, by their stages."""
+    label, path = snapshot.label, str(snapshot.path)
+    if snapshot.images_shown is None:
+        return True, 0, snapshot.resolution or 0, snapshot.alpha, label, path
+    return False, snapshot.images_shown, 0, 0.0, label, path
 
 
 def _walk(run: Path) -> Iterator[Path]:

@@ -35,7 +35,7 @@ from pgmetrics.results import Results, run_scores
 from pgmetrics.results.run_scores import Entry, Journal
 from pgmetrics.runtime.files import check_regular, dump_json, parse_json
 from pgmetrics.runtime.workers import MOST_WORKERS
-from pgmetrics.sources.base import IDENTITY
+from pgmetrics.sources.base import IDENTITY, LARGEST_SIDE
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -63,6 +63,7 @@ def score_run(
     device: str = "auto",
     pattern: str | None = None,
     loader: str | None = None,
+    final_resolution: int | None = None,
     error: str | None = None,
     cache: str | os.PathLike[str] | None = None,
     watch: bool = False,
@@ -89,6 +90,8 @@ def score_run(
         jobs: items scored at the same time, each in a process of its own; the store is the same.
         device: as in `evaluate`; several, separated by commas, share the items.
         pattern, loader: for others' checkpoints, see `Finder` and `open_snapshot`.
+        final_resolution: that the run grows to, where its checkpoints say another one, such as networks
+            of other projects that know their own stage alone.
         error: what standard errors are over where a metric has the choice: "images", "directions" or
             "both"; as each metric has it by default.
         cache: directory in which what is remembered of the reals is kept for other runs; by default
@@ -117,7 +120,9 @@ def score_run(
     check_number("poll_seconds", poll_seconds, 0, 86_400)
     check_number("jobs", jobs, 1, MOST_WORKERS, whole=True)
     place = Path(run)
-    finder = Finder(place, pattern)
+    if final_resolution is not None:
+        check_number("final_resolution", final_resolution, 4, LARGEST_SIDE, whole=True)
+    finder = Finder(place, pattern, final_resolution)
     kept = place / WORK / "reals" if cache is None else None if cache == "off" else Path(cache)
     scorer = Scorer(
         real=real,
@@ -182,7 +187,8 @@ class _Session:
         found = self._look()
         if not found and not self.skipped:
             kinds = "the pattern matches none" if self.pattern else "others than ProGAN's need a --pattern"
-            raise SourceError(f"{self.run} holds no checkpoints; {kinds}")
+            foreign = None if self.pattern else self.finder.advice()
+            raise SourceError(f"{self.run} holds no checkpoints; {foreign or kinds}")
         there = [each.label for each in found] + [path.stem for path, _ in self.skipped]
         if self.untrained and UNTRAINED not in there:
             raise SourceError(
@@ -278,7 +284,11 @@ class _Session:
                 f"{needed} × {needed}; --resize box --resolution {needed} brings them there"
             )
         odd = [
-            (each.path, f"it grows to {needed} × {needed}, and others of the run to {final} × {final}")
+            (
+                each.path,
+                f"it grows to {needed} × {needed}, and others of the run to {final} × {final}; if it is one "
+                f"of their stages, --final-resolution {final} says so",
+            )
             for each, needed in grown
             if needed != final
         ]

@@ -9,7 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from pgmetrics.errors import StateError
+from pgmetrics.errors import PgmetricsError, StateError
 from pgmetrics.metrics.error_kinds import degrees_of_freedom
 from pgmetrics.metrics.registry import in_order, output
 from pgmetrics.results import Results, read_results, run_scores
@@ -377,6 +377,11 @@ def _point(row: Mapping[str, Any], snapshot: Snapshot | None) -> Point:
 
 
 def _snapshot(item: Mapping[str, Any]) -> Snapshot:
+    if item.get("images_shown", 0) is None:
+        raise PgmetricsError(
+            f"{item['label']} does not say how many images it was shown, so it has no place on a page or a "
+            "plot; import it with --images-shown, and score it again"
+        )
     try:
         return Snapshot(
             label=str(item["label"]),

@@ -6,7 +6,7 @@ and `provenance` in the others. An item holds its `kind` and, but for settings,
 
 - `label`: the `run` of its rows,
 - `file`: relative to the run's directory, and `digest`: of what it holds (not of a floor),
-- `images_shown`, `alpha` (not of a floor), `resolution`, `final_resolution`.
+- `images_shown` (null where it is unknown), `alpha` (not of a floor), `resolution`, `final_resolution`.
 
 No line holds a time: equal work gives equal bytes.
 """
@@ -172,7 +172,7 @@ def load(
     """
     chosen = series_of(read(path), series)
     items = [entry for entry in chosen if entry.kind != "settings"]
-    items.sort(key=lambda entry: (KINDS.index(entry.kind), entry.item.get("images_shown", 0)))
+    items.sort(key=lambda entry: (KINDS.index(entry.kind), *_place(entry.item)))
     rows = [dict(row) for entry in items for row in entry.results]
     settings = next((entry.settings for entry in chosen if entry.settings is not None), {})
     runs = {entry.label: {**entry.provenance, "item": dict(entry.item)} for entry in items}
@@ -288,6 +288,14 @@ def _well_formed(content: Mapping[str, Any]) -> bool:
     )
 
 
+def _place(item: Mapping[str, Any]) -> tuple[bool, int, int, float]:
+    """Sorts by images shown; items of which they are unknown come last, by their stages."""
+    shown = item.get("images_shown", 0)
+    if shown is None:
+        return True, 0, item.get("resolution", 0), item.get("alpha", 1.0)
+    return False, shown, 0, 0.0
+
+
 def _is_count(value: object) -> bool:
     return type(value) is int and 0 <= value < 2**63
 
@@ -299,7 +307,7 @@ def _is_side(value: object) -> bool:
 _FIELDS: Mapping[str, Callable[[Any], bool]] = {
     "file": lambda value: isinstance(value, str),
     "digest": lambda value: isinstance(value, str),
-    "images_shown": _is_count,
+    "images_shown": lambda value: value is None or _is_count(value),
     "resolution": _is_side,
     "final_resolution": _is_side,
     "alpha": lambda value: type(value) in (int, float) and 0 <= value <= 1,

@@ -29,7 +29,13 @@ class Plugin(Protocol):
 
         This method is optional. With it training runs can be scored; `open_source` must then take the options
         `at` (`stage` or `final`: the checkpoint's own resolution, or enlarged to the final one) and `seed`.
-        It raises a SourceError if the file is damaged.
+        `images_shown` may be None, which is unknown. It raises a SourceError if the file is damaged.
+        """
+
+    def advise(self, path: Path) -> str | None:
+        """Say how a file that the plug-in cannot open is made into one that it can.
+
+        This method is optional. It returns one line that names the file, or None.
         """
 
 
@@ -38,14 +44,14 @@ class Checkpoint(NamedTuple):
 
     Attributes:
         plugin: name of the plug-in.
-        images_shown: real images shown in training until it was written.
+        images_shown: real images shown in training until it was written; None if unknown.
         resolution: side of its images in pixels.
         alpha: how far that resolution is faded in; 1 outside fades.
         final_resolution: resolution at the end of training.
     """
 
     plugin: Plugin
-    images_shown: int
+    images_shown: int | None
     resolution: int
     alpha: float
     final_resolution: int
@@ -67,15 +73,25 @@ def checkpoint(path: Path) -> Checkpoint | None:
 
 
 def _checkpoint(plugin: Plugin, facts: Mapping[str, Any]) -> Checkpoint:
-    names = ("images_shown", "resolution", "final_resolution")
-    shown, resolution, final = (operator.index(facts[name]) for name in names)
+    resolution, final = (operator.index(facts[name]) for name in ("resolution", "final_resolution"))
+    shown = None if facts["images_shown"] is None else operator.index(facts["images_shown"])
     alpha = float(facts["alpha"])
-    if not (0 <= shown < 2**63 and 1 <= resolution <= final <= LARGEST_SIDE and 0 <= alpha <= 1):
+    if not (0 <= (shown or 0) < 2**63 and 1 <= resolution <= final <= LARGEST_SIDE and 0 <= alpha <= 1):
         raise SourceError(
-            f"it says that it shows {shown:,} images at {resolution} pixels of {final} and alpha {alpha:g}, "
-            "which no training does"
+            f"it says that it shows {shown or 0:,} images at {resolution} pixels of {final} and alpha "
+            f"{alpha:g}, which no training does"
         )
     return Checkpoint(plugin, shown, resolution, alpha, final)
+
+
+def advice(path: Path) -> str | None:
+    """What a plug-in advises to do with a file that none can open; None if none knows it."""
+    for plugin in map(load_plugin, installed_plugins().values()):
+        if hasattr(plugin, "advise"):
+            with refusing_damaged(path.name):
+                if text := plugin.advise(path):
+                    return text
+    return None
 
 
 @contextmanager

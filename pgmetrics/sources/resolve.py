@@ -26,7 +26,7 @@ from pgmetrics.sources.dead_leaves import DeadLeaves
 from pgmetrics.sources.decode import SUFFIXES, Decoding
 from pgmetrics.sources.folder import Archive, Directory, FolderSource, open_zip
 from pgmetrics.sources.generated import FunctionSource
-from pgmetrics.sources.plugins import installed_plugins, load_plugin
+from pgmetrics.sources.plugins import advice, installed_plugins, load_plugin
 from pgmetrics.sources.ranges import same_images
 from pgmetrics.sources.resize import Resized, check_policy
 from pgmetrics.sources.wrappers import Subset
@@ -36,6 +36,9 @@ _SCHEME = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9_.+-]+):(?P<rest>.*)", re.DO
 _OPTION = re.compile(r"(?P<rest>.*),(?P<key>[A-Za-z_]\w*)=(?P<value>[^,]*)", re.DOTALL)
 _LONG_TO_MAKE = 10.0  # seconds
 _PYTHON_NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+
+# Members of the zip files that torch.export writes.
+_EXPORT_MARKS = ("/archive_format", "serialized_exported_program.json")
 
 
 def open_source(
@@ -219,7 +222,8 @@ def _open_path(path: str, decoding: Decoding) -> ImageSource:
         if plugin.recognizes(Path(path)):
             return plugin.open_source(path, {})
     raise SourceError(
-        f"{printable(path)} is not a directory, zip, npz or npy of images, nor a checkpoint of "
+        advice(Path(path))
+        or f"{printable(path)} is not a directory, zip, npz or npy of images, nor a checkpoint of "
         f"{' or '.join(sorted(plugins)) or 'any installed kind'}"
         + ("; the file is empty" if not head else "")
     )
@@ -228,14 +232,28 @@ def _open_path(path: str, decoding: Decoding) -> ImageSource:
 def _open_zip(path: str, decoding: Decoding) -> ImageSource:
     with open_zip(path) as archive:
         names = archive.namelist()
-    if any(name.endswith("data.pkl") for name in names):
+    pickled = any(name.endswith("data.pkl") for name in names)
+    if any(name.endswith(_EXPORT_MARKS) for name in names):
+        raise SourceError(_network_file(path, "torch.export.save", f"torch.export.load({path!r}).module()"))
+    if pickled and any("/code/" in name for name in names):
+        raise SourceError(_network_file(path, "torch.jit.save", f"torch.jit.load({path!r})"))
+    if pickled:
+        about = advice(Path(path)) or (
+            f"{printable(path)} is a pickled torch file, which is not opened since it could run any code"
+        )
         raise SourceError(
-            f"{printable(path)} is a pickled torch file, which is not opened since it could run any code; "
-            "open it in Python with pgmetrics.sources.generator(G, latent_dim=...)"
+            f"{about}; open any other network in Python with pgmetrics.sources.generator(G, latent_dim=...)"
         )
     if any(name.endswith(".npy") for name in names) and not any(n.lower().endswith(SUFFIXES) for n in names):
         return FileArraySource(path)
     return FolderSource(Archive(path), decoding)
+
+
+def _network_file(path: str, writer: str, loaded: str) -> str:
+    return (
+        f"{printable(path)} is a network written by {writer}, and holds no images; make its images in Python "
+        f"with pgmetrics.sources.generator({printable(loaded)}, latent_dim=...)"
+    )
 
 
 def _synthetic(text: str, kind: str, options: dict[str, str], resolution: int | None) -> ImageSource:

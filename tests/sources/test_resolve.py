@@ -128,12 +128,16 @@ def test_a_plugin_that_cannot_be_loaded_is_named(here, monkeypatch):
         ("empty.bin", "the file is empty"),
         ("set.pgstats", "holds statistics of images, not images"),
         ("model.pt", "pickled torch file.*sources.generator"),
+        ("exported.pt2", r"written by torch.export.save.*generator\(torch.export.load\('exported.pt2'\).mod"),
+        ("scripted.ts", r"written by torch.jit.save.*generator\(torch.jit.load\('scripted.ts'\), latent_dim"),
         ("archive.zip", "holds no png"),
     ],
 )
 def test_what_cannot_be_opened_says_what_was_found(here, plugin, text, fact):
     write(here, {"text.txt": b"hello", "empty.bin": b"", "set.pgstats/a.npy": b""})
     torch.save({"a": torch.zeros(2)}, here / "model.pt")
+    write_zip(here / "exported.pt2", {"x/archive_format": b"pt2", "x/data/sample_inputs/model.pt": b""})
+    write_zip(here / "scripted.ts", {"x/data.pkl": b"", "x/code/__torch__.py": b""})
     write_zip(here / "archive.zip", {"notes.txt": b""})
     with pytest.raises(PgmetricsError, match=fact) as refusal:
         open_source(text)
@@ -281,6 +285,17 @@ def test_a_plug_in_that_describes_its_checkpoints_says_where_they_stand(tmp_path
     assert checkpoint(tmp_path / "a.known").plugin is Describing
     assert checkpoint(tmp_path / "a.plain") is None  # it can be sampled, but not placed in a run
     assert checkpoint(tmp_path / "a.other") is None
+
+
+def test_a_plug_in_may_not_know_how_many_images_were_shown(tmp_path, monkeypatch):
+    class Unknown(Describing):
+        @staticmethod
+        def describe(path):
+            return Describing.describe(path) | {"images_shown": None}
+
+    point = type("Point", (), {"load": staticmethod(lambda: Unknown)})
+    monkeypatch.setattr("pgmetrics.sources.plugins.installed_plugins", lambda: {"known": point})
+    assert checkpoint(tmp_path / "a.known").images_shown is None
 
 
 def test_a_python_name_is_whatever_stands_there_uncalled(tmp_path, monkeypatch):

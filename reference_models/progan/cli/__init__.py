@@ -180,13 +180,21 @@ def train(
 @click.argument("checkpoint", type=click.Path(path_type=Path))
 @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
 def inspect(checkpoint: Path, form: str) -> None:
-    """Print what CHECKPOINT says about itself."""
+    """Print what CHECKPOINT says about itself.
+
+    Of an imported network nothing is known about its training, so no option of training is printed.
+    """
     from reference_models.progan.model.checkpoint import inspect as inspect_checkpoint
 
-    facts = inspect_checkpoint(checkpoint).to_json()
+    about = inspect_checkpoint(checkpoint)
+    facts = about.to_json()
+    if about.is_imported:
+        facts["config"] = about.config.network_json()
     if form == "json":
         click.echo(dump_json(facts, indent=2))
         return
+    if about.images_shown is None:
+        facts["images_shown"] = "unknown"
     config = facts.pop("config")
     for name, value in [*facts.items(), *((f"config.{name}", value) for name, value in config.items())]:
         click.echo(f"{name:25} {printable(_readable(value))}")

@@ -27,7 +27,7 @@ from pgmetrics.errors import printable
 @click.option(
     "--images-shown",
     type=click.IntRange(min=0),
-    help="Images of its training.  [default: as its name says, else 0]",
+    help="Real images shown in its training.  [default: as its name says, else unknown]",
 )
 def import_command(file: Path, out: Path, which: str, licence: str, images_shown: int | None) -> None:
     """Make a checkpoint of FILE, a network of another ProGAN.

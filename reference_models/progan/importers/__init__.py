@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pgmetrics.errors import OptionError, SourceError
 from pgmetrics.runtime.files import open_regular
+from reference_models.progan.model.foreign_files import GZIP, TORCH_BEFORE_ZIP, ZIP
 
 if TYPE_CHECKING:
     from reference_models.progan.importers.imported import Imported
@@ -17,10 +18,6 @@ if TYPE_CHECKING:
 
 Layout = Literal["original", "ptrblck", "gan-zoo"]
 
-# What torch.save writes: a zip file, and before 2020 a pickle of this number.
-_ZIP = b"PK\x03\x04"
-_TORCH_BEFORE_ZIP = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
-_GZIP = b"\x1f\x8b"
 _GROWTH = 20
 _SNAPSHOT = re.compile(r"network-snapshot-(\d{6})\.pkl(?:\.gz)?")
 
@@ -44,7 +41,7 @@ def import_network(
         which: "Gs" for the averaged generator, "G" for the one in training.
         licence: under which the weights may be used.
         images_shown: real images shown in training; if None, what the original's own file name
-            says, and 0 under any other name.
+            says, and unknown under any other name.
 
     Returns:
         What the checkpoint says about itself, and the layout of the file.
@@ -69,14 +66,14 @@ def import_network(
         raise SourceError(f"{path} cannot be imported: {error}") from error
     if images_shown is None:
         named = _SNAPSHOT.fullmatch(path.name)
-        images_shown = int(named[1]) * 1000 if named else 0
+        images_shown = int(named[1]) * 1000 if named else None
     classes = imported.config.label_size
     facts = checkpoints.Checkpoint(
         config=imported.config,
         images_shown=images_shown,
         resolution=imported.resolution,
         alpha=imported.alpha,
-        data_fingerprint=f"unknown; imported from a file of sha256 {hashlib.sha256(data).hexdigest()}",
+        data_fingerprint=checkpoints.IMPORTED + hashlib.sha256(data).hexdigest(),
         licence=licence,
         label_names=tuple(str(k) for k in range(classes)),
         label_distribution=(1 / classes,) * classes if classes else (),
@@ -100,7 +97,7 @@ def _bytes(path: Path) -> bytes:
 
 def _unzipped(data: bytes) -> bytes:
     """What a gzip file holds; anything else as it is."""
-    if not data.startswith(_GZIP):
+    if not data.startswith(GZIP):
         return data
     reader = zlib.decompressobj(31)
     # Weights hardly shrink, so whatever grows much further is no network.
@@ -117,7 +114,7 @@ def _unzipped(data: bytes) -> bytes:
 
 
 def _recognize(data: bytes) -> Layout:
-    if not data.startswith((_ZIP, _TORCH_BEFORE_ZIP)):
+    if not data.startswith((ZIP, TORCH_BEFORE_ZIP)):
         # Pickles of protocols 0 and 1 have no mark of their own, but begin with a tuple, list or name.
         if data[:1] != b"\x80" and not (data[:1] in (b"(", b"]", b"c") and data.endswith(b".")):
             raise SourceError("it is neither a pickle nor a PyTorch file")

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from pgmetrics.errors import OptionError, PgmetricsError, SourceError
 from pgmetrics.runtime.files import dump_json, parse_json, set_aside
+from reference_models.progan.model import foreign_files
 from reference_models.progan.model.config import ProGANConfig
 from reference_models.progan.model.seal import Header, read_header, sealed, tensors_are_intact
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from reference_models.progan.model.networks import Generator
 
 FORMAT_VERSION = 1
+# How the fingerprint of the training images of an imported network begins.
+IMPORTED = "unknown; imported from a file of sha256 "
 VALUE_RANGE = (-1.0, 1.0)
 ROUNDING = "round(127.5 * x + 127.5), saturated"
 _HEADER_KEY = "progan"
@@ -35,7 +38,8 @@ class Checkpoint:
 
     Attributes:
         config: of the run.
-        images_shown: real images the discriminator had been shown.
+        images_shown: real images the discriminator had been shown; None where that is unknown, as of
+            most networks of other projects.
         resolution, alpha: the stage; samples are made there.
         data_fingerprint: of the images it was trained on.
         licence: under which the weights may be used.
@@ -44,7 +48,7 @@ class Checkpoint:
     """
 
     config: ProGANConfig
-    images_shown: int
+    images_shown: int | None
     resolution: int
     alpha: float
     data_fingerprint: str
@@ -63,10 +67,15 @@ class Checkpoint:
                 f"a network of {self.config.label_size} classes needs as many label names and frequencies, "
                 f"not {len(self.label_names)} and {len(self.label_distribution)}"
             )
-        if not 0 <= self.images_shown < 2**63:
+        if self.images_shown is not None and not 0 <= self.images_shown < 2**63:
             raise OptionError(f"images_shown is a count, not {self.images_shown}")
         if not all(0 <= frequency <= 1 for frequency in self.label_distribution):
             raise OptionError(f"frequencies of labels are between 0 and 1, not {self.label_distribution}")
+
+    @property
+    def is_imported(self) -> bool:
+        """Whether another project trained it, so that of its training nothing is known."""
+        return self.data_fingerprint.startswith(IMPORTED)
 
     def to_json(self) -> dict[str, Any]:
         """The header's JSON."""
@@ -102,7 +111,7 @@ class Checkpoint:
                 raise OptionError(f"its {name} is {data[name]}, and samples are made with {value}")
         return cls(
             config=ProGANConfig.from_json(_field(data, "config", dict)),
-            images_shown=_field(data, "images_shown", int),
+            images_shown=_count(data, "images_shown"),
             resolution=_field(data, "resolution", int),
             alpha=float(_field(data, "alpha", (int, float))),
             data_fingerprint=_field(data, "data_fingerprint", str),
@@ -118,6 +127,14 @@ def _field(data: Mapping[str, Any], name: str, kind: type | tuple[type, ...]) ->
     if not isinstance(data[name], kind) or isinstance(data[name], bool):
         raise OptionError(f"its header has a field of the wrong type: {name} is {str(data[name])[:60]!r}")
     return data[name]
+
+
+def _count(data: Mapping[str, Any], name: str) -> int | None:
+    """A count, or None where the header says that it is unknown."""
+    if name in data and data[name] is None:
+        return None
+    value: int = _field(data, name, int)
+    return value
 
 
 def _list_field(data: Mapping[str, Any], name: str, kind: type | tuple[type, ...]) -> list[Any]:
@@ -188,7 +205,9 @@ def inspect(path: Path) -> Checkpoint:
 def _inspect(path: Path) -> tuple[Checkpoint, Header]:
     header = _read_header(path)
     if header is None:
-        raise SourceError(f"{path} is no ProGAN checkpoint; `progan train` writes those")
+        raise SourceError(
+            foreign_files.advise(path) or f"{path} is no ProGAN checkpoint; `progan train` writes those"
+        )
     if header.found_bytes != header.expected_bytes:
         raise SourceError(
             f"{path} should have {header.expected_bytes:,} bytes and has {header.found_bytes:,}; it was cut "
@@ -230,6 +249,8 @@ def _unfit(path: Path, name: str) -> SourceError:
 
 def describe(path: Path) -> dict[str, Any]:
     """Where in its run a checkpoint stands: images_shown, resolution, alpha and final_resolution.
+
+    images_shown is None where it is unknown.
 
     Raises:
         SourceError: as `inspect`.

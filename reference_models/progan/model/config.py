@@ -264,6 +264,12 @@ class ProGANConfig:
             changes[name] = _parsed(name, text, getattr(self, name))
         return replace(self, **changes)
 
+    def network_json(self) -> dict[str, Any]:
+        """Those fields of `to_json` that define the networks, and none of their training."""
+        names = [each.name for each in fields(self)]
+        network = names[: names.index("growing")]
+        return {name: value for name, value in self.to_json().items() if name in network}
+
     @property
     def resolutions(self) -> tuple[int, ...]:
         """4, 8, ... up to the final one."""

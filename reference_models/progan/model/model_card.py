@@ -25,7 +25,9 @@ def model_card(checkpoint: Checkpoint, file_name: str) -> str:
         stage += f", on the way to {config.resolution} × {config.resolution}"
     facts = {
         "Stage": stage,
-        "Real images shown": f"{c.images_shown:,} of {config.total_images:,}",
+        "Real images shown": "unknown"
+        if c.images_shown is None
+        else f"{c.images_shown:,} of {config.total_images:,}",
         "Weights": "exponential average of the generator, "
         f"{config.ema:g} of it kept in each discriminator step",
         "Output": f"{config.channels} channels, -1 to 1; bytes are round(127.5 x + 127.5), saturated",

@@ -18,9 +18,11 @@ from pgmetrics.errors import OptionError, SourceError
 from pgmetrics.runtime import images as byte_images
 from pgmetrics.sources.base import IDENTITY, ImageSource, listed
 from reference_models.progan.model import checkpoint as checkpoints
+from reference_models.progan.model import foreign_files
 
 recognizes = checkpoints.recognizes
 describe = checkpoints.describe
+advise = foreign_files.advise
 
 
 class ProGANSource(ImageSource):

@@ -233,6 +233,7 @@ class RunDirectory:
 
     def save_checkpoint(self, facts: Checkpoint, generator: Generator) -> Path:
         """Write a checkpoint and its model card."""
+        assert facts.images_shown is not None  # a trainer counts them
         path = self.checkpoint_path(facts.images_shown, facts.resolution)
         checkpoints.save(path, facts, generator)
         save_model_card(path, facts)

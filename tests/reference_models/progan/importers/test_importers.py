@@ -12,6 +12,7 @@ import contextlib
 import copy
 import gzip
 import hashlib
+import json
 import pickle
 import struct
 import sys
@@ -28,6 +29,8 @@ from click.testing import CliRunner
 
 import pgmetrics
 from pgmetrics.errors import OptionError, PgmetricsError, SourceError
+from pgmetrics.growth.checkpoints import Finder, open_snapshot
+from pgmetrics.report.run_curves import read_growth
 from pgmetrics.sources.resolve import open_source
 from reference_models.progan.cli import main
 from reference_models.progan.cli.import_ import import_command
@@ -35,6 +38,7 @@ from reference_models.progan.importers import import_network
 from reference_models.progan.importers.imported import feature_map_options
 from reference_models.progan.importers.unpickling import MAX_OPCODES, loads
 from reference_models.progan.model.checkpoint import inspect, load
+from reference_models.progan.model.model_card import model_card
 from tests.helpers.samplers import sample_images
 
 # --------------------------------------------------------------------------- pickles of the original
@@ -553,7 +557,78 @@ def test_the_checkpoint_says_where_it_comes_from(pickled, out):
     assert hashlib.sha256(path.read_bytes()).hexdigest() in facts.data_fingerprint
     assert facts.data_fingerprint.startswith("unknown")
     assert imported(path, out, images_shown=7)[0].images_shown == 7
-    assert imported(pickled(snapshot(TINY)), out)[0].images_shown == 0
+    assert imported(pickled(snapshot(TINY)), out)[0].images_shown is None
+    assert imported(pickled(snapshot(TINY)), out, images_shown=0)[0].images_shown == 0
+
+
+def test_inspect_shows_nothing_of_a_training_that_nobody_knows(pickled, out):
+    imported(pickled(snapshot(TINY)), out)
+    result = CliRunner().invoke(main, ["inspect", str(out)])
+    shown = dict(line.split(None, 1) for line in result.stdout.splitlines())
+    assert shown["images_shown"] == "unknown"
+    assert shown["config.resolution"] == "16"
+    assert shown["config.normalise_latents"] == "True"
+    for name in ("loss", "total_images", "minibatch", "learning_rate", "seed", "ema", "growing"):
+        assert f"config.{name}" not in shown
+    as_json = json.loads(CliRunner().invoke(main, ["inspect", str(out), "--format", "json"]).stdout)
+    assert as_json["images_shown"] is None
+    assert set(as_json["config"]) == {name.removeprefix("config.") for name in shown if "config." in name}
+    assert "unknown" in model_card(inspect(out), out.name)
+
+
+def test_commands_that_meet_a_foreign_network_name_the_one_that_imports_it(pickled, hub, saved, tmp_path):
+    path = pickled(snapshot(TINY), name="celebahq.pkl")
+    packed = tmp_path / "celebahq.pkl.gz"
+    packed.write_bytes(gzip.compress(path.read_bytes()))
+    zoo = hub(gan_zoo_state((4, 4), latent=4)).rename(tmp_path / "zoo.pth")
+    old = saved(ptrblck_state((4,), latent=4), _use_new_zipfile_serialization=False)
+    for file in (path, packed, zoo, old):
+        fix = f"`progan import {file} --out NAME.safetensors`"
+        for arguments in (["sample", file, "--out", tmp_path / "grid.png"], ["inspect", file]):
+            result = CliRunner().invoke(main, list(map(str, arguments)))
+            assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
+            assert fix in result.stderr
+        with pytest.raises(SourceError) as refused:
+            open_source(str(file))
+        assert fix in str(refused.value)
+    with pytest.raises(SourceError, match="network pickle of the original ProGAN"):
+        open_source(path)
+    run = tmp_path / "run"
+    run.mkdir()
+    path.rename(run / path.name)
+    with pytest.raises(SourceError, match=r"run holds no checkpoints; .*celebahq\.pkl .*`progan import "):
+        pgmetrics.score_run(run, "synthetic:leaves,resolution=16,n=8")
+
+
+def test_a_directory_of_imported_networks_is_a_run_whose_moments_are_unknown(saved, tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    for name, channels in (("late", (4, 4, 4, 4)), ("early", (4, 4, 4))):
+        import_network(saved(ptrblck_state(channels, latent=4)), run / f"{name}.safetensors")
+    asked = {
+        "real": "synthetic:leaves,resolution=32,n=8",
+        "metrics": ["ms-ssim"],
+        "num_images": 8,
+        "workers": 0,
+        "floor": False,
+    }
+    results, skipped = pgmetrics.score_run(run, **asked)
+    assert [row["run"] for row in results.rows] == ["of-late-32x32"]
+    assert [path.name for path, _ in skipped] == ["early.safetensors"]
+    assert "--final-resolution 32 says so" in skipped[0][1]
+    results, skipped = pgmetrics.score_run(run, **asked, final_resolution=32)
+    assert not skipped
+    assert [row["run"] for row in results.rows] == ["of-early-16x16", "of-late-32x32"]
+    assert np.isfinite([row["value"] for row in results.rows]).all()
+    table = results.to_pandas(stages=True)
+    assert table["images_shown"].isna().all()
+    assert list(table["resolution"]) == [16, 32]
+    # The pixels of the stage, repeated.
+    early = Finder(run, final_resolution=32).find()[0][0]
+    made = open_snapshot(early, "at-final", final=32).batch(range(3))
+    assert (made == sample_images(run / "early.safetensors", 3).repeat(2, 2).repeat(2, 3)).all()
+    with pytest.raises(PgmetricsError, match="of-early-16x16 does not say how many images it was shown"):
+        read_growth(run)
 
 
 def test_imported_networks_sample_and_score_like_our_own(pickled, out):
