@@ -38,13 +38,13 @@ from benchmarks.scoring import (
     order_of_columns,
     put_into,
     save_figure,
-    write,
 )
 from pgmetrics import PgmetricsError, SampleError
 from pgmetrics.features import FeatureExtractor
 from pgmetrics.metrics.base import Metric
 from pgmetrics.metrics.registry import output
 from pgmetrics.runtime.devices import pick_device
+from pgmetrics.runtime.files import write_whole
 from pgmetrics.sources.base import ImageSource, sequence
 from pgmetrics.sources.resolve import open_source
 
@@ -398,8 +398,8 @@ def report(found: Sequence[Floor], out: Path, docs: Path | None) -> None:
     """Print the tables; write them, the draws and the plots."""
     text = tables(found)
     click.echo(text, nl=False)
-    write(out / "noise_floor.csv", to_csv(found))
-    write(out / "noise_floor.md", text)
+    write_whole(out / "noise_floor.csv", to_csv(found).encode())
+    write_whole(out / "noise_floor.md", text.encode())
     figures = {"noise-floor": draw_floors(found), "noise-floor-errors": draw_errors(found)}
     if docs is not None:
         put_into(docs, "tables of noise floor", text)

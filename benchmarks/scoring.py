@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -36,7 +35,7 @@ from pgmetrics.metrics.feature_rows import FeatureRowsState
 from pgmetrics.metrics.influence import Influence
 from pgmetrics.metrics.registry import output
 from pgmetrics.runtime.devices import pick_device
-from pgmetrics.runtime.files import dump_json, parse_json
+from pgmetrics.runtime.files import dump_json, parse_json, sha256, write_whole, written_atomically
 from pgmetrics.runtime.spill import Storage
 from pgmetrics.sources.base import ImageSource
 from pgmetrics.sources.wrappers import Wrapped
@@ -297,9 +296,9 @@ class Cells:
 
     def __init__(self, out: Path, settings: Mapping[str, Any]) -> None:
         text = dump_json(settings, indent=1, sort_keys=True)
-        self.path = out / "cells" / hashlib.sha256(text.encode()).hexdigest()[:16]
+        self.path = out / "cells" / sha256(text.encode()).hexdigest()[:16]
         self.path.mkdir(parents=True, exist_ok=True)
-        write(self.path / "settings.json", text + "\n")
+        write_whole(self.path / "settings.json", (text + "\n").encode())
 
     def get(self, name: str) -> list[Score] | None:
         """The scores of a finished cell."""
@@ -311,17 +310,10 @@ class Cells:
 
     def put(self, name: str, scores: Sequence[Score]) -> None:
         """Keep a cell, whole or not at all."""
-        write(
+        write_whole(
             self.path / f"{name}.json",
-            dump_json([asdict(score) for score in scores], indent=1) + "\n",
+            (dump_json([asdict(score) for score in scores], indent=1) + "\n").encode(),
         )
-
-
-def write(path: Path, text: str) -> None:
-    """Write a file beside its place and rename it, so that it is never seen half written."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text(text)
-    aside.replace(path)
 
 
 class Clock:
@@ -373,9 +365,8 @@ def save_figure(figure: Any, out: Path, name: str) -> None:
 
     with matplotlib.rc_context({"svg.hashsalt": name}):
         for suffix, about in (("svg", {"Date": None}), ("png", {"Software": None})):
-            aside = out / f".{name}.{os.getpid()}.{suffix}"
-            figure.savefig(aside, metadata=about, dpi=110, bbox_inches="tight")
-            aside.replace(out / f"{name}.{suffix}")
+            with written_atomically(out / f"{name}.{suffix}") as aside:
+                figure.savefig(aside, format=suffix, metadata=about, dpi=110, bbox_inches="tight")
 
 
 def put_into(document: Path, name: str, text: str) -> None:
@@ -390,4 +381,4 @@ def put_into(document: Path, name: str, text: str) -> None:
         raise OptionError(
             f"{document} has no place for the table: <!-- {name} --> ... <!-- end of {name} -->"
         )
-    write(document, f"{before}{begin}\n{text}\n{end}{after}")
+    write_whole(document, f"{before}{begin}\n{text}\n{end}{after}".encode())

@@ -40,7 +40,6 @@ from benchmarks.scoring import (
     order_of_columns,
     put_into,
     save_figure,
-    write,
 )
 from pgmetrics import PgmetricsError, SampleError
 from pgmetrics.features import FeatureExtractor
@@ -49,6 +48,7 @@ from pgmetrics.metrics.outputs import Aim
 from pgmetrics.metrics.registry import output
 from pgmetrics.runtime import seeding
 from pgmetrics.runtime.devices import pick_device
+from pgmetrics.runtime.files import write_whole
 from pgmetrics.runtime.seeding import Stream
 from pgmetrics.sources.base import ImageSource, listed, sequence
 from pgmetrics.sources.resolve import open_source
@@ -656,8 +656,8 @@ def report(
     """Print the final table; write it, the scores and the plots."""
     table = f"{final_table(found, FAULTS)}\n{caption(counts, alpha)}"
     click.echo(table, nl=False)
-    write(out / "sensitivity.csv", to_csv(found))
-    write(out / "sensitivity.md", table)
+    write_whole(out / "sensitivity.csv", to_csv(found).encode())
+    write_whole(out / "sensitivity.md", table.encode())
     figures = {
         "sensitivity-pixels": draw_curves(found, FAULTS, PIXEL_PANELS, max(counts)),
         "sensitivity-overview": draw_overview(found, FAULTS, max(counts)),

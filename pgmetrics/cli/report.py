@@ -52,7 +52,7 @@ def report(
     if no_real_images and real is not None:
         raise click.UsageError("--real gives real images and --no-real-images shows none; leave out one")
     from pgmetrics.report.page import write_report
-    from pgmetrics.results.files import write_whole
+    from pgmetrics.runtime.files import write_whole
 
     with progress_bar() as progress:
         missing = write_report(

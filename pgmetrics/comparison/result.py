@@ -14,8 +14,8 @@ from pgmetrics.comparison.settings import ABSENT, Setting
 from pgmetrics.errors import OptionError, check_number, encodable, markdown_text, printable
 from pgmetrics.metrics.outputs import Aim
 from pgmetrics.metrics.registry import output
-from pgmetrics.results.files import check_destination, write_whole
-from pgmetrics.runtime.files import dump_json
+from pgmetrics.results.files import check_destination
+from pgmetrics.runtime.files import dump_json, write_whole
 from pgmetrics.uncertainty import verdicts
 
 if TYPE_CHECKING:

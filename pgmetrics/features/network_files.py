@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import io
 import logging
@@ -323,12 +322,12 @@ def _name(target: object) -> str:
 
 def _file_digest(path: str) -> str:
     with open_regular(path) as file:
-        return sha256(file)
+        return sha256(file).hexdigest()
 
 
 def _state_digest(module: nn.Module) -> str:
     """SHA-256 of the parameters and buffers, with their names and types."""
-    digest = hashlib.sha256(type(module).__qualname__.encode())
+    digest = sha256(type(module).__qualname__.encode())
     for name, tensor in sorted(module.state_dict().items()):
         if isinstance(tensor, Tensor):
             raw = tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from pgmetrics.errors import OptionError, WeightsError
 from pgmetrics.functional.finite import not_finite
-from pgmetrics.runtime.files import open_regular, set_aside, sha256
+from pgmetrics.runtime.files import open_regular, sha256, written_atomically
 
 logger = logging.getLogger("pgmetrics")
 
@@ -257,6 +257,7 @@ def make_bundle(
 
     Raises:
         WeightsError: some file is unavailable; the others are written nevertheless.
+        PgmetricsError: a file cannot be written.
     """
     place = Path(directory)
     paths, refused = [], []
@@ -295,18 +296,13 @@ def _put(wanted: Published, place: Path) -> Path:
 
 
 def _write(target: Path, content: str | Path) -> None:
-    """Write a text, or copy a file, under a temporary name and rename it."""
-    try:
-        with set_aside(target) as aside:
-            with aside.open("wb") as file:
-                if isinstance(content, str):
-                    file.write(content.encode())
-                else:
-                    with open_regular(content) as source:
-                        shutil.copyfileobj(source, file, 2**20)
-            aside.replace(target)
-    except OSError as error:
-        raise WeightsError(f"cannot write {target}: {error.strerror}") from error
+    """Write a text, or copy a file, atomically."""
+    with written_atomically(target) as aside, aside.open("wb") as file:
+        if isinstance(content, str):
+            file.write(content.encode())
+        else:
+            with open_regular(content) as source:
+                shutil.copyfileobj(source, file, 2**20)
 
 
 def _cache() -> Path:
@@ -344,7 +340,7 @@ def _sha256(path: Path, network: str) -> str:
         )
     try:
         with open_regular(path) as file:
-            return sha256(file)
+            return sha256(file).hexdigest()
     except OSError as error:
         raise WeightsError(f"{path}, the weights of {network}, cannot be read: {error.strerror}") from error
 

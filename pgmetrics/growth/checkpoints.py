@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 
 from pgmetrics.errors import OptionError, PgmetricsError, SourceError, printable
 from pgmetrics.results.run_scores import FILE_NAME
-from pgmetrics.runtime.files import kind_of, open_regular
+from pgmetrics.runtime.files import kind_of, open_regular, sha256
 from pgmetrics.runtime.modules import named_anew
 from pgmetrics.sources.base import ImageSource
 from pgmetrics.sources.plugins import Checkpoint, advice, checkpoint, refusing_damaged
@@ -262,7 +261,7 @@ def located(run: Path, name: str) -> Path:
 
 def digest(path: Path) -> str:
     """SHA-256 of a file; of a directory, that of its files' names and content."""
-    total = hashlib.sha256()
+    total = sha256()
     files = [path] if path.is_file() else sorted(each for each in path.rglob("*") if each.is_file())
     for file in files:
         if file != path:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pgmetrics.errors import StateError
+from pgmetrics.errors import PgmetricsError, StateError
 from pgmetrics.metrics.base import State
 from pgmetrics.prepared.state_files import StoredStates, save_states
-from pgmetrics.runtime.files import dump_json
+from pgmetrics.runtime.files import dump_json, sha256
 from pgmetrics.runtime.spill import cache_directory
 
 logger = logging.getLogger("pgmetrics")
@@ -80,7 +79,7 @@ class Cache:
             return
         try:
             save_states({name: state}, self._entry(name, state, part), {"part": list(part)})
-        except StateError as error:
+        except PgmetricsError as error:
             logger.warning(f"not cached: {error}")
 
     def decline(self, network: str) -> None:
@@ -92,7 +91,7 @@ class Cache:
 
     def _entry(self, name: str, state: State, part: tuple[int, int]) -> Path:
         made = dump_json([name, state.key.to_dict(), part], sort_keys=True)
-        return self.path / f"{name}-{hashlib.sha256(made.encode()).hexdigest()[:24]}.pgstats"
+        return self.path / f"{name}-{sha256(made.encode()).hexdigest()[:24]}.pgstats"
 
     def _why_not(self, name: str, state: State, part: tuple[int, int]) -> str:
         """Describe the difference from the most similar entry."""

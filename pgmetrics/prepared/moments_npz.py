@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgmetrics.errors import StateError
-from pgmetrics.runtime.files import check_regular, open_regular, set_aside
+from pgmetrics.runtime.files import check_regular, open_regular, written_atomically
 
 _NAMES = ("mu", "sigma")
 
@@ -61,18 +61,10 @@ def write_moments(
     """Write an npz of `mu` and `sigma` atomically.
 
     Raises:
-        StateError: the file cannot be written.
+        PgmetricsError: the file cannot be written.
     """
-    target = Path(path)
-    try:
-        with set_aside(target) as aside:
-            with open(aside, "wb") as file:
-                np.savez(file, mu=mean, sigma=covariance)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(aside, target)
-    except OSError as error:
-        raise StateError(f"cannot write {target}: {error.strerror or error}") from error
+    with written_atomically(Path(path)) as aside, aside.open("wb") as file:
+        np.savez(file, mu=mean, sigma=covariance)
 
 
 def _members(path: str | os.PathLike[str]) -> set[str]:

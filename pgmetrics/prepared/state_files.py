@@ -7,10 +7,7 @@ scored. Only regular files in the directory itself are opened.
 
 from __future__ import annotations
 
-import hashlib
 import os
-import secrets
-import shutil
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -22,7 +19,14 @@ from numpy.typing import NDArray
 from pgmetrics.errors import StateError
 from pgmetrics.metrics.base import State, StateKey
 from pgmetrics.runtime.blocks import IndexSet
-from pgmetrics.runtime.files import dump_json, open_regular, parse_json, set_aside, sha256
+from pgmetrics.runtime.files import (
+    dump_json,
+    open_regular,
+    parse_json,
+    refusing_unwritable,
+    sha256,
+    written_atomically,
+)
 from pgmetrics.runtime.npy_headers import read_npy_header
 from pgmetrics.runtime.threads import share_out
 
@@ -47,26 +51,24 @@ def save_states(
         about: plain values for a reader of the manifest, such as versions and the source's name.
 
     Raises:
-        StateError: `path` exists and holds no states, or the disk refuses.
+        StateError: `path` exists and holds no states.
+        PgmetricsError: the directory cannot be written.
     """
     target = Path(path)
     check_states_destination(target)
     manifest: dict[str, Any] = {"format": FORMAT, "about": dict(about or {}), "states": {}}
-    try:
+    with refusing_unwritable(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        with set_aside(target, directory=True) as aside:
-            for name, state in states.items():
-                manifest["states"][name] = {
-                    "key": state.key.to_dict(),
-                    "seen": state.seen.intervals,
-                    "arrays": _save_arrays(state, name, aside),
-                }
-            text = dump_json(manifest, indent=1).encode()
-            (aside / _MANIFEST).write_bytes(text)
-            (aside / _SEAL).write_bytes(_seal(text))
-            _put_in_place(aside, target)
-    except OSError as error:
-        raise StateError(f"cannot write the statistics {target}: {error.strerror or error}") from error
+    with written_atomically(target, directory=True) as aside:
+        for name, state in states.items():
+            manifest["states"][name] = {
+                "key": state.key.to_dict(),
+                "seen": state.seen.intervals,
+                "arrays": _save_arrays(state, name, aside),
+            }
+        text = dump_json(manifest, indent=1).encode()
+        (aside / _MANIFEST).write_bytes(text)
+        (aside / _SEAL).write_bytes(_seal(text))
 
 
 def check_states_destination(path: str | os.PathLike[str]) -> None:
@@ -164,7 +166,7 @@ class StoredStates:
                     )
                 start = file.tell()
                 file.seek(0)
-                if sha256(file) != described["sha256"]:
+                if sha256(file).hexdigest() != described["sha256"]:
                     raise _damaged(self.path, f"{name} is not the file that was written, by its SHA-256")
                 # Copy on write: the file never changes, and torch accepts the array without a warning.
                 return np.memmap(file, dtype, "c", start, shape, "F" if fortran_order else "C")
@@ -197,7 +199,7 @@ def _save_arrays(state: State, name: str, directory: Path) -> dict[str, Any]:
         path = directory / _file_name(name, array_name)
         np.save(path, array, allow_pickle=False)
         with path.open("rb") as file:
-            digest = sha256(file)
+            digest = sha256(file).hexdigest()
         described[array_name] = {"shape": array.shape, "dtype": array.dtype.str, "sha256": digest}
     return described
 
@@ -216,23 +218,7 @@ def _read_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
 
 def _seal(manifest: bytes) -> bytes:
     """Return the output of `sha256sum manifest.json`, so that `sha256sum -c` can check it."""
-    return f"{hashlib.sha256(manifest).hexdigest()}  {_MANIFEST}\n".encode()
-
-
-def _put_in_place(aside: Path, target: Path) -> None:
-    if not target.exists():
-        aside.rename(target)
-        return
-    # Two renames: for a moment neither directory exists, but never an incomplete one.
-    old = _beside(target)
-    target.rename(old)
-    aside.rename(target)
-    shutil.rmtree(old)
-
-
-def _beside(target: Path) -> Path:
-    # Not tempfile, whose directories are readable by the user alone and would stay so.
-    return target.with_name(f".{target.name[:40]}.{secrets.token_hex(4)}.tmp")
+    return f"{sha256(manifest).hexdigest()}  {_MANIFEST}\n".encode()
 
 
 def _read_manifest(directory: Path) -> dict[str, Any]:

@@ -149,7 +149,8 @@ def save_statistics(
 
     Raises:
         OptionError: the suffix is unknown, or an npz was asked for states that are not moments.
-        StateError: the path exists and holds something else, or the disk refuses.
+        StateError: the path exists and holds something else.
+        PgmetricsError: the files cannot be written.
     """
     if _suffix(path) == ".npz":
         only = list(states.values())

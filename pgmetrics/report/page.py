@@ -7,7 +7,6 @@ nothing else. Equal scores and checkpoints give equal bytes: the page holds no d
 from __future__ import annotations
 
 import base64
-import hashlib
 import os
 from collections.abc import Callable
 from functools import cache
@@ -25,8 +24,7 @@ from pgmetrics.report import gallery, sections
 from pgmetrics.report.gallery import Images, Progress
 from pgmetrics.report.plots import need_matplotlib
 from pgmetrics.report.run_curves import CONFIDENCE, Growth, read_growth
-from pgmetrics.results.files import write_whole
-from pgmetrics.runtime.files import check_writable
+from pgmetrics.runtime.files import check_writable, sha256, write_whole
 
 Save = Callable[[str, bytes], None]
 
@@ -146,4 +144,4 @@ def _resource(name: str) -> str:
 
 
 def _digest(content: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+    return "sha256-" + base64.b64encode(sha256(content.encode()).digest()).decode()

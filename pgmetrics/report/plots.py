@@ -18,8 +18,7 @@ from pgmetrics.errors import OptionError, PgmetricsError, printable
 from pgmetrics.metrics.registry import output
 from pgmetrics.report.run_curves import Curve, Growth, Point, is_deviation, is_floor, whole
 from pgmetrics.results import tables
-from pgmetrics.results.files import write_whole
-from pgmetrics.runtime.files import safe_name
+from pgmetrics.runtime.files import safe_name, write_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,7 +8,6 @@ and say so.
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import os
 from collections.abc import Iterable, Mapping
@@ -22,7 +21,7 @@ from pgmetrics.results.files import check_destination as check_destination
 from pgmetrics.results.provenance import check as check_provenance
 from pgmetrics.results.rows import COLUMNS as COLUMNS
 from pgmetrics.results.rows import FLOATS, INTEGERS, checked, place
-from pgmetrics.runtime.files import dump_json, open_regular, parse_json
+from pgmetrics.runtime.files import dump_json, open_regular, parse_json, sha256, write_whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -219,7 +218,7 @@ class Results:
             content = files.to_parquet(self._encodable().to_pandas(), self.provenance, os.fspath(path))
         else:
             content = self.to_text(format).encode("utf-8", "backslashreplace")
-        files.write_whole(path, content)
+        write_whole(path, content)
 
 
 def read_results(path: str | os.PathLike[str], series: str | None = None) -> Results:
@@ -278,7 +277,7 @@ def run_id(description: Mapping[str, Any]) -> str:
     """
     canonical = dump_json(description, sort_keys=True, separators=(",", ":"))
     # The prefix keeps a digest such as 1234e5678901 from being read as a number out of a CSV.
-    return "run-" + hashlib.sha256(canonical.encode()).hexdigest()[:12]
+    return "run-" + sha256(canonical.encode()).hexdigest()[:12]
 
 
 def _parse(name: str, text: str) -> str | float | int | None:

@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import Any
 
 from pgmetrics.errors import OptionError, PgmetricsError, StateError
-from pgmetrics.runtime.files import check_writable, dump_json, open_regular, parse_json, set_aside, unwritable
+from pgmetrics.runtime.files import check_writable, dump_json, open_regular, parse_json
 
 FORMAT_OF_SUFFIX = {
     ".csv": "csv",
@@ -45,24 +45,6 @@ def check_destination(path: str | os.PathLike[str], inputs: Iterable[object] = (
     if suffix == ".parquet":
         _parquet(os.fspath(path))
     return FORMAT_OF_SUFFIX[suffix]
-
-
-def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
-    """Write a file beside its place and rename it: complete, or as it was before.
-
-    Raises:
-        PgmetricsError: it cannot be written; the message says why.
-    """
-    target = Path(os.path.realpath(path))
-    try:
-        with set_aside(target) as aside:
-            with open(aside, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())  # a full disk must be noticed before the old file is replaced
-            os.replace(aside, target)
-    except OSError as error:
-        raise unwritable(path, error.strerror or str(error)) from error
 
 
 def to_parquet(frame: Any, provenance: Mapping[str, Any], name: str) -> bytes:

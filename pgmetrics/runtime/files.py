@@ -1,4 +1,4 @@
-"""Files that somebody else may have made or will read: regular files alone, strict JSON, SHA-256."""
+"""Files that others made or will read: regular files alone, strict JSON, SHA-256, whole files, locks."""
 
 from __future__ import annotations
 
@@ -17,11 +17,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
-from pgmetrics.errors import PgmetricsError, printable_json
+from pgmetrics.errors import OptionError, PgmetricsError, printable_json
 
 _PIECE = 2**20
 _MOST_DIGITS = 40  # 128 bits; nothing that we write has more
 _LONGEST_NAME = 120
+_SUFFIX = ".part"  # of what is being written
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 _MOST_LEVELS = 64  # lists and objects within each other; ours have fewer than ten
 
 _KINDS = (
@@ -81,13 +83,20 @@ def _refuse_others(mode: int, path: str | os.PathLike[str]) -> None:
         raise OSError(errno.EINVAL, reason, os.fspath(path))
 
 
-def sha256(file: io.BufferedIOBase) -> str:
-    """SHA-256 of what is left to read of an open file, in hexadecimal; a megabyte is in memory at a time."""
+def sha256(*parts: bytes | bytearray | memoryview | io.BufferedIOBase) -> hashlib._Hash:
+    """SHA-256 of bytes and of what is left to read of open files, one after the other.
+
+    Of a file a megabyte is in memory at a time. The digest can be read off or be gone on with.
+    """
     digest = hashlib.sha256()
-    piece = memoryview(bytearray(_PIECE))
-    while count := file.readinto(piece):
-        digest.update(piece[:count])
-    return digest.hexdigest()
+    for part in parts:
+        if isinstance(part, io.BufferedIOBase):
+            piece = memoryview(bytearray(_PIECE))
+            while count := part.readinto(piece):
+                digest.update(piece[:count])
+        else:
+            digest.update(part)
+    return digest
 
 
 def dump_json(value: object, **layout: Any) -> str:
@@ -220,50 +229,94 @@ def safe_name(text: str) -> str:
     safe = re.sub(r"[^\w.\[\]-]+", "_", text, flags=re.ASCII)
     if safe == text and len(text) <= _LONGEST_NAME and text.strip("."):
         return text
-    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    digest = sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
     return f"{safe[:_LONGEST_NAME]}-{digest[:8]}"
 
 
 @contextmanager
-def set_aside(target: Path, *, directory: bool = False, suffix: str = ".tmp") -> Iterator[Path]:
-    """A new file or directory beside the target, to be filled and renamed; removed where it was not.
-
-    It is locked meanwhile, and a kernel takes a lock back however its process ends. So what is found there of
-    earlier writers of the target, and is not locked, was left by a process that was killed, and is removed.
-
-    Args:
-        target: what it will become; its directory exists.
-        directory: make a directory.
-        suffix: of its name.
+def refusing_unwritable(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Tell in one line that a file cannot be written, and why.
 
     Raises:
-        OSError: it cannot be made.
+        PgmetricsError: in place of what the system raised.
     """
-    # Not tempfile: its files are private to the user, and the renamed one would stay so.
-    stem = f".{target.name[:40]}."
-    if os.name == "posix":
-        for name in os.listdir(target.parent):
-            if re.fullmatch(rf"{re.escape(stem)}[0-9a-f]+{re.escape(suffix)}", name):
-                _remove_unlocked(target.parent / name)
-    aside, lock = _made_and_locked(target, stem, suffix, directory)
     try:
-        yield aside
-    finally:
-        _remove(aside)
-        if lock is not None:
-            os.close(lock)
+        yield
+    except OSError as error:
+        raise unwritable(path, error.strerror or str(error)) from error
 
 
-def _made_and_locked(target: Path, stem: str, suffix: str, directory: bool) -> tuple[Path, int | None]:
+def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
+    """Write a file that the user named, complete or not at all; where that is a link, what it leads to.
+
+    Raises:
+        PgmetricsError: it cannot be written; the message says why.
+    """
+    with refusing_unwritable(path), written_atomically(Path(os.path.realpath(path))) as aside:
+        aside.write_bytes(content)
+
+
+@contextmanager
+def written_atomically(target: Path, *, directory: bool = False) -> Iterator[Path]:
+    """A new file or directory beside the target, which takes its place once it is filled.
+
+    Until then the target is as it was before. A file's bytes are on the disk before it is renamed, so that a
+    full disk is noticed while the old file is still there. Where the body fails, what it wrote is removed.
+
+    What is being filled is locked, and the kernel takes the lock back however the process ends. So what is
+    found of earlier writers of the target, and is not locked, was left by a process that was killed; the next
+    writer removes it.
+
+    Args:
+        target: a file, or a directory; the one that it lies in exists.
+        directory: make a directory.
+
+    Raises:
+        PgmetricsError: it cannot be written, as on a full disk.
+    """
+    with refusing_unwritable(target):
+        # Not tempfile: its files are private to the user, and the renamed one would stay so.
+        stem = f".{target.name[:40]}."
+        if os.name == "posix":
+            for name in os.listdir(target.parent):
+                if re.fullmatch(rf"{re.escape(stem)}[0-9a-f]+{re.escape(_SUFFIX)}", name):
+                    _remove_unlocked(target.parent / name)
+        aside, lock = _made_and_locked(target, stem, directory)
+        try:
+            yield aside
+            if directory:
+                _put_in_place(aside, target)
+            else:
+                with aside.open("r+b") as file:  # Windows flushes only what is open for writing
+                    os.fsync(file.fileno())
+                os.replace(aside, target)
+        finally:
+            _remove(aside)
+            if lock is not None:
+                os.close(lock)
+
+
+def _put_in_place(aside: Path, target: Path) -> None:
+    """Give a directory its name; two renames replace another one, so that there is never half of either."""
+    if not target.exists():
+        os.replace(aside, target)
+        return
+    old = target.with_name(f".{target.name[:40]}.{secrets.token_hex(4)}{_SUFFIX}")
+    os.replace(target, old)
+    os.replace(aside, target)
+    shutil.rmtree(old)
+
+
+def _made_and_locked(target: Path, stem: str, directory: bool) -> tuple[Path, int | None]:
     while True:
-        aside = target.with_name(f"{stem}{secrets.token_hex(4)}{suffix}")
+        aside = target.with_name(f"{stem}{secrets.token_hex(4)}{_SUFFIX}")
         if directory:
             aside.mkdir()
         else:
             open(aside, "xb").close()
         if os.name != "posix":
-            return aside, None
-        import fcntl
+            return aside, None  # where an open file cannot be renamed
+        from filelock import lock_descriptor
 
         try:
             lock = os.open(aside, os.O_RDONLY)
@@ -271,7 +324,7 @@ def _made_and_locked(target: Path, stem: str, suffix: str, directory: bool) -> t
             continue  # somebody took it for a leftover before it was locked
         try:
             with suppress(OSError):  # a file system without locks, where nothing is ever removed either
-                fcntl.flock(lock, fcntl.LOCK_EX)
+                lock_descriptor(lock)
             if os.path.lexists(aside):
                 return aside, lock
         except BaseException:
@@ -281,13 +334,13 @@ def _made_and_locked(target: Path, stem: str, suffix: str, directory: bool) -> t
 
 
 def _remove_unlocked(leftover: Path) -> None:
-    import fcntl
+    from filelock import lock_descriptor
 
     with suppress(OSError):
         lock = os.open(leftover, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            _remove(leftover)
+            if lock_descriptor(lock, blocking=False):
+                _remove(leftover)
         finally:
             os.close(lock)
 
@@ -297,3 +350,40 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(place: Path, busy: str) -> Iterator[None]:
+    """Hold the lock file for this process alone; in the end it is removed.
+
+    The operating system takes the lock back however this process ends: a file that is left is no
+    lock. On a file system without locks nobody is kept out.
+
+    Args:
+        place: of the file; its directory exists.
+        busy: the refusal where another process holds it.
+
+    Raises:
+        OptionError: one does.
+        PgmetricsError: the file cannot be made, or is something else than a file.
+    """
+    # Loading it takes as long as a third of `--help`.
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(place)
+    try:
+        if os.path.lexists(place):
+            _refuse_others(os.lstat(place).st_mode, place)
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise OptionError(busy) from error
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise unwritable(place, error.strerror or str(error)) from error
+    try:
+        yield
+    finally:
+        # Before it is released: whoever had opened the file meanwhile must not lock one that has no name.
+        with suppress(OSError):  # Windows removes no open file
+            place.unlink()
+        lock.release()

@@ -9,7 +9,6 @@ Numbers are drawn on the CPU and moved, so that a GPU sees the same ones.
 
 from __future__ import annotations
 
-import hashlib
 import random
 import sys
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgmetrics.errors import OptionError, check_number
+from pgmetrics.runtime.files import sha256
 
 LARGEST_SEED = 2**128 - 1
 """As many bits as NumPy itself draws for a seed; results hold whole numbers of up to 40 digits."""
@@ -110,7 +110,7 @@ def below(random_words: NDArray[np.uint64], bound: int) -> NDArray[np.int64]:
 
 def text_key(text: str) -> tuple[int, int, int, int]:
     """Four 32-bit integers that stand for a text in a key."""
-    digest = hashlib.sha256(text.encode()).digest()
+    digest = sha256(text.encode()).digest()
     a, b, c, d = (int.from_bytes(digest[4 * i : 4 * i + 4], "little") for i in range(4))
     return a, b, c, d
 

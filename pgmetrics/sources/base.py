@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgmetrics.runtime import seeding
+from pgmetrics.runtime.files import sha256
 from pgmetrics.runtime.seeding import Stream
 
 logger = logging.getLogger("pgmetrics")
@@ -82,7 +82,7 @@ class ImageSource(ABC):
         images = self._read(indices)
         if self._digests_pixels:
             for index, image in zip(indices, images, strict=True):
-                self._digests[int(index)] = hashlib.sha256(np.ascontiguousarray(image).data).digest()
+                self._digests[int(index)] = sha256(np.ascontiguousarray(image).data).digest()
         return images
 
     def identity(self, indices: Sequence[int] | NDArray[np.int64]) -> str:
@@ -107,7 +107,7 @@ class ImageSource(ABC):
         return f"{IDENTITY}pixels:{self._joined_digests(wanted)},{height}x{width}"
 
     def _joined_digests(self, indices: Sequence[int]) -> str:
-        return hashlib.sha256(b"".join(self._digests[index] for index in indices)).hexdigest()[:32]
+        return sha256(b"".join(self._digests[index] for index in indices)).hexdigest()[:32]
 
     @property
     def fingerprint(self) -> str:
@@ -194,7 +194,7 @@ def listed(indices: Sequence[int] | NDArray[np.int64]) -> str:
     places = np.asarray(indices, "<i8")
     if len(places) and (np.diff(places) == 1).all():
         return f"{places[0]}:{places[-1] + 1}"
-    return hashlib.sha256(places.tobytes()).hexdigest()[:32]
+    return sha256(places.tobytes()).hexdigest()[:32]
 
 
 def sequence(source: ImageSource, seed: int) -> NDArray[np.int64]:

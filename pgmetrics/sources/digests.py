@@ -11,7 +11,6 @@ written, digests are computed again.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import platform
@@ -24,6 +23,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Protocol
 
+from pgmetrics.runtime.files import sha256
 from pgmetrics.runtime.spill import cache_directory
 
 logger = logging.getLogger("pgmetrics")
@@ -95,7 +95,7 @@ def _digested(indices: Sequence[int], read: Callable[[int], bytes]) -> dict[int,
     pieces = [indices[start : start + _PIECE] for start in range(0, len(indices), _PIECE)]
 
     def digest(piece: Sequence[int]) -> list[bytes]:
-        return [hashlib.sha256(read(index)).digest() for index in piece]
+        return [sha256(read(index)).digest() for index in piece]
 
     if len(pieces) < 2:
         return {index: value for piece in pieces for index, value in zip(piece, digest(piece), strict=True)}
@@ -162,13 +162,13 @@ def _in_store(begin: str, work: Callable[[sqlite3.Connection], None]) -> None:
 
 def _path() -> Path:
     # Another machine may share the directory, but paths, inodes and times do not carry over.
-    machine = hashlib.sha256(platform.node().encode()).hexdigest()[:12]
+    machine = sha256(platform.node().encode()).hexdigest()[:12]
     return cache_directory() / f"digests-{machine}.sqlite"
 
 
 def _key(place: str) -> bytes:
-    return hashlib.sha256(place.encode("utf-8", "surrogatepass")).digest()[:16]
+    return sha256(place.encode("utf-8", "surrogatepass")).digest()[:16]
 
 
 def _checked(key: bytes, stamp: bytes, digest: bytes) -> bytes:
-    return digest + hashlib.sha256(key + stamp + digest).digest()[:_CHECK]
+    return digest + sha256(key + stamp + digest).digest()[:_CHECK]

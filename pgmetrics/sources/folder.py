@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import stat
@@ -20,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgmetrics.errors import SourceError, printable
-from pgmetrics.runtime.files import check_regular, kind_of, open_regular
+from pgmetrics.runtime.files import check_regular, kind_of, open_regular, sha256
 from pgmetrics.sources import digests, stylegan_labels
 from pgmetrics.sources.base import IDENTITY, ImageSource
 from pgmetrics.sources.decode import SUFFIXES, Decoding, decode, quiet_pillow
@@ -288,7 +287,7 @@ class FolderSource(ImageSource):
         with quiet_pillow():
             for place, index in zip(images, indices, strict=True):
                 data = self.read_file(index)
-                self.learn_digests({int(index): hashlib.sha256(data).digest()})
+                self.learn_digests({int(index): sha256(data).digest()})
                 image = decode(data, self._called(index), self.decoding, self.notes)
                 if image.shape != place.shape:
                     raise SourceError(self._sizes_differ(index, image.shape))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 
 from pgmetrics.errors import SourceError
 from pgmetrics.runtime import seeding
+from pgmetrics.runtime.files import sha256
 from pgmetrics.runtime.seeding import Stream
 from pgmetrics.sources.base import ImageSource
 
@@ -152,7 +152,7 @@ class Mirrored(Wrapped):
     def identity(self, indices: Sequence[int] | NDArray[np.int64]) -> str:
         """Identify images by the wrapped source's identity and by which of them are flipped."""
         coins = self._flipped(np.asarray(indices, np.int64))
-        return f"{super().identity(indices)}+mirror:{hashlib.sha256(coins.tobytes()).hexdigest()[:16]}"
+        return f"{super().identity(indices)}+mirror:{sha256(coins.tobytes()).hexdigest()[:16]}"
 
     def _flipped(self, indices: NDArray[np.int64]) -> NDArray[np.bool_]:
         if not len(indices):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pgmetrics.errors import OptionError, WeightsError
+from pgmetrics.errors import OptionError, PgmetricsError, WeightsError
 from pgmetrics.features import weights
 from pgmetrics.features.weights import PUBLISHED, find, load, locate, make_bundle
 
@@ -267,7 +267,7 @@ def test_a_copy_that_fails_leaves_no_half_file(good, cache, tmp_path, monkeypatc
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(weights.shutil, "copyfileobj", full)
-    with pytest.raises(WeightsError, match="No space left on device"):
+    with pytest.raises(PgmetricsError, match="cannot be written: No space left on device"):
         make_bundle(tmp_path / "bundle", ["inception"])
     assert list((tmp_path / "bundle").iterdir()) == []
 

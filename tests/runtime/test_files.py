@@ -1,4 +1,5 @@
 import ast
+import errno
 import hashlib
 import io
 import json
@@ -11,7 +12,17 @@ from pathlib import Path
 
 import pytest
 
-from pgmetrics.runtime.files import dump_json, finite_or_none, open_regular, parse_json, set_aside, sha256
+from pgmetrics.errors import OptionError, PgmetricsError
+from pgmetrics.runtime.files import (
+    dump_json,
+    finite_or_none,
+    locked,
+    open_regular,
+    parse_json,
+    sha256,
+    write_whole,
+    written_atomically,
+)  # fmt: skip
 
 ROOT = Path(__file__).parents[2]
 
@@ -105,23 +116,51 @@ class TestDumpJson:
 
 def test_sha256_is_that_of_all_that_is_left_whatever_the_length_of_a_piece():
     content = bytes(range(256)) * 4096 + b"more than a megabyte"
-    assert sha256(io.BytesIO(content)) == hashlib.sha256(content).hexdigest()
+    expected = hashlib.sha256(content).hexdigest()
+    assert sha256(content).hexdigest() == sha256(io.BytesIO(content)).hexdigest() == expected
     file = io.BytesIO(content)
     file.seek(7)
-    assert sha256(file) == hashlib.sha256(content[7:]).hexdigest()
+    assert sha256(content[:2], content[2:7], file).hexdigest() == expected
 
 
-class TestSetAside:
-    def test_it_becomes_the_target_or_is_gone(self, tmp_path):
-        with set_aside(tmp_path / "a.json") as aside:
-            aside.write_bytes(b"new")
-            os.replace(aside, tmp_path / "a.json")
-        for directory in (False, True):
-            with suppress(ZeroDivisionError), set_aside(tmp_path / "a.json", directory=directory) as aside:
-                (aside / "b" if directory else aside).write_bytes(b"half")
-                raise ZeroDivisionError
-        assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
-        assert (tmp_path / "a.json").read_bytes() == b"new"
+class TestWrittenAtomically:
+    @pytest.mark.parametrize("directory", [False, True])
+    def test_the_target_is_whole_or_as_it_was(self, tmp_path, directory):
+        target = tmp_path / "a.json"
+
+        def write(text):
+            with written_atomically(target, directory=directory) as aside:
+                (aside / "b" if directory else aside).write_text(text)
+                if text == "half":
+                    raise ZeroDivisionError
+
+        def read():
+            return (target / "b" if directory else target).read_text()
+
+        with suppress(ZeroDivisionError):
+            write("half")
+        assert list(tmp_path.iterdir()) == []
+        for text in ("old", "new"):
+            write(text)
+            assert read() == text
+        with suppress(ZeroDivisionError):
+            write("half")
+        assert read() == "new"
+        assert list(tmp_path.iterdir()) == [target]
+
+    def test_a_full_disk_is_noticed_while_the_old_file_is_there(self, tmp_path, monkeypatch):
+        def full(handle):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        target = tmp_path / "a.json"
+        write_whole(target, b"old")
+        monkeypatch.setattr(os, "fsync", full)
+        with pytest.raises(PgmetricsError, match=r"a\.json cannot be written: No space left on device"):
+            write_whole(target, b"new")
+        assert target.read_bytes() == b"old"
+        with pytest.raises(PgmetricsError, match=r"nowhere/a\.json cannot be written: No such file"):
+            write_whole(tmp_path / "nowhere" / "a.json", b"new")
+        assert list(tmp_path.iterdir()) == [target]
 
     @pytest.mark.skipif(os.name != "posix", reason="locks")
     @pytest.mark.parametrize("directory", [False, True])
@@ -130,8 +169,8 @@ class TestSetAside:
     ):
         target = tmp_path / "a.json"
         code = (
-            "import os, sys; from pathlib import Path; from pgmetrics.runtime.files import set_aside\n"
-            f"with set_aside(Path(sys.argv[1]), directory={directory}) as aside:\n"
+            "import sys; from pathlib import Path; from pgmetrics.runtime.files import written_atomically\n"
+            f"with written_atomically(Path(sys.argv[1]), directory={directory}) as aside:\n"
             "    (aside / 'b' if aside.is_dir() else aside).write_text('half')\n"
             "    print(flush=True)\n"
             "    sys.stdin.read()"
@@ -141,18 +180,75 @@ class TestSetAside:
         ) as process:
             process.stdout.readline()
             others = [
-                tmp_path / ".a.json.other.tmp",
-                tmp_path / ".b.json.0123abcd.tmp",
-                tmp_path / "a.json.1.tmp",
+                tmp_path / ".a.json.other.part",
+                tmp_path / ".b.json.0123abcd.part",
+                tmp_path / "a.json.1.part",
             ]
             for other in others:
                 other.touch()
             (aside,) = set(tmp_path.iterdir()) - set(others)
-            with set_aside(target):
-                assert aside.exists()
+            write_whole(target, b"")
+            assert aside.exists()
             process.kill()
             process.wait()
             assert aside.exists()
-            with set_aside(target):
-                assert not aside.exists()
-            assert set(tmp_path.iterdir()) == set(others)
+            write_whole(target, b"")
+            assert not aside.exists()
+            assert set(tmp_path.iterdir()) == {*others, target}
+
+
+class TestLocked:
+    HOLDER = (
+        "import sys; from pathlib import Path; from pgmetrics.runtime.files import locked\n"
+        "with locked(Path(sys.argv[1]), 'busy'):\n"
+        "    print(flush=True)\n"
+        "    sys.stdin.read()"
+    )
+
+    def test_one_process_at_a_time_and_no_longer_than_it_lives(self, tmp_path):
+        place = tmp_path / "lock"
+        with subprocess.Popen(
+            [sys.executable, "-c", self.HOLDER, place],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        ) as process:
+            process.stdout.readline()
+            with pytest.raises(OptionError, match="taken by another"), locked(place, "taken by another"):
+                pass
+            assert place.exists()  # or whoever comes next would lock a file of another name
+            process.kill()
+            process.wait()
+            assert place.exists()
+            with locked(place, "taken by another"):
+                assert place.exists()
+            assert list(tmp_path.iterdir()) == []
+
+    def test_a_second_one_of_this_process_is_refused_too(self, tmp_path):
+        with locked(tmp_path / "lock", ""), pytest.raises(OptionError, match="busy"):
+            with locked(tmp_path / "lock", "busy"):
+                pass
+
+    @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes have no names here")
+    @pytest.mark.parametrize("made", ["pipe", "symbolic link", "directory"])
+    def test_what_is_no_file_of_its_own_is_refused(self, tmp_path, made):
+        # Locking what a link leads to, some versions of filelock empty it.
+        place, other = tmp_path / "lock", tmp_path / "other"
+        other.write_text("mine")
+        {
+            "pipe": lambda: os.mkfifo(place),
+            "symbolic link": lambda: place.symlink_to(other),
+            "directory": place.mkdir,
+        }[made]()
+        with pytest.raises(PgmetricsError, match=f"it is a {made}"), locked(place, "busy"):
+            pass
+        assert other.read_text() == "mine"
+        assert place.exists()
+
+    def test_where_there_are_no_locks_nobody_is_kept_out(self, tmp_path, monkeypatch):
+        def none(*_):
+            raise OSError(errno.ENOLCK, "No locks available")
+
+        monkeypatch.setattr("fcntl.flock", none)
+        with locked(tmp_path / "lock", "busy"), locked(tmp_path / "lock", "busy"):
+            pass

@@ -163,7 +163,7 @@ def test_an_input_is_not_overwritten(tmp_path):
 
 def test_a_long_name_can_be_written(tmp_path):
     # 200 bytes of it went into the name of the file beside it, and with what was added it was too long.
-    from pgmetrics.results.files import write_whole
+    from pgmetrics.runtime.files import write_whole
 
     place = tmp_path / ("山" * 80 + ".json")
     write_whole(place, b"{}")

@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgmetrics.errors import SourceError
-from pgmetrics.runtime.files import dump_json, parse_json
-from reference_models.progan.model.checkpoint import written_atomically
+from pgmetrics.runtime.files import dump_json, parse_json, written_atomically
 
 MANIFEST = "levels.json"
 UNFINISHED = "unfinished-levels.json"

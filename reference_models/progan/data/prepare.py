@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from pgmetrics.errors import OptionError, PgmetricsError, SourceError
 from pgmetrics.runtime.blocks import block_length
-from pgmetrics.runtime.files import open_regular
+from pgmetrics.runtime.files import open_regular, refusing_unwritable, sha256, written_atomically
 from pgmetrics.sources import loading
 from pgmetrics.sources.base import IDENTITY, ImageSource
 from reference_models.progan.data.level_files import (
@@ -39,7 +39,6 @@ from reference_models.progan.data.level_files import (
 )
 from reference_models.progan.data.prepared import PreparedSource, Report
 from reference_models.progan.data.pyramid_levels import center_square, levels, to_channels
-from reference_models.progan.model.checkpoint import refusing_unwritable, written_atomically
 
 
 def prepare(
@@ -109,7 +108,7 @@ def verify(directory: Path, report: Report | None = None) -> None:
     try:
         total, read = sum((directory / name).stat().st_size for name in digests), 0
         for name, expected in digests.items():
-            digest = hashlib.sha256()
+            digest = sha256()
             with open_regular(directory / name) as file:
                 while piece := file.read(READ_AT_ONCE):
                     digest.update(piece)
@@ -151,7 +150,7 @@ def _settings(source: ImageSource, channels: int, crop: bool, mirror: bool | Non
         channels=channels,
         mirror=mirror,
         label_names=tuple(source.label_names),
-        labels_digest=None if labels is None else hashlib.sha256(npy_bytes(labels)).hexdigest(),
+        labels_digest=None if labels is None else sha256(npy_bytes(labels)).hexdigest(),
     )
 
 
@@ -265,7 +264,7 @@ class _LevelFile:
         header = npy_header(shape, "|u1")
         size = len(header) + done * int(np.prod(shape[1:]))
         path.touch()
-        self._sha256 = _sha256_of_begun(path, header, size) if done else hashlib.sha256(header)
+        self._sha256 = _sha256_of_begun(path, header, size) if done else sha256(header)
         self._file = path.open("r+b")
         if not done:
             self._file.write(header)
@@ -296,10 +295,9 @@ class _LevelFile:
 
 
 def _sha256_of_begun(path: Path, header: bytes, size: int) -> hashlib._Hash:
-    digest = hashlib.sha256()
     with open_regular(path) as file:
         begun = file.read(len(header))
-        digest.update(begun)
+        digest = sha256(begun)
         rest = size - len(begun)
         while rest and (piece := file.read(min(rest, READ_AT_ONCE))):
             digest.update(piece)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from pgmetrics.errors import OptionError, SourceError
-from pgmetrics.runtime.files import open_regular
+from pgmetrics.runtime.files import open_regular, sha256
 from reference_models.progan.model.foreign_files import GZIP, TORCH_BEFORE_ZIP, ZIP
 
 if TYPE_CHECKING:
@@ -73,7 +72,7 @@ def import_network(
         images_shown=images_shown,
         resolution=imported.resolution,
         alpha=imported.alpha,
-        data_fingerprint=checkpoints.IMPORTED + hashlib.sha256(data).hexdigest(),
+        data_fingerprint=checkpoints.IMPORTED + sha256(data).hexdigest(),
         licence=licence,
         label_names=tuple(str(k) for k in range(classes)),
         label_distribution=(1 / classes,) * classes if classes else (),

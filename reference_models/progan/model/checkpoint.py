@@ -8,15 +8,13 @@ and tensors.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pgmetrics.errors import OptionError, PgmetricsError, SourceError
-from pgmetrics.runtime.files import dump_json, parse_json, set_aside
+from pgmetrics.errors import OptionError, SourceError
+from pgmetrics.runtime.files import dump_json, parse_json, written_atomically
 from reference_models.progan.model import foreign_files
 from reference_models.progan.model.config import ProGANConfig
 from reference_models.progan.model.seal import Header, read_header, sealed, tensors_are_intact
@@ -160,37 +158,6 @@ def save(path: Path, checkpoint: Checkpoint, generator: Generator) -> None:
     }
     with written_atomically(path) as aside, aside.open("wb") as file:
         file.writelines(sealed(serialize(tensors, {_HEADER_KEY: dump_json(checkpoint.to_json())})))
-
-
-@contextmanager
-def written_atomically(path: Path) -> Iterator[Path]:
-    """A path to write to, which becomes `path` once it is complete and on the disk.
-
-    Raises:
-        PgmetricsError: it cannot be written, as on a full disk; nothing half-written is left.
-    """
-    with refusing_unwritable(path), set_aside(path, suffix=".part") as aside:
-        yield aside
-        with aside.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(aside, path)
-
-
-@contextmanager
-def refusing_unwritable(path: Path) -> Iterator[None]:
-    """Tell in one line that a file cannot be written, and why.
-
-    Raises:
-        PgmetricsError: in place of what the system or safetensors raised.
-    """
-    from safetensors import SafetensorError
-
-    try:
-        yield
-    except OSError as error:
-        raise PgmetricsError(f"{path} cannot be written: {error.strerror or error}") from error
-    except SafetensorError as error:
-        raise PgmetricsError(f"{path} cannot be written: {error}") from error
 
 
 def inspect(path: Path) -> Checkpoint:

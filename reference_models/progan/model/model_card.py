@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from pgmetrics.errors import markdown_text, printable
-from pgmetrics.runtime.files import dump_json
-from reference_models.progan.model.checkpoint import Checkpoint, written_atomically
+from pgmetrics.runtime.files import dump_json, written_atomically
+from reference_models.progan.model.checkpoint import Checkpoint
 
 
 def model_card(checkpoint: Checkpoint, file_name: str) -> str:

@@ -7,7 +7,6 @@ of earlier versions have neither; a file that has another key there was damaged.
 
 from __future__ import annotations
 
-import hashlib
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -54,11 +53,11 @@ def sealed(content: bytes) -> tuple[bytes, memoryview]:
     (length,) = struct.unpack("<Q", content[:8])
     tensors = memoryview(content)[8 + length :]
     header = parse_json(content[8 : 8 + length])
-    header["__metadata__"] |= {_OF_TENSORS: hashlib.sha256(tensors).hexdigest(), _OF_HEADER: _BLANK}
+    header["__metadata__"] |= {_OF_TENSORS: sha256(tensors).hexdigest(), _OF_HEADER: _BLANK}
     text = dump_json(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # as the format recommends, for alignment
     start = struct.pack("<Q", len(text)) + text
-    digest = hashlib.sha256(start).hexdigest()
+    digest = sha256(start).hexdigest()
     return start.replace(_entry(_BLANK), _entry(digest)), tensors
 
 
@@ -111,14 +110,14 @@ def tensors_are_intact(path: Path, header: Header) -> bool:
         return True
     with open_regular(path) as file:
         file.seek(header.start)
-        return sha256(file) == header.tensors_digest
+        return sha256(file).hexdigest() == header.tensors_digest
 
 
 def _is_intact(start: bytes, digests: Mapping[str, Any]) -> bool:
     if set(digests) != {_OF_HEADER, _OF_TENSORS}:
         return False
     digest = str(digests[_OF_HEADER])
-    return hashlib.sha256(start.replace(_entry(digest), _entry(_BLANK))).hexdigest() == digest
+    return sha256(start.replace(_entry(digest), _entry(_BLANK))).hexdigest() == digest
 
 
 def _entry(digest: str) -> bytes:

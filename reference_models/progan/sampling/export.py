@@ -14,8 +14,8 @@ from PIL import Image
 
 from pgmetrics.errors import OptionError
 from pgmetrics.runtime import images as byte_images
+from pgmetrics.runtime.files import refusing_unwritable, written_atomically
 from pgmetrics.sources.base import ImageSource
-from reference_models.progan.model.checkpoint import refusing_unwritable, written_atomically
 from reference_models.progan.sampling.sampler import LARGEST_BATCH
 from reference_models.progan.sampling.source import ProGANSource
 

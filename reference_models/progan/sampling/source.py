@@ -6,7 +6,6 @@ looking at a file's header does not import torch.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from pgmetrics.errors import OptionError, SourceError
 from pgmetrics.runtime import images as byte_images
+from pgmetrics.runtime.files import sha256
 from pgmetrics.sources.base import IDENTITY, ImageSource, listed
 from reference_models.progan.model import checkpoint as checkpoints
 from reference_models.progan.model import foreign_files
@@ -79,7 +79,7 @@ class ProGANSource(ImageSource):
         self.checkpoint = checkpoint = self._sampler.checkpoint
         self._class = None if label is None else class_index(checkpoint, label, f"progan:{path}")
         self._enlargement = checkpoint.config.resolution // checkpoint.resolution if at == "final" else 1
-        digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+        digest = sha256(Path(path).read_bytes()).hexdigest()
         self._recipe = f"progan:{digest},seed={seed},at={at}"
         self._recipe += "" if self._class is None else f",class={self._class}"
         self._recipe += "" if truncation is None else f",truncation={truncation}"

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from pgmetrics.errors import OptionError, PgmetricsError, check_number
 from pgmetrics.runtime import seeding
+from pgmetrics.runtime.files import written_atomically
 from pgmetrics.runtime.seeding import Stream
-from reference_models.progan.model.checkpoint import written_atomically
 from reference_models.progan.sampling import export, latents
 from reference_models.progan.sampling.sampler import Sampler
 from reference_models.progan.sampling.source import ProGANSource

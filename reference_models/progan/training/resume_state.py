@@ -16,8 +16,7 @@ from torch import Tensor
 
 from pgmetrics.errors import StateError
 from pgmetrics.functional.finite import not_finite
-from pgmetrics.runtime.files import dump_json, parse_json
-from reference_models.progan.model.checkpoint import written_atomically
+from pgmetrics.runtime.files import dump_json, parse_json, written_atomically
 from reference_models.progan.model.seal import read_header, sealed, tensors_are_intact
 
 FORMAT_VERSION = 1

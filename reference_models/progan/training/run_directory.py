@@ -27,10 +27,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pgmetrics.errors import OptionError, PgmetricsError, StateError, check_number
-from pgmetrics.runtime.files import dump_json, finite_or_none, open_regular, parse_json
+from pgmetrics.runtime.files import (
+    dump_json,
+    finite_or_none,
+    open_regular,
+    parse_json,
+    refusing_unwritable,
+    written_atomically,
+)
 from pgmetrics.sources.base import IDENTITY
 from reference_models.progan.model import checkpoint as checkpoints
-from reference_models.progan.model.checkpoint import Checkpoint, refusing_unwritable, written_atomically
+from reference_models.progan.model.checkpoint import Checkpoint
 from reference_models.progan.model.config import ProGANConfig
 from reference_models.progan.model.flops import phases
 from reference_models.progan.model.model_card import save_model_card

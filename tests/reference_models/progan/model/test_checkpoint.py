@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 from pgmetrics.errors import PgmetricsError, SourceError
@@ -20,7 +20,6 @@ from reference_models.progan.model.checkpoint import (
     recognizes,
     save,
     stage_checkpoints,
-    written_atomically,
 )
 from reference_models.progan.model.config import ProGANConfig
 from reference_models.progan.model.layers import initialize
@@ -163,21 +162,6 @@ def test_stages_are_represented_by_their_last_checkpoint(tmp_path):
         path = tmp_path / "checkpoints" / f"images{images:010d}-res{resolution:04d}.safetensors"
         save(path, replace(FACTS, images_shown=images, resolution=resolution), generator)
     assert [inspect(path).images_shown for path in stage_checkpoints(tmp_path)] == [100, 300, 1000]
-
-
-def test_what_cannot_be_written_is_one_line_and_leaves_nothing(tmp_path):
-    # Once with the system's error, once with the one safetensors raises in its place.
-    def write(path, error=None):
-        with written_atomically(path) as aside:
-            aside.write_bytes(b"half")
-            if error is not None:
-                raise error
-
-    with pytest.raises(PgmetricsError, match=r"nowhere/x\.png cannot be written: No such file"):
-        write(tmp_path / "nowhere" / "x.png")
-    with pytest.raises(PgmetricsError, match=r"c\.safetensors cannot be written: No space left"):
-        write(tmp_path / "c.safetensors", SafetensorError("No space left on device"))
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_whoever_scores_a_checkpoint_learns_where_it_stands(written):
