@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pgmetrics.errors import PgmetricsError, SampleError
 from pgmetrics.growth import checkpoints
-from pgmetrics.report.run_curves import Growth, Snapshot
+from pgmetrics.report.run_curves import Growth, ScoredCheckpoint
 from pgmetrics.runtime import images as byte_images
 from pgmetrics.runtime.blocks import block_length
 from pgmetrics.sources import loading
@@ -44,7 +44,7 @@ class Panel:
         coarse: whether the reals were averaged down.
     """
 
-    snapshot: Snapshot
+    snapshot: ScoredCheckpoint
     samples: Pixels
     reals: Pixels | None
     coarse: bool = False
@@ -143,7 +143,9 @@ def _open_real(growth: Growth, given: object | None, notes: list[str]) -> ImageS
     return open_source(given, resolution=growth.final_resolution, **growth.reading)
 
 
-def open_samples(growth: Growth, snapshot: Snapshot, seed: int, loader: str | None = None) -> ImageSource:
+def open_samples(
+    growth: Growth, snapshot: ScoredCheckpoint, seed: int, loader: str | None = None
+) -> ImageSource:
     """The images of a checkpoint at its own resolution, of the latents of a seed.
 
     Args:

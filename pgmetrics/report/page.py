@@ -26,7 +26,7 @@ from pgmetrics.report.plots import need_matplotlib
 from pgmetrics.report.run_curves import CONFIDENCE, Growth, read_growth
 from pgmetrics.runtime.files import check_writable, sha256, write_whole
 
-Save = Callable[[str, bytes], None]
+SavePage = Callable[[str, bytes], None]
 
 
 def write_report(
@@ -40,7 +40,7 @@ def write_report(
     seed: int | None = None,
     series: str | None = None,
     progress: Progress | None = None,
-    save: Save = write_whole,
+    save: SavePage = write_whole,
 ) -> list[str]:
     """Write the page about a run that `pgmetrics growth` has scored.
 

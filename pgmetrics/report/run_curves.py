@@ -21,7 +21,7 @@ CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
-class Snapshot:
+class ScoredCheckpoint:
     """A checkpoint that was scored.
 
     Attributes:
@@ -42,7 +42,7 @@ class Snapshot:
 
 
 @dataclass(frozen=True)
-class Stage:
+class ScoredStage:
     """The part of training at one resolution, as far as the checkpoints tell.
 
     Attributes:
@@ -57,7 +57,7 @@ class Stage:
     start: int
     stop: int
     faded: int
-    last: Snapshot
+    last: ScoredCheckpoint
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Point:
     """
 
     row: Mapping[str, Any]
-    snapshot: Snapshot | None
+    snapshot: ScoredCheckpoint | None
     low: float | None
     high: float | None
 
@@ -113,7 +113,7 @@ class Curve:
         assert self.last.snapshot is not None
         return self.real_at(self.last.snapshot.resolution)
 
-    def at(self, snapshot: Snapshot) -> Point | None:
+    def at(self, snapshot: ScoredCheckpoint) -> Point | None:
         """The point of a checkpoint, if it has one."""
         return next((point for point in self.points if point.snapshot == snapshot), None)
 
@@ -147,8 +147,8 @@ class Growth:
     name: str
     folder: Path
     results: Results
-    snapshots: tuple[Snapshot, ...]
-    untrained: Snapshot | None
+    snapshots: tuple[ScoredCheckpoint, ...]
+    untrained: ScoredCheckpoint | None
     final_resolution: int
     settings: Mapping[str, Any]
     series: str
@@ -186,16 +186,16 @@ class Growth:
         return sorted(found)
 
     @property
-    def stages(self) -> list[Stage]:
+    def stages(self) -> list[ScoredStage]:
         """In the order of training; one if the run does not grow."""
-        stages: list[Stage] = []
+        stages: list[ScoredStage] = []
         for resolution in dict.fromkeys(one.resolution for one in self.snapshots):
             mine = [one for one in self.snapshots if one.resolution == resolution]
             start = stages[-1].stop if stages else 0
             whole = [one.images_shown for one in mine if one.alpha >= 1]
             fades = bool(stages) or any(one.alpha < 1 for one in mine)
             faded = (whole[0] if whole else mine[-1].images_shown) if fades else start
-            stages.append(Stage(resolution, start, mine[-1].images_shown, faded, mine[-1]))
+            stages.append(ScoredStage(resolution, start, mine[-1].images_shown, faded, mine[-1]))
         return stages
 
     def curves(self, protocol: str) -> list[Curve]:
@@ -368,7 +368,7 @@ def is_deviation(row: Mapping[str, Any]) -> bool:
     return str(row["stderr_kind"] or "").endswith("(sd)")
 
 
-def _point(row: Mapping[str, Any], snapshot: Snapshot | None) -> Point:
+def _point(row: Mapping[str, Any], snapshot: ScoredCheckpoint | None) -> Point:
     if row["stderr"] is None:
         return Point(row, snapshot, None, None)
     if is_deviation(row):
@@ -376,14 +376,14 @@ def _point(row: Mapping[str, Any], snapshot: Snapshot | None) -> Point:
     return Point(row, snapshot, *interval(row["value"], row["stderr"], CONFIDENCE, degrees_of_freedom(row)))
 
 
-def _snapshot(item: Mapping[str, Any]) -> Snapshot:
+def _snapshot(item: Mapping[str, Any]) -> ScoredCheckpoint:
     if item.get("images_shown", 0) is None:
         raise PgmetricsError(
             f"{item['label']} does not say how many images it was shown, so it has no place on a page or a "
             "plot; import it with --images-shown, and score it again"
         )
     try:
-        return Snapshot(
+        return ScoredCheckpoint(
             label=str(item["label"]),
             kind=str(item["kind"]),
             file=str(item["file"]),
@@ -411,6 +411,6 @@ def _check_settings(settings: Mapping[str, Any], store: Path) -> None:
         raise StateError(f"{store} is damaged: its setting seed is below 0")
 
 
-def _place(snapshot: Snapshot | None) -> tuple[int, int, float]:
+def _place(snapshot: ScoredCheckpoint | None) -> tuple[int, int, float]:
     assert snapshot is not None
     return snapshot.images_shown, snapshot.resolution, snapshot.alpha

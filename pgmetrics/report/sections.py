@@ -23,8 +23,8 @@ from pgmetrics.report.run_curves import (
     Curve,
     Growth,
     Point,
-    Snapshot,
-    Stage,
+    ScoredCheckpoint,
+    ScoredStage,
     is_deviation,
     is_floor,
     protocol_family,
@@ -76,7 +76,7 @@ class Tile:
 
 
 @dataclass(frozen=True)
-class Header:
+class HeaderSection:
     """The top of the page: the run in a sentence, a few facts, and the metrics of its last checkpoint."""
 
     lede: str
@@ -84,7 +84,7 @@ class Header:
     tiles: tuple[Tile, ...]
 
 
-def header(growth: Growth) -> Header:
+def header(growth: Growth) -> HeaderSection:
     """The top of the page."""
     protocol, stages = growth.protocols[0], growth.stages
     counts = sorted({row["n_fake"] for row in growth.results.rows if row["n_fake"]})
@@ -100,7 +100,7 @@ def header(growth: Growth) -> Header:
     curves = growth.curves(protocol)
     by_level = {curve.metric for curve in curves if curve.level is not None}
     tiles = [_tile(curve, curve.metric in by_level) for curve in list(whole(curves))[:_IN_TILES]]
-    return Header(headline(growth), facts, tuple(tiles))
+    return HeaderSection(headline(growth), facts, tuple(tiles))
 
 
 def headline(growth: Growth) -> str:
@@ -248,8 +248,8 @@ def stages_section(growth: Growth, images: Images) -> StagesSection:
 
 
 def _card(
-    stage: Stage,
-    before: Stage | None,
+    stage: ScoredStage,
+    before: ScoredStage | None,
     curves: Sequence[Curve],
     changes: Mapping[tuple[str, int], Change],
     samples: gallery.Pixels | None,
@@ -264,7 +264,9 @@ def _card(
     return StageCard(side, stage.start, stage.stop, picture, tuple(scores))
 
 
-def _stage_score(curve: Curve, stage: Stage, before: Stage | None, change: Change | None) -> StageScore:
+def _stage_score(
+    curve: Curve, stage: ScoredStage, before: ScoredStage | None, change: Change | None
+) -> StageScore:
     point = curve.at(stage.last)
     title = output(curve.metric).heading
     if point is None:
@@ -536,7 +538,7 @@ def numbers_section(growth: Growth) -> NumbersSection:
     )
 
 
-def _all_snapshots(growth: Growth) -> list[Snapshot]:
+def _all_snapshots(growth: Growth) -> list[ScoredCheckpoint]:
     """The untrained network, if it was scored, and the trained ones."""
     return [*([growth.untrained] if growth.untrained else []), *growth.snapshots]
 
@@ -575,7 +577,7 @@ def _paper_table(growth: Growth, protocol: str) -> PaperTable:
     )
 
 
-def _readable(label: str, known: Mapping[str, Snapshot]) -> str:
+def _readable(label: str, known: Mapping[str, ScoredCheckpoint]) -> str:
     """`0000022016-8x8` as people say it; other labels as they are."""
     if label not in known:
         return label
