@@ -10,7 +10,6 @@ with these files mean nothing.** Every tool that takes a file of its own can loa
 
 from __future__ import annotations
 
-import io
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pgmetrics.features.inception import architecture
 from pgmetrics.runtime.seeding import Stream, generator, text_key
 
 
@@ -29,18 +29,7 @@ def write_inception(path: Path, seed: int = 0) -> Path:
     Its batch norms are fitted to images, as training would: otherwise all images would fall on nearly
     the same features, and scores would be small differences of large numbers.
     """
-    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
-
-    class Unloaded(FeatureExtractorInceptionV3):  # type: ignore[misc]
-        """The architecture alone: the constructor's loading is given nothing and does nothing."""
-
-        def load_state_dict(self, *_: object, **__: object) -> None: ...
-
-    empty = io.BytesIO()
-    torch.save({}, empty)
-    empty.seek(0)
-    with torch.device("meta"):
-        network = Unloaded("inception", ["logits_unbiased"], empty)
+    network = architecture("logits_unbiased")
     state = _drawn(network.state_dict(), seed)
     nn.Module.load_state_dict(network, state, assign=True)
     for module in network.modules():

@@ -144,8 +144,12 @@ def torch_fidelity_bilinear(pixels: Tensor, side: int) -> Tensor:
     return resized
 
 
-def _load(file: weights_files.WeightsFile) -> tuple[nn.Sequential, Tensor]:
-    """Return the layers up to the pooled features, and the weights of the classifier behind them."""
+def architecture(output: str) -> nn.Module:
+    """Return torch-fidelity's Inception without any weights, on the meta device.
+
+    Args:
+        output: what it returns, by torch-fidelity's name, such as "2048" or "logits_unbiased".
+    """
     from torch_fidelity.feature_extractor_inceptionv3 import (  # type: ignore[import-untyped]
         FeatureExtractorInceptionV3,
     )
@@ -159,7 +163,13 @@ def _load(file: weights_files.WeightsFile) -> tuple[nn.Sequential, Tensor]:
     torch.save({}, empty)
     empty.seek(0)
     with torch.device("meta"):  # does not draw initial values from the caller's random state
-        network = Unloaded("inception", ["2048"], empty)
+        network: nn.Module = Unloaded("inception", [output], empty)
+    return network
+
+
+def _load(file: weights_files.WeightsFile) -> tuple[nn.Sequential, Tensor]:
+    """Return the layers up to the pooled features, and the weights of the classifier behind them."""
+    network = architecture("2048")
     state = weights_files.load(file, network.state_dict())
     nn.Module.load_state_dict(network, state, assign=True)
     # The original forward applies these layers in sequence, with outputs between them.
