@@ -28,11 +28,11 @@ from benchmarks.scoring import (
     COLORS,
     FEATURE_METRICS,
     PIXEL_METRICS,
-    Cells,
+    CellFiles,
     Clock,
     Picked,
-    Score,
-    Scorer,
+    SetScore,
+    SetScorer,
     label,
     open_inception,
     order_of_columns,
@@ -69,9 +69,9 @@ class Floor:
     """One number of real against real images at one size.
 
     Attributes:
-        metric, level, num_images: as in `Score`; the number is that of each side.
+        metric, level, num_images: as in `SetScore`; the number is that of each side.
         values: of the disjoint draws.
-        stderr: root mean square of the draws' own, as in `Score`; None where there is none.
+        stderr: root mean square of the draws' own, as in `SetScore`; None where there is none.
     """
 
     metric: str
@@ -146,7 +146,7 @@ def run(
             (FEATURE_METRICS if networks else (), min(network_images, len(source)), "features"),
         ):
             todo += [(size, places, metrics, kind) for places in draws(size, room, most) if metrics]
-    scores = _score_all(source, todo, networks, Cells(out, settings), seed, device, workers)
+    scores = _score_all(source, todo, networks, CellFiles(out, settings), seed, device, workers)
     return floors(scores)
 
 
@@ -154,11 +154,11 @@ def _score_all(
     source: ImageSource,
     todo: Sequence[tuple[int, tuple[int, int], Sequence[Metric], str]],
     networks: Mapping[str, FeatureExtractor],
-    cells: Cells,
+    cells: CellFiles,
     seed: int,
     device: str,
     workers: int,
-) -> list[Score]:
+) -> list[SetScore]:
     """Every draw's scores, those of finished draws as they were kept."""
     order = sequence(source, seed)
     names = [f"{kind}-{size}-{first}" for size, (first, _), _, kind in todo]
@@ -169,7 +169,7 @@ def _score_all(
     for (size, (first, second), metrics, kind), name, scores in zip(todo, names, kept, strict=True):
         if scores is None:
             with clock.step(name, _work((size, (first, second), metrics, kind), False)):
-                scorer = Scorer(
+                scorer = SetScorer(
                     metrics, (size,), networks, source.resolution, seed, str(pick_device(device)), workers
                 )
                 real, fake = (Picked(source, order[place : place + size]) for place in (first, second))
@@ -184,7 +184,7 @@ def _work(job: tuple[int, tuple[int, int], Sequence[Metric], str], finished: boo
     return 0.0 if finished else size * (3.0 if kind == "features" else 1.0)
 
 
-def floors(scores: Sequence[Score]) -> list[Floor]:
+def floors(scores: Sequence[SetScore]) -> list[Floor]:
     """The draws of each number and size together, in the order of tables."""
     found = []
     for metric, level in order_of_columns(scores):

@@ -47,7 +47,7 @@ THEMES = {
 
 
 @dataclass(frozen=True)
-class Score:
+class CheckpointScore:
     """SWD ×10³ of one checkpoint, averaged over levels, with its standard error over images.
 
     Attributes:
@@ -63,7 +63,7 @@ class Score:
     ends_stage: bool
 
 
-def read_scores(path: Path) -> tuple[float, list[Score]]:
+def read_scores(path: Path) -> tuple[float, list[CheckpointScore]]:
     """The score of the reals among themselves, and those of the checkpoints in the order of training."""
     with path.open(newline="", encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if row["metric"] == "swd" and not row["level"]]
@@ -73,7 +73,7 @@ def read_scores(path: Path) -> tuple[float, list[Score]]:
     parts = [row["run"].partition("-") for row in checkpoints]
     sides = [int(stage.partition("x")[0]) if stage else None for _, _, stage in parts]
     scores = [
-        Score(
+        CheckpointScore(
             images_shown=int(images) / 1000 if stage else 0.0,
             resolution=side,
             value=1e3 * float(row["value"]),
@@ -87,7 +87,7 @@ def read_scores(path: Path) -> tuple[float, list[Score]]:
     return floor, scores
 
 
-def draw(floor: float, scores: list[Score], samples: Image.Image, colors: Colors) -> Figure:
+def draw(floor: float, scores: list[CheckpointScore], samples: Image.Image, colors: Colors) -> Figure:
     """Samples on the left, a row for each stage; the curve on the right."""
     settings = {
         "font.size": 12,
@@ -111,7 +111,7 @@ def draw(floor: float, scores: list[Score], samples: Image.Image, colors: Colors
     return figure
 
 
-def _draw_samples(axes: Axes, ends: list[Score], samples: Image.Image) -> None:
+def _draw_samples(axes: Axes, ends: list[CheckpointScore], samples: Image.Image) -> None:
     pixels = np.asarray(samples.convert("RGB"))[: SIDE * len(ends), : SIDE * COLUMNS]
     enlarged = pixels.repeat(ENLARGE, axis=0).repeat(ENLARGE, axis=1)
     axes.imshow(enlarged, interpolation="none", aspect="auto", extent=(0, COLUMNS, len(ends), 0))
@@ -121,7 +121,7 @@ def _draw_samples(axes: Axes, ends: list[Score], samples: Image.Image) -> None:
         axes.text(-0.15, row + 0.5, stage, ha="right", va="center", fontsize=13)
 
 
-def _draw_curve(axes: Axes, floor: float, scores: list[Score], colors: Colors) -> None:
+def _draw_curve(axes: Axes, floor: float, scores: list[CheckpointScore], colors: Colors) -> None:
     ends = [score for score in scores if score.ends_stage]
     fades = [score for score in scores if not score.ends_stage]
     axes.plot(

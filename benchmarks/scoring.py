@@ -63,7 +63,7 @@ DESCRIPTOR_MEMORY = 2**31  # bytes of SWD's descriptors that stay in memory
 
 
 @dataclass(frozen=True)
-class Score:
+class SetScore:
     """One number of one metric about one set of images against the reals.
 
     Attributes:
@@ -92,14 +92,14 @@ def label(metric: str, level: int | None) -> str:
     return f"{number.title} {level or 'Avg'}" if number.by_level else number.title
 
 
-def order_of_columns(scores: Iterable[Score]) -> list[tuple[str, int | None]]:
+def order_of_columns(scores: Iterable[SetScore]) -> list[tuple[str, int | None]]:
     """The numbers that occur, metric by metric, SWD's levels finest first and their mean last."""
     found = {(score.metric, score.level) for score in scores}
     return sorted(found, key=lambda one: (REPORTED.index(one[0]), -(one[1] or 0)))
 
 
 @dataclass(frozen=True)
-class Scorer:
+class SetScorer:
     """Fills states with sets of images and turns two sides into scores.
 
     Attributes:
@@ -151,7 +151,7 @@ class Scorer:
 
     def scores(
         self, real: Mapping[tuple[str, int], State], fake: Mapping[tuple[str, int], State]
-    ) -> list[Score]:
+    ) -> list[SetScore]:
         """Every number at every count, from the states of both sides."""
         found = []
         for one in self.metrics:
@@ -166,7 +166,7 @@ class Scorer:
                     place = estimate.metric, estimate.level
                     if estimate.metric in REPORTED:
                         error = errors.get(place, estimate.stderr)
-                        found.append(Score(*place, count, estimate.value, error))
+                        found.append(SetScore(*place, count, estimate.value, error))
         return found
 
 
@@ -288,7 +288,7 @@ class Picked(Wrapped):
         return super()._read([int(self._places[i]) for i in indices])
 
 
-class Cells:
+class CellFiles:
     """Finished cells of a table on disk, so that an interrupted run goes on where it stopped.
 
     They lie in a folder that stands for the settings: other settings never meet them.
@@ -300,15 +300,15 @@ class Cells:
         self.path.mkdir(parents=True, exist_ok=True)
         write_whole(self.path / "settings.json", (text + "\n").encode())
 
-    def get(self, name: str) -> list[Score] | None:
+    def get(self, name: str) -> list[SetScore] | None:
         """The scores of a finished cell."""
         try:
             rows = parse_json((self.path / f"{name}.json").read_text())
         except FileNotFoundError:
             return None
-        return [Score(**row) for row in rows]
+        return [SetScore(**row) for row in rows]
 
-    def put(self, name: str, scores: Sequence[Score]) -> None:
+    def put(self, name: str, scores: Sequence[SetScore]) -> None:
         """Keep a cell, whole or not at all."""
         write_whole(
             self.path / f"{name}.json",

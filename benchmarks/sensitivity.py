@@ -30,11 +30,11 @@ from benchmarks.scoring import (
     COLORS,
     FEATURE_METRICS,
     PIXEL_METRICS,
-    Cells,
+    CellFiles,
     Clock,
     Picked,
-    Score,
-    Scorer,
+    SetScore,
+    SetScorer,
     label,
     open_inception,
     order_of_columns,
@@ -269,7 +269,7 @@ class Cell:
 
     fault: str
     strength: float | None
-    scores: tuple[Score, ...]
+    scores: tuple[SetScore, ...]
 
 
 @dataclass(frozen=True)
@@ -278,7 +278,7 @@ class Answer:
 
     Attributes:
         fault, strength: what was done to the images.
-        metric, level, num_images: as in `Score`.
+        metric, level, num_images: as in `SetScore`.
         value, stderr: of the faulted images.
         unfaulted, unfaulted_error: value of the unfaulted images, at the same count and against the same
             reference, and its error.
@@ -306,8 +306,8 @@ class Answer:
 def measure(
     reals: Reals,
     faults: Sequence[tuple[Fault, float]],
-    scorer: Scorer,
-    cells: Cells,
+    scorer: SetScorer,
+    cells: CellFiles,
 ) -> list[Cell]:
     """Scores of the unfaulted images and of every fault at every strength; finished cells are read."""
     todo: list[tuple[str, float | None, Callable[[], ImageSource], float]] = [
@@ -344,11 +344,13 @@ def answers(cells: Sequence[Cell], alpha: float) -> list[Answer]:
     return found
 
 
-def _key(score: Score) -> tuple[str, int | None, int]:
+def _key(score: SetScore) -> tuple[str, int | None, int]:
     return score.metric, score.level, score.num_images
 
 
-def _tested(ladder: Sequence[Cell], scores: Sequence[Score], without: Score, alpha: float) -> list[Answer]:
+def _tested(
+    ladder: Sequence[Cell], scores: Sequence[SetScore], without: SetScore, alpha: float
+) -> list[Answer]:
     """One metric's answers to one fault, by growing strength."""
     steps = [_z(score, without) for score in scores]
     sound = [z for z in steps if z is not None]
@@ -376,7 +378,7 @@ def _tested(ladder: Sequence[Cell], scores: Sequence[Score], without: Score, alp
     return found
 
 
-def _z(score: Score, without: Score) -> float | None:
+def _z(score: SetScore, without: SetScore) -> float | None:
     """The difference in its standard errors, the reference held fixed.
 
     Without a fault both sets are alike draws of real images and the reference is the same, so
@@ -577,7 +579,7 @@ def run(
     """
     reals = cut(source, max(counts), seed)
     metrics: list[Metric] = [*PIXEL_METRICS, *(FEATURE_METRICS if networks else ())]
-    scorer = Scorer(metrics, counts, networks, source.resolution, seed, str(pick_device(device)), workers)
+    scorer = SetScorer(metrics, counts, networks, source.resolution, seed, str(pick_device(device)), workers)
     settings = {
         "version": VERSION,
         "images": source.fingerprint,
@@ -586,7 +588,7 @@ def run(
         "counts": list(counts),
         "seed": seed,
     }
-    return measure(reals, faults, scorer, Cells(out, settings))
+    return measure(reals, faults, scorer, CellFiles(out, settings))
 
 
 def plan(source: ImageSource, names: Sequence[str], quick: bool) -> list[tuple[Fault, float]]:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from benchmarks import noise_floor
 from benchmarks.noise_floor import Floor, draws, exponent, floors, main, run, tables
-from benchmarks.scoring import Remembering, Score
+from benchmarks.scoring import Remembering, SetScore
 from pgmetrics import MultiScaleSSIM, SampleError, SlicedWasserstein
 from pgmetrics.runtime import seeding
 from pgmetrics.runtime.seeding import Stream
@@ -42,9 +42,9 @@ def test_the_power_of_a_known_law_is_found():
 
 def test_draws_of_a_size_are_put_together():
     scores = [
-        Score("fid", None, 20, 4.0, 3.0),
-        Score("fid", None, 40, 2.0, None),
-        Score("fid", None, 20, 8.0, 4.0),
+        SetScore("fid", None, 20, 4.0, 3.0),
+        SetScore("fid", None, 40, 2.0, None),
+        SetScore("fid", None, 20, 8.0, 4.0),
     ]
     small, large = floors(scores)
     assert (small.num_images, small.values, small.mean) == (20, (4.0, 8.0), 6.0)
@@ -104,9 +104,9 @@ def test_a_stopped_run_goes_on_and_images_pass_the_network_once(tmp_path, monkey
             raise KeyboardInterrupt
         return computed(*sides)
 
-    computed = noise_floor.Scorer.scores
+    computed = noise_floor.SetScorer.scores
     with monkeypatch.context() as patch:
-        patch.setattr(noise_floor.Scorer, "scores", stopping)
+        patch.setattr(noise_floor.SetScorer, "scores", stopping)
         with pytest.raises(KeyboardInterrupt):
             run(LEAVES, tmp_path / "torn", {"inception": CoarseNetwork()}, **options)
     kept = [p for p in (tmp_path / "torn").rglob("*.json") if p.name != "settings.json"]

@@ -12,11 +12,11 @@ from benchmarks.scoring import (
     FEATURE_METRICS,
     PIXEL_METRICS,
     REPORTED,
-    Cells,
+    CellFiles,
     Picked,
     Remembering,
-    Score,
-    Scorer,
+    SetScore,
+    SetScorer,
     order_of_columns,
     put_into,
 )
@@ -33,7 +33,7 @@ def test_scores_are_those_of_an_evaluation_at_every_count():
     # Wrong: states of the smaller count filled beyond it, sides exchanged, images in another order.
     real, fake = Picked(LEAVES, np.arange(70)), Picked(LEAVES, np.arange(140)[::-1][:70])
     metrics = [*PIXEL_METRICS, *FEATURE_METRICS]
-    scorer = Scorer(metrics, (36, 70), {"inception": Remembering(CoarseNetwork())}, (32, 32), seed=5)
+    scorer = SetScorer(metrics, (36, 70), {"inception": Remembering(CoarseNetwork())}, (32, 32), seed=5)
     found = scorer.scores(scorer.states(real, "real"), scorer.states(fake, "fake"))
     assert {score.metric for score in found} == set(REPORTED)
     for count in (36, 70):
@@ -52,7 +52,7 @@ def test_every_number_has_an_error_that_falls_as_images_are_added():
     # Wrong: the mean over levels left out, or errors over directions, which do not fall.
     real, fake = Picked(LEAVES, np.arange(75)), Picked(LEAVES, np.arange(75, 150))
     networks = {"inception": CoarseNetwork()}
-    scorer = Scorer([*PIXEL_METRICS, *FEATURE_METRICS], (20, 74), networks, (32, 32), seed=5)
+    scorer = SetScorer([*PIXEL_METRICS, *FEATURE_METRICS], (20, 74), networks, (32, 32), seed=5)
     found = scorer.scores(scorer.states(real, "real"), scorer.states(fake, "fake"))
     assert all(score.stderr is not None for score in found)
     for metric in ("swd", "ms-ssim", "fid", "kid", "density"):
@@ -71,7 +71,7 @@ def test_errors_hold_the_reals_fixed():
         state.update(FeatureBlock(0, torch.from_numpy(drawn.astype(np.float32))))
         return state
 
-    scorer = Scorer(FEATURE_METRICS, (120,), {}, (32, 32))
+    scorer = SetScorer(FEATURE_METRICS, (120,), {}, (32, 32))
     real = {(one.name, 120): rows(one, "real", 0) for one in FEATURE_METRICS}
     draws = [
         scorer.scores(real, {(one.name, 120): rows(one, "fake", number) for one in FEATURE_METRICS})
@@ -129,18 +129,18 @@ def test_picked_images_keep_their_classes(tmp_path):
 
 
 def test_cells_of_other_settings_never_meet(tmp_path):
-    score = Score("swd", 16, 20, 0.1 + 0.2, 1e-17)
-    Cells(tmp_path, {"seed": 0}).put("blur-1", [score])
-    assert Cells(tmp_path, {"seed": 0}).get("blur-1") == [score]
-    assert Cells(tmp_path, {"seed": 0}).get("blur-2") is None
-    assert Cells(tmp_path, {"seed": 1}).get("blur-1") is None
-    assert json.loads((Cells(tmp_path, {"seed": 1}).path / "settings.json").read_text()) == {"seed": 1}
+    score = SetScore("swd", 16, 20, 0.1 + 0.2, 1e-17)
+    CellFiles(tmp_path, {"seed": 0}).put("blur-1", [score])
+    assert CellFiles(tmp_path, {"seed": 0}).get("blur-1") == [score]
+    assert CellFiles(tmp_path, {"seed": 0}).get("blur-2") is None
+    assert CellFiles(tmp_path, {"seed": 1}).get("blur-1") is None
+    assert json.loads((CellFiles(tmp_path, {"seed": 1}).path / "settings.json").read_text()) == {"seed": 1}
     assert not list(tmp_path.rglob(".*"))
 
 
 def test_columns_stand_metric_by_metric_levels_finest_first():
-    scores = [Score(m, level, 2, 0.0, None) for m, level in (("fid", None), ("swd", None), ("swd", 16))]
-    scores += [Score("ms-ssim", None, 2, 0.0, None), Score("swd", 32, 2, 0.0, None)]
+    scores = [SetScore(m, level, 2, 0.0, None) for m, level in (("fid", None), ("swd", None), ("swd", 16))]
+    scores += [SetScore("ms-ssim", None, 2, 0.0, None), SetScore("swd", 32, 2, 0.0, None)]
     assert order_of_columns(scores) == [
         ("swd", 32), ("swd", 16), ("swd", None), ("ms-ssim", None), ("fid", None),
     ]  # fmt: skip

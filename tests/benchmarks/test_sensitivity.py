@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from benchmarks import sensitivity
-from benchmarks.scoring import Remembering, Score
+from benchmarks.scoring import Remembering, SetScore
 from benchmarks.sensitivity import (
     FAULTS,
     Cell,
@@ -233,9 +233,9 @@ def test_images_without_a_fault_are_others_than_the_unfaulted(leaves):
 def ladder(values, errors=None, unfaulted=10.0, metric="fid"):
     """Cells of one fault with one metric's values at growing strength; errors of 1 if not told."""
     errors = errors or [1.0] * len(values)
-    cells = [Cell("unfaulted", None, (Score(metric, None, 20, unfaulted, errors[0]),))]
+    cells = [Cell("unfaulted", None, (SetScore(metric, None, 20, unfaulted, errors[0]),))]
     for strength, (value, error) in enumerate(zip(values, errors, strict=True), 1):
-        cells.append(Cell("blur", float(strength), (Score(metric, None, 20, value, error),)))
+        cells.append(Cell("blur", float(strength), (SetScore(metric, None, 20, value, error),)))
     return cells
 
 
@@ -293,7 +293,7 @@ def test_the_final_table_names_the_first_strength_at_each_count():
         ("nothing", 1.0): (9, 12),
     }
     cells = [
-        Cell(*cell, (Score("swd", 32, 20, few, 1.0), Score("swd", 32, 80, many, 1.0)))
+        Cell(*cell, (SetScore("swd", 32, 20, few, 1.0), SetScore("swd", 32, 80, many, 1.0)))
         for cell, (few, many) in values.items()
     ]
     lines = final_table(answers(cells, 0.01), FAULTS).splitlines()
@@ -338,9 +338,9 @@ def test_an_interrupted_run_ends_with_the_same_cells_and_repeats_no_finished_one
             raise Stopped
         return computed(*sides)
 
-    computed = sensitivity.Scorer.scores
+    computed = sensitivity.SetScorer.scores
     with monkeypatch.context() as patch:
-        patch.setattr(sensitivity.Scorer, "scores", stopping)
+        patch.setattr(sensitivity.SetScorer, "scores", stopping)
         with pytest.raises(Stopped):
             run(source, tmp_path / "torn", {"inception": CoarseNetwork()}, counts=(24, 40), faults=faults)
     kept = {
