@@ -249,7 +249,7 @@ def _sum_within(rows: _Rows) -> float:
     return total
 
 
-class _Sums:
+class _TileSums:
     """Row and column sums of tiles, in memory that is there before the tiles are.
 
     Small arrays made between large ones would stay, and keep the room of the large ones from being
@@ -269,7 +269,7 @@ class _Sums:
         return sums[0, : a.stop - a.start], sums[1, : b.stop - b.start]
 
 
-def _tile_sums(a: _Rows, b: _Rows, same: bool, shift: float, sums: _Sums, tile: int) -> float:
+def _tile_sums(a: _Rows, b: _Rows, same: bool, shift: float, sums: _TileSums, tile: int) -> float:
     """Put the tile's sums where they belong; the sum of its squares."""
     values = _kernel_values(a, b)
     values -= shift
@@ -284,7 +284,7 @@ def _within(side: _SideRows) -> _Pairs:
     slabs, n = side.cuts(), len(side.rows)
     shift = _typical(side, side)
     tiles = [(a, b) for i, a in enumerate(slabs) for b in slabs[i:]]
-    sums = _Sums(tiles)
+    sums = _TileSums(tiles)
 
     def squares_of(tile: int) -> float:
         a, b = tiles[tile]
@@ -307,7 +307,7 @@ def _between(x: _SideRows, y: _SideRows) -> _Pairs:
     n, m = len(x.rows), len(y.rows)
     shift = _typical(x, y)
     tiles = [(a, b) for a in x.cuts() for b in y.cuts()]
-    sums = _Sums(tiles)
+    sums = _TileSums(tiles)
 
     def squares_of(tile: int) -> float:
         a, b = tiles[tile]

@@ -77,7 +77,7 @@ def sliced_influence(
     on_cpu = a.pieces[0].device.type == "cpu"
     sides = [_Side(side, directions) for side in (a, b)]
 
-    def chunk_influence(chunk: slice) -> list[_Sums]:
+    def chunk_influence(chunk: slice) -> list[_DirectionSums]:
         if not on_cpu:
             return _chunk(sides, chunk, [None, None])
         with workspace.rows((2, step, count), a.pieces[0].numpy().dtype) as rows:
@@ -92,7 +92,7 @@ def sliced_influence(
 
 
 @dataclass(frozen=True)
-class _Sums:
+class _DirectionSums:
     """Sums over some directions.
 
     Attributes:
@@ -133,7 +133,7 @@ class _Side:
         """Of values [g, N] of all points those of the fitted images: [g, n_fit, P], a view."""
         return self.by_image(values)[:, self.images.fit]
 
-    def sums(self, chunk: slice, direct: Tensor, signs: Tensor) -> _Sums:
+    def sums(self, chunk: slice, direct: Tensor, signs: Tensor) -> _DirectionSums:
         """Derivatives, from the sign of each fitted point's own along each direction.
 
         Args:
@@ -151,7 +151,7 @@ class _Side:
         number = len(self.images.moments[self.images.fit]) * self.images.per_image
         mean = self.statistics.mean.repeat(weights.shape[1] // self.channels)
         by_component = weights * (products - total[:, None] * mean)
-        return _Sums(
+        return _DirectionSums(
             direct,
             -self._by_channel(weights * total[:, None]) / number,
             -self._by_channel(by_component) / self.statistics.std / number,
@@ -160,7 +160,7 @@ class _Side:
     def _by_channel(self, values: Tensor) -> Tensor:
         return values.sum(0).view(-1, self.channels).sum(0)
 
-    def influence(self, parts: Sequence[_Sums], directions: int) -> Vector:
+    def influence(self, parts: Sequence[_DirectionSums], directions: int) -> Vector:
         direct, by_mean, by_std = (
             torch.stack([getattr(part, name) for part in parts]).sum(0) / directions
             for name in ("direct", "by_mean", "by_std")
@@ -175,7 +175,9 @@ class _Side:
         return found
 
 
-def _chunk(sides: Sequence[_Side], chunk: slice, rows: Sequence[NDArray[np.floating] | None]) -> list[_Sums]:
+def _chunk(
+    sides: Sequence[_Side], chunk: slice, rows: Sequence[NDArray[np.floating] | None]
+) -> list[_DirectionSums]:
     both = [side.projections(chunk, place) for side, place in zip(sides, rows, strict=True)]
     direct = [torch.zeros(len(side.images.moments), dtype=torch.float64) for side in sides]
     together = max(1, _TOGETHER // max(rows.shape[1] for rows in both))

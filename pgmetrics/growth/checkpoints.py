@@ -16,7 +16,7 @@ from pgmetrics.results.run_scores import FILE_NAME
 from pgmetrics.runtime.files import kind_of, open_regular, sha256
 from pgmetrics.runtime.modules import named_anew
 from pgmetrics.sources.base import ImageSource
-from pgmetrics.sources.plugins import Checkpoint, advice, checkpoint, refusing_damaged
+from pgmetrics.sources.plugins import PluginCheckpoint, advice, checkpoint, refusing_damaged
 from pgmetrics.sources.resolve import from_object, made_twice, named, open_source
 from pgmetrics.sources.stage import Enlarged
 from pgmetrics.sources.wrappers import Wrapped
@@ -272,7 +272,7 @@ def digest(path: Path) -> str:
     return total.hexdigest()
 
 
-def _described(path: Path) -> Checkpoint | None:
+def _described(path: Path) -> PluginCheckpoint | None:
     return checkpoint(path) if path.is_file() else None
 
 

@@ -29,7 +29,7 @@ from pgmetrics.growth.checkpoints import (
 )
 from pgmetrics.growth.jobs import score_in_processes
 from pgmetrics.growth.scoring import Scored, Scorer, Task, Unreadable, relative
-from pgmetrics.growth.trainer import Trainer
+from pgmetrics.growth.trainer import TrainerWatch
 from pgmetrics.metrics.registry import DEFAULT
 from pgmetrics.results import Results, run_scores
 from pgmetrics.results.run_scores import Entry, Journal
@@ -132,7 +132,9 @@ def score_run(
         loader=loader,
         error=error,
     )
-    session = _Session(place, finder, scorer, pattern, untrained, floor, jobs, device.split(","), progress)
+    session = _ScoringSession(
+        place, finder, scorer, pattern, untrained, floor, jobs, device.split(","), progress
+    )
     if watch:
         session.follow(poll_seconds)
     else:
@@ -160,7 +162,7 @@ def read_scores(run: str | os.PathLike[str], series: str | None = None) -> Resul
 
 
 @dataclass
-class _Session:
+class _ScoringSession:
     """One call of `score_run`: what it looks for, what it has found to be done, and what it could not do."""
 
     run: Path
@@ -205,7 +207,7 @@ class _Session:
     def follow(self, poll_seconds: float) -> None:
         """Score what comes until training is over, or Ctrl-C."""
         self.scorer.source  # noqa: B018 - refused now rather than when the first checkpoint comes
-        trainer = Trainer(self.run)
+        trainer = TrainerWatch(self.run)
         try:
             while True:
                 gone = trainer.is_gone()

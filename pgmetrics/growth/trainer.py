@@ -15,7 +15,7 @@ GRACE = 60.0
 _now = time.monotonic
 
 
-class Trainer:
+class TrainerWatch:
     """What can be told from outside of who trains in the directory.
 
     A trainer that was killed leaves no `finished.json`. One that holds a lock (flock) on the directory, as

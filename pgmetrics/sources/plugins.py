@@ -39,7 +39,7 @@ class Plugin(Protocol):
         """
 
 
-class Checkpoint(NamedTuple):
+class PluginCheckpoint(NamedTuple):
     """A checkpoint that a plug-in can sample, and its progress in training.
 
     Attributes:
@@ -57,7 +57,7 @@ class Checkpoint(NamedTuple):
     final_resolution: int
 
 
-def checkpoint(path: Path) -> Checkpoint | None:
+def checkpoint(path: Path) -> PluginCheckpoint | None:
     """Describe a file by the plug-in that recognizes it; None if there is no such plug-in.
 
     Raises:
@@ -72,7 +72,7 @@ def checkpoint(path: Path) -> Checkpoint | None:
     return None
 
 
-def _checkpoint(plugin: Plugin, facts: Mapping[str, Any]) -> Checkpoint:
+def _checkpoint(plugin: Plugin, facts: Mapping[str, Any]) -> PluginCheckpoint:
     resolution, final = (operator.index(facts[name]) for name in ("resolution", "final_resolution"))
     shown = None if facts["images_shown"] is None else operator.index(facts["images_shown"])
     alpha = float(facts["alpha"])
@@ -81,7 +81,7 @@ def _checkpoint(plugin: Plugin, facts: Mapping[str, Any]) -> Checkpoint:
             f"it says that it shows {shown or 0:,} images at {resolution} pixels of {final} and alpha "
             f"{alpha:g}, which no training does"
         )
-    return Checkpoint(plugin, shown, resolution, alpha, final)
+    return PluginCheckpoint(plugin, shown, resolution, alpha, final)
 
 
 def advice(path: Path) -> str | None:

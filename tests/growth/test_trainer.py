@@ -30,7 +30,7 @@ def _training_in(run):
 def test_a_trainer_is_gone_when_it_has_been_missed_for_a_minute(tmp_path, monkeypatch):
     now = 0.0
     monkeypatch.setattr(trainer, "_now", lambda: now)
-    watched = trainer.Trainer(tmp_path)
+    watched = trainer.TrainerWatch(tmp_path)
     now = 1000.0
     assert not watched.is_gone()  # never seen: nobody knows
     with _training_in(tmp_path):

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from pgmetrics.errors import SourceError
 from reference_models.progan.importers.imported import Imported, feature_map_options, scales
-from reference_models.progan.importers.torch_files import Settings, refuse_others, weight
+from reference_models.progan.importers.torch_files import GanZooConfig, refuse_others, weight
 from reference_models.progan.model.config import ProGANConfig
 
 # Settings whose other values make a network that ours is not; the first is that project's default,
@@ -103,7 +103,7 @@ def read(content: Mapping[str, object], which: Literal["Gs", "G"] = "Gs") -> Imp
 
 
 def _settings(held: object) -> Mapping[str, object]:
-    if not isinstance(held, Settings):
+    if not isinstance(held, GanZooConfig):
         raise SourceError("its config is not GAN-zoo's")
     settings = {name: known[0] for name, known in _AS_OURS.items()} | {"alpha": 0} | vars(held)
     for name, known in _AS_OURS.items():

@@ -13,13 +13,13 @@ from pgmetrics.errors import SourceError
 from reference_models.progan.importers.unpickling import shown
 
 
-class Settings:
+class GanZooConfig:
     """Stands in for the class of GAN-zoo's configuration: its attributes and nothing else."""
 
 
 # torch finds a class by these, and the file asks for it by where it lives in that project.
-Settings.__module__ = "models.utils.config"
-Settings.__name__ = Settings.__qualname__ = "BaseConfig"
+GanZooConfig.__module__ = "models.utils.config"
+GanZooConfig.__name__ = GanZooConfig.__qualname__ = "BaseConfig"
 
 
 def read_torch(data: bytes) -> Mapping[str, object]:
@@ -29,7 +29,7 @@ def read_torch(data: bytes) -> Mapping[str, object]:
         SourceError: it was not, or the file is damaged.
     """
     try:
-        with warnings.catch_warnings(), torch.serialization.safe_globals([Settings]):
+        with warnings.catch_warnings(), torch.serialization.safe_globals([GanZooConfig]):
             # Files from before 2020 make torch warn about its own storages.
             warnings.simplefilter("ignore")
             content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)

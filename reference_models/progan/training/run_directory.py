@@ -66,7 +66,7 @@ _BYTES_PER_STATS_ROW = 700
 
 
 @dataclass(frozen=True)
-class Settings:
+class RunSettings:
     """What a run is; entered again with anything else, it would become another one half way.
 
     Attributes:
@@ -96,7 +96,7 @@ class Settings:
 @contextmanager
 def claimed(
     path: Path,
-    settings: Settings,
+    settings: RunSettings,
     *,
     keep_states: int = 2,
     state_images: int | None = None,
@@ -150,7 +150,7 @@ class RunDirectory:
     def __init__(
         self,
         path: Path,
-        settings: Settings,
+        settings: RunSettings,
         keep_states: int,
         state_images: int | None,
         warn: Callable[[str], None] | None,
@@ -482,7 +482,7 @@ def bytes_of_run(config: ProGANConfig, snapshot_images: int | None, keep_states:
     return int(total + g)
 
 
-def _refuse_others(path: Path, settings: Settings, same_images: bool) -> bool:
+def _refuse_others(path: Path, settings: RunSettings, same_images: bool) -> bool:
     """Raises OptionError unless the directory is empty or of a run with these settings.
 
     Returns:

@@ -18,7 +18,7 @@ from reference_models.progan.sampling.export import save_grid
 from reference_models.progan.training import microbatches, run_directory
 from reference_models.progan.training.distributed import Ranks, joined
 from reference_models.progan.training.progress import Alarms, Progress
-from reference_models.progan.training.run_directory import RunDirectory, Settings
+from reference_models.progan.training.run_directory import RunDirectory, RunSettings
 from reference_models.progan.training.signals import Interrupted, stop_requests
 from reference_models.progan.training.trainer import Diverged, Trainer
 
@@ -112,7 +112,7 @@ def train(
             return _follow(run_dir, config, ranks, training_images, trainer_on)
         with run_directory.claimed(
             run_dir,
-            Settings(config, source.fingerprint, crop, licence),
+            RunSettings(config, source.fingerprint, crop, licence),
             keep_states=keep_states,
             state_images=state_images,
             tensorboard=tensorboard,
@@ -132,7 +132,7 @@ def train(
                 if state is not None:
                     trainer.restore(state)
                 run.begin(trainer.images_shown)
-                session = _Session(run, trainer, ranks, licence, snapshot_images, report)
+                session = _TrainingSession(run, trainer, ranks, licence, snapshot_images, report)
                 with stop_requests() as requested, session.saying_how_it_ends():
                     return session.train(requested)
 
@@ -164,7 +164,7 @@ def _follow(
     return run_directory.checkpoint_path(run_dir, shown, end.resolution)
 
 
-class _Session:
+class _TrainingSession:
     """A run as its first rank sees it, from the moment its images are at hand."""
 
     def __init__(
