@@ -214,13 +214,13 @@ def collect(
         SampleError, SourceError, WeightsError, OptionError: as `evaluate`.
     """
     settings = Options(**options)
-    setup = resolve(choose_metrics(metrics, settings), {"real": real}, settings, statistics=False)
+    setup = resolve(choose_metrics(metrics, settings), {"real": real}, settings, accept_statistics=False)
     plan = plan_reals(setup)
     for note in _feed(setup, plan, progress):
         logger.warning(note)
     about = {
         "source": provenance.describe_source(setup, plan, "real"),
-        "metrics": [metric.name for metric in setup.chosen],
+        "metrics": [metric.name for metric in setup.metrics],
         "networks": provenance.networks(setup),
         "preset": settings.preset,
         "versions": provenance.versions(),

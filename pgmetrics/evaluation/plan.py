@@ -22,7 +22,7 @@ _ENDLESS = 10**9  # images that a generator can make
 
 @dataclass(frozen=True)
 class Part(Feed):
-    """A state of a part of a set's images.
+    """A state of some images of a set, and where it comes from.
 
     Attributes:
         reads: the set whose images it is fed, as the setup names it.
@@ -91,7 +91,7 @@ def plan_evaluation(setup: Setup, fakes: Sequence[str] = ("fake",), *, floor: bo
     counts = [len(setup.sources[name]) for name in fakes if name in setup.sources]
     draft = _Draft(setup, min(counts, default=None))
     jobs = {
-        name: [job for metric in setup.chosen for job in draft.jobs(metric, name, floor)] for name in fakes
+        name: [job for metric in setup.metrics for job in draft.jobs(metric, name, floor)] for name in fakes
     }
     notes = [draft.no_floor(n, names) for n, names in draft.without_floor.items() if names]
     if floor and not draft.without_floor:
@@ -106,7 +106,7 @@ def plan_reals(setup: Setup) -> Plan:
         SampleError: there are too few images for a metric.
     """
     draft = _Draft(setup)
-    for metric in setup.chosen:
+    for metric in setup.metrics:
         draft.scored[metric.name] = [draft.whole(metric, "real")]
     return Plan({}, tuple(draft.parts.values()), draft.scored)
 
@@ -117,12 +117,12 @@ def check_width(setup: Setup, plan: Plan, tap: Tap, width: int) -> None:
     Raises:
         StateError: naming both numbers of features.
     """
-    if setup.given is None:
+    if setup.statistics is None:
         return
     for state in (part.state for part in plan.parts if part.ready and part.tap == tap):
         if state.width is not None and state.width != width:
             raise StateError(
-                f"{setup.given.name} holds statistics of {state.width:,} features; "
+                f"{setup.statistics.name} holds statistics of {state.width:,} features; "
                 f"{setup.networks[tap.network].label} gives {width:,}, so another network made them"
             )
 
@@ -145,44 +145,44 @@ class _Draft:
 
     def jobs(self, metric: Metric, fake: str, floor: bool) -> list[Job]:
         """A metric's jobs about the generated set of that name and, for the floor, about the reals."""
-        given = fake in self.setup.sources
+        has_fakes = fake in self.setup.sources
         if not metric.two_sided:
             real = self.whole(metric, "real") if self._has_real(metric) else None
-            jobs = [Job(metric, "fake", real, self.whole(metric, fake) if given else None)]
+            jobs = [Job(metric, "fake", real, self.whole(metric, fake) if has_fakes else None)]
         else:
             held_out = None
             if "held-out" in metric.sides and "held-out" in self.setup.sources:
                 held_out = self.whole(metric, "held-out")
-            pair = self._pair(metric, fake) if given else None
+            pair = self._pair(metric, fake) if has_fakes else None
             jobs = self._floor(metric, pair, held_out) if floor else []
             jobs += [Job(metric, "fake", *pair, held_out)] if pair else []
         for job in jobs:
             # The floor of a metric reads more reals than its score does, which is what a reader compares.
-            if job.subject == "fake" or not given:
+            if job.subject == "fake" or not has_fakes:
                 parts = [part for part in (job.real, job.fake, job.held_out) if part is not None]
                 self.scored.setdefault(metric.name, []).extend(parts)
         return jobs
 
     def whole(self, metric: Metric, name: str) -> Part:
         """The state of as many images of a set as a metric uses."""
-        if name == "real" and self.setup.given:
-            return self._stored(metric, self.setup.given)
+        if name == "real" and self.setup.statistics:
+            return self._stored(metric, self.setup.statistics)
         return self._part(metric, name, self._usable(metric, name))
 
     def _has_real(self, metric: Metric) -> bool:
         """Whether the reals can be scored; statistics that lack a metric of one set are passed over."""
-        given = self.setup.given
-        return given.holds(self._name(metric)) if given else "real" in self.setup.sources
+        statistics = self.setup.statistics
+        return statistics.holds(self._name(metric)) if statistics else "real" in self.setup.sources
 
     def _pair(self, metric: Metric, fake: str) -> tuple[Part, Part]:
         if not metric.equal_counts:
             return self.whole(metric, "real"), self.whole(metric, fake)
-        if given := self.setup.given:
-            real = self._stored(metric, given)
+        if statistics := self.setup.statistics:
+            real = self._stored(metric, statistics)
             n, available = len(real.state.seen), self._usable(metric, fake)
             if available < n:
                 raise SampleError(
-                    f"{metric.name} needs equally many images; {given.name} holds {n:,} and "
+                    f"{metric.name} needs equally many images; {statistics.name} holds {n:,} and "
                     f"{self.setup.sources[fake].name} gives {available:,}: make the statistics with "
                     f"--num-images {available}"
                 )
@@ -196,7 +196,7 @@ class _Draft:
         left_out = self.without_floor.setdefault(n, [])
         # From an even place on, so that no MS-SSIM pair is torn by the cut.
         second = n + n % 2
-        if self.setup.given or second + n > len(self.setup.sources["real"]):
+        if self.setup.statistics or second + n > len(self.setup.sources["real"]):
             left_out.append(metric.name)
             return []
         halves = self._part(metric, "real", n), self._part(metric, "real", n, second, plays="fake")
@@ -205,31 +205,31 @@ class _Draft:
     def no_floor(self, n: int, metrics: Sequence[str]) -> str:
         """Why metrics that use n images have no floor."""
         floor = f"the floor is left out ({', '.join(metrics)})"
-        if given := self.setup.given:
-            return f"{floor}: it needs real images, and {given.name} holds statistics"
+        if statistics := self.setup.statistics:
+            return f"{floor}: it needs real images, and {statistics.name} holds statistics"
         real = self.setup.sources["real"]
         return (
             f"{floor}: it compares two sets of {n:,} real images and {real.name} holds "
             f"{len(real):,}; num_images={len(real) // 2} makes room for it"
         )
 
-    def _stored(self, metric: Metric, given: StoredReals | MomentsReals) -> Part:
+    def _stored(self, metric: Metric, statistics: StoredReals | MomentsReals) -> Part:
         name = self._name(metric)
         if name not in self.parts:
-            source = given.source(name)
+            source = statistics.source(name)
             listed = source.endswith(LISTED)
-            if listed != self.setup.in_listing_order and given.knows_images:
+            if listed != self.setup.in_listing_order and statistics.knows_images:
                 made, asked = ("listing", "permutation") if listed else ("permutation", "listing")
                 raise StateError(
-                    f"{given.name} was made differently: its images are in the order of the {made}, "
+                    f"{statistics.name} was made differently: its images are in the order of the {made}, "
                     f"the {asked} was asked for (a preset takes the listing)"
                 )
-            state = given.fill(name, self._new_state(metric, "real", source), metric)
-            self._check_count(metric, given, len(state.seen))
+            state = statistics.fill(name, self._new_state(metric, "real", source), metric)
+            self._check_count(metric, statistics, len(state.seen))
             self.parts[name] = Part(state, metric.tap, 0, len(state.seen), "real", name, ready=True)
         return self.parts[name]
 
-    def _check_count(self, metric: Metric, given: StoredReals | MomentsReals, held: int) -> None:
+    def _check_count(self, metric: Metric, statistics: StoredReals | MomentsReals, held: int) -> None:
         """Refuse statistics of another number of images than was asked for; an npz does not say."""
         num_images = self.setup.options.num_images
         if num_images is None or not held:
@@ -237,7 +237,7 @@ class _Draft:
         wanted = metric.usable(num_images, "real")
         if held != wanted:
             raise StateError(
-                f"{given.name} holds {held:,} images for {metric.name}; "
+                f"{statistics.name} holds {held:,} images for {metric.name}; "
                 f"num_images={num_images} takes {wanted:,}"
             )
 
@@ -245,13 +245,13 @@ class _Draft:
         """A state of images first ... first + count - 1 of a set, from the cache where that has it."""
         setup, stop = self.setup, first + count
         state = self._new_state(metric, plays or _side(name), storage=setup.storage)
-        kind = state_name(state, metric.tap)
+        kind = _state_name(state, metric.tap)
         identity = dump_json([kind, name, [first, stop], state.key.to_dict()], sort_keys=True)
         if identity not in self.parts:
             cache = setup.cache if name == "real" and setup.may_cache(metric.tap) else None
             cached = False
             if cache is not None and cache.takes(state):
-                # The cache asks for images by their content, which is else known once they were read.
+                # The cache finds images by their content, which otherwise is digested as they are read.
                 setup.identify(state, name, first, stop)
                 cached = cache.fetch(kind, state, (first, stop))
             self.parts[identity] = Part(state, metric.tap, first, stop, name, kind, ready=cached)
@@ -271,7 +271,7 @@ class _Draft:
         )
 
     def _name(self, metric: Metric) -> str:
-        return state_name(self._new_state(metric, "real"), metric.tap)
+        return _state_name(self._new_state(metric, "real"), metric.tap)
 
     def _usable(self, metric: Metric, name: str) -> int:
         source, side = self.setup.sources[name], _side(name)
@@ -289,6 +289,6 @@ def _side(name: str) -> Side:
     return "real" if name == "real" else "held-out" if name == "held-out" else "fake"
 
 
-def state_name(state: State, tap: Tap | None) -> str:
+def _state_name(state: State, tap: Tap | None) -> str:
     """What a state remembers, in a word: `swd`, `moments-inception-features`, `rows-inception-logits`."""
     return state.key.kind if tap is None else f"{state.key.kind}-{tap.network}-{tap.layer}"

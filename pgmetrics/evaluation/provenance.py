@@ -41,7 +41,7 @@ def versions(*, installed: bool = False) -> dict[str, str]:
 def parameters(setup: Setup) -> dict[str, Any]:
     """What decides the numbers, besides images and networks."""
     return {
-        "metrics": {one.name: dataclasses.asdict(one) for one in setup.chosen},  # type: ignore[call-overload]
+        "metrics": {one.name: dataclasses.asdict(one) for one in setup.metrics},  # type: ignore[call-overload]
         "num_images": setup.options.num_images,
         "seed": setup.options.seed,
         "mirror": setup.options.mirror,
@@ -54,7 +54,7 @@ def parameters(setup: Setup) -> dict[str, Any]:
 def described_sources(setup: Setup, plan: Plan) -> dict[str, dict[str, Any]]:
     """Every set by its name, once its images were read."""
     described = {name: describe_source(setup, plan, name) for name in setup.sources}
-    return {"real": setup.given.describe(), **described} if setup.given else described
+    return {"real": setup.statistics.describe(), **described} if setup.statistics else described
 
 
 def describe_source(setup: Setup, plan: Plan, name: str) -> dict[str, Any]:

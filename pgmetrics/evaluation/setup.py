@@ -35,10 +35,11 @@ class Setup:
     """All that is settled before an evaluation is planned.
 
     Attributes:
-        chosen: the metrics, with all their parameters.
+        metrics: with all their parameters.
+        options: of the evaluation.
         sources: the images, by the name of each set: "real", "fake", "held-out", ...
         orders: of each set, the indices of its images in the order in which they are evaluated.
-        given: statistics in place of real images.
+        statistics: what stands in place of real images, or None.
         size: height and width of all images.
         networks: by name, those that the metrics tap.
         storage: where large arrays are kept.
@@ -47,11 +48,11 @@ class Setup:
             remembers and so belongs to its key.
     """
 
-    chosen: Sequence[Metric]
+    metrics: Sequence[Metric]
     options: Options
     sources: Mapping[str, ImageSource]
     orders: Mapping[str, NDArray[np.int64]]
-    given: StoredReals | MomentsReals | None
+    statistics: StoredReals | MomentsReals | None
     size: tuple[int, int]
     device: torch.device
     networks: Mapping[str, FeatureExtractor]
@@ -85,18 +86,18 @@ def choose_metrics(
     if not metrics:
         raise OptionError("no metric was asked for")
     preset = _preset(options.preset)
-    chosen = [preset.metric(one) if preset else find_metric(one) for one in metrics]
+    chosen = [preset.metric(asked) if preset else find_metric(asked) for asked in metrics]
     if error is not None:
         if preset:
             raise OptionError(
                 f"the preset {options.preset} fixes what errors are over; leave out error={error!r}"
             )
         chosen = with_error(chosen, error)
-    names = [one.name for one in chosen]
+    names = [metric.name for metric in chosen]
     if len(set(names)) < len(names):
         raise OptionError(f"a metric is asked for twice: {', '.join(names)}")
     n = options.num_images
-    return chosen if n is None else [one.with_num_images(n) for one in chosen]
+    return chosen if n is None else [metric.with_num_images(n) for metric in chosen]
 
 
 def check_choice(
@@ -115,12 +116,12 @@ def check_choice(
         raise OptionError(f"a run's label is a line of text, not {run!r}")
     if real is None and fake is None:
         raise OptionError("neither real nor generated images were given")
-    if held_out is not None and not any("held-out" in one.sides for one in chosen):
+    if held_out is not None and not any("held-out" in metric.sides for metric in chosen):
         users = [name for name, declared in METRICS.items() if "held-out" in declared.load().sides]
         raise OptionError(f"held-out images are for {', '.join(users)}, which was not asked for")
-    for one in chosen:
-        if one.two_sided and (real is None or fake is None):
-            raise OptionError(f"{one.name} compares real with generated images; give both")
+    for metric in chosen:
+        if metric.two_sided and (real is None or fake is None):
+            raise OptionError(f"{metric.name} compares real with generated images; give both")
 
 
 def resolve(
@@ -128,7 +129,7 @@ def resolve(
     images: Mapping[str, object | None],
     options: Options,
     *,
-    statistics: bool = True,
+    accept_statistics: bool = True,
 ) -> Setup:
     """Open the sources and networks, and refuse what cannot be computed before an image is read.
 
@@ -136,7 +137,7 @@ def resolve(
         chosen: as `choose_metrics` gives them.
         images: what was given for each set, by its name; None where nothing was.
         options: of the evaluation.
-        statistics: whether statistics may stand in place of the real images.
+        accept_statistics: whether statistics may stand in place of the real images.
 
     Raises:
         SourceError: a source cannot be opened.
@@ -146,25 +147,28 @@ def resolve(
         OptionError: an option has no such value, or does not go with another.
     """
     device = pick_device(options.device)
-    given = open_statistics(images["real"]) if statistics else None
+    statistics = open_statistics(images["real"]) if accept_statistics else None
     sources = {
         name: open_source(what, **options.reading)
         for name, what in images.items()
-        if what is not None and not (given and name == "real")
+        if what is not None and not (statistics and name == "real")
     }
     warn_of_left_out(sources.values())
     for source in sources.values():
         source.forget_digests()  # an array may have changed since it was last evaluated
         # Before a cache asks for the pixels: devices round otherwise, and one set would have two identities.
         source.to(str(device))
-    if options.mirror and given:
+    if options.mirror and statistics:
         raise OptionError(
-            f"mirror flips real images, and {given.name} holds statistics: give --mirror where they are made"
+            f"mirror flips real images, and {statistics.name} holds statistics: "
+            "give --mirror where they are made"
         )
     if options.mirror and "real" in sources:
         sources["real"] = Mirrored(sources["real"], options.seed)
-    if given and not sources:
-        raise OptionError(f"{given.name} holds statistics of real images; give generated ones to compare")
+    if statistics and not sources:
+        raise OptionError(
+            f"{statistics.name} holds statistics of real images; give generated ones to compare"
+        )
     size = _common_size(sources)
     _check_sides(chosen, sources, size, options.num_images)
     preset, cache = _preset(options.preset), options.cache
@@ -175,7 +179,7 @@ def resolve(
         options,
         sources,
         {name: _order(source, options.seed, in_listing_order) for name, source in sources.items()},
-        given,
+        statistics,
         size,
         device,
         networks,
@@ -194,37 +198,37 @@ def open_networks(chosen: Sequence[Metric], options: Options) -> dict[str, Featu
     """
     preset, weights, given = _preset(options.preset), options.weights, options.networks or {}
     files = weights if isinstance(weights, Mapping) else {} if weights is None else {"inception": weights}
-    needed = dict.fromkeys(one.tap.network for one in chosen if one.tap is not None)
+    needed = list(dict.fromkeys(metric.tap.network for metric in chosen if metric.tap is not None))
     for name in files:
         if name not in needed:
             raise OptionError(
                 f"weights are given for {name}, and the metrics use {', '.join(needed) or 'no network'}"
             )
     arithmetic = {"form": options.form, "precision": options.precision}
-    asked = {key: value for key, value in arithmetic.items() if value is not None}
+    asked = {name: value for name, value in arithmetic.items() if value is not None}
     if preset and asked:
         raise OptionError(f"a preset fixes the network's {' and '.join(asked)}; leave out one or the other")
+    if "custom" in needed and "custom" not in given:
+        users = [
+            metric.name for metric in chosen if metric.tap is not None and metric.tap.network == "custom"
+        ]
+        raise OptionError(
+            f"{', '.join(users)} needs a custom network: --features PATH, or networks={{'custom': ...}}"
+        )
+    if asked and set(needed) <= set(given):
+        raise OptionError(f"{' and '.join(asked)} belong to Inception, which the metrics do not use")
     opened = {}
     for name in needed:
         if name in given:
             opened[name] = given[name]
-        elif name == "custom":
-            needing = ", ".join(
-                one.name for one in chosen if one.tap is not None and one.tap.network == "custom"
-            )
-            raise OptionError(
-                f"{needing} needs a custom network: --features PATH, or networks={{'custom': ...}}"
-            )
-        else:
-            settings = {**(preset.networks.get(name, {}) if preset else {}), **asked}
-            opened[name] = open_network(
-                name,
-                weights=files.get(name),
-                allow_unverified=options.allow_unverified_weights,
-                **settings,
-            )
-    if asked and not any(name in opened and name not in given for name in needed):
-        raise OptionError(f"{' and '.join(asked)} belong to Inception, which the metrics do not use")
+            continue
+        fixed = preset.networks.get(name, {}) if preset else {}
+        opened[name] = open_network(
+            name,
+            weights=files.get(name),
+            allow_unverified=options.allow_unverified_weights,
+            **{**fixed, **asked},
+        )
     _check_layers(chosen, opened)
     return opened
 
@@ -245,8 +249,8 @@ def _check_sides(
     size: tuple[int, int],
     num_images: int | None,
 ) -> None:
-    for one in chosen:
-        one.check_resolution(*size)
+    for metric in chosen:
+        metric.check_resolution(*size)
     for side, source in sides.items():
         if num_images is not None and side != "held-out" and len(source) < num_images:
             raise SampleError(
@@ -256,11 +260,11 @@ def _check_sides(
 
 def _check_layers(chosen: Sequence[Metric], networks: Mapping[str, FeatureExtractor]) -> None:
     """Refuse a metric that asks a network for what it does not give, before an image is read."""
-    for one in chosen:
-        if one.tap is not None and one.tap.layer not in networks[one.tap.network].layers:
+    for metric in chosen:
+        if metric.tap is not None and metric.tap.layer not in networks[metric.tap.network].layers:
             raise OptionError(
-                f"{one.name} reads the {one.tap.layer} of the network {one.tap.network}, "
-                f"which gives {', '.join(networks[one.tap.network].layers)}"
+                f"{metric.name} reads the {metric.tap.layer} of the network {metric.tap.network}, "
+                f"which gives {', '.join(networks[metric.tap.network].layers)}"
             )
 
 
