@@ -29,11 +29,11 @@ from pgmetrics.growth.checkpoints import (
 )
 from pgmetrics.growth.jobs import score_in_processes
 from pgmetrics.growth.scoring import Scored, Scorer, Task, Unreadable, relative
-from pgmetrics.growth.trainer import TrainerWatch
 from pgmetrics.metrics.registry import DEFAULT
 from pgmetrics.results import Results, run_scores
 from pgmetrics.results.run_scores import Entry, Journal
-from pgmetrics.runtime.files import check_regular, dump_json, parse_json
+from pgmetrics.runtime.files import dump_json, locked, parse_json, refusing_unwritable
+from pgmetrics.runtime.heartbeat import Listener
 from pgmetrics.runtime.workers import MOST_WORKERS
 from pgmetrics.sources.base import IDENTITY, LARGEST_SIDE
 
@@ -41,6 +41,9 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from pgmetrics.metrics.base import Metric
+
+FINISHED = "finished.json"
+"""A file of this name in a run's directory says that training is over."""
 
 WORK = ".growth"
 """Directory in a run's own for what is remembered of the reals; gone when all is scored."""
@@ -96,9 +99,9 @@ def score_run(
             "both"; as each metric has it by default.
         cache: directory in which what is remembered of the reals is kept for other runs; by default
             it is kept in the run's until all is scored. "off" keeps nothing.
-        watch: go on as checkpoints come, until the file `finished.json` is in the run's directory (or,
-            where it was locked as by `progan train`, has not been locked for a minute) and all is
-            scored, or Ctrl-C.
+        watch: go on as checkpoints come, until all is scored and training is over, or Ctrl-C. Training is
+            over when the file `finished.json` is in the run's directory, or when `heartbeat.json`, which
+            `progan train` writes every few seconds, has not changed for a minute.
         poll_seconds: between two looks at the directory.
         progress: called with (what, items done, items to do).
         options: any of `Options`; the seed is that of the latents, too.
@@ -207,16 +210,17 @@ class _ScoringSession:
     def follow(self, poll_seconds: float) -> None:
         """Score what comes until training is over, or Ctrl-C."""
         self.scorer.source  # noqa: B018 - refused now rather than when the first checkpoint comes
-        trainer = TrainerWatch(self.run)
+        trainer = Listener(self.run)
         try:
             while True:
-                gone = trainer.is_gone()
-                over = gone or trainer.has_finished()
+                gone = trainer.has_stopped()
+                finished = (self.run / FINISHED).exists()
+                over = gone or finished
                 self.finder.patient = not over
                 # Nothing is written before there is a checkpoint: training wants an empty directory.
                 new = self.run.is_dir() and self._score(self._look())
                 if over and not new:
-                    if gone:
+                    if not finished:
                         logger.warning(
                             f"nobody trains in {self.run} any more, and training is not over; "
                             "train on, and the same command goes on"
@@ -467,23 +471,7 @@ def _claimed(run: Path) -> Iterator[None]:
         OptionError: somebody does.
         PgmetricsError: the directory cannot be written.
     """
-    if os.name != "posix":
-        yield
-        return
-    import fcntl
-
-    place = run / WORK / "lock"
-    try:
-        place.parent.mkdir(exist_ok=True)
-        if place.exists():
-            check_regular(place)
-        file = place.open("w")
-    except OSError as error:
-        raise PgmetricsError(f"{run} cannot be written: {error.strerror or error}") from error
-    # The lock goes with the process that holds it, however that ends; its children do not inherit it.
-    with file:
-        try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise OptionError(f"{run} is being scored by another process; wait for it, or end it") from error
+    with refusing_unwritable(run):
+        (run / WORK).mkdir(exist_ok=True)
+    with locked(run / WORK / "lock", f"{run} is being scored by another process; wait for it, or end it"):
         yield

@@ -19,6 +19,7 @@ from pgmetrics.errors import OptionError, SampleError, SourceError
 from pgmetrics.growth import read_scores
 from pgmetrics.metrics.swd import SlicedWasserstein
 from pgmetrics.results import run_scores
+from pgmetrics.runtime import heartbeat
 from pgmetrics.sources.arrays import ArraySource
 from reference_models.progan.model.checkpoint import checkpoints
 from reference_models.progan.model.config import ProGANConfig
@@ -296,9 +297,9 @@ def test_somebody_else_who_scores_the_run_is_waited_for(run):
     holder = subprocess.Popen(
         [
             sys.executable, "-c",
-            "import fcntl, sys\n"
-            "file = open(sys.argv[1], 'w')\n"
-            "fcntl.lockf(file, fcntl.LOCK_EX)\n"
+            "import filelock, sys\n"
+            "lock = filelock.FileLock(sys.argv[1])\n"
+            "lock.acquire()\n"
             "print('held', flush=True)\n"
             "sys.stdin.read()",
             str(run / ".growth" / "lock"),
@@ -464,6 +465,65 @@ def test_watching_passes_over_a_checkpoint_that_gives_no_images_and_still_ends(r
     assert [each.name for each, _ in skipped] == [path.name]
     assert len(set(tried)) == len(tried)  # once
     assert len([kind for kind, _ in items(run) if kind == "checkpoint"]) == 7
+
+
+# As the command runs, but for a heart that beats faster.
+_TRAIN = """
+import sys
+from pgmetrics.runtime import heartbeat
+from reference_models.progan.cli import main
+heartbeat.SECONDS_BETWEEN = 0.2
+main(["train", "--data", "synthetic:leaves,resolution=32,n=64", "--preset", "tiny-32", "--workers", "0",
+      "--snapshot-images", "512", "--out", sys.argv[1]])
+"""
+
+
+def test_watching_ends_after_a_killed_trainer_when_all_is_scored(tmp_path, monkeypatch, caplog):
+    # Wrong: to wait for ever; to end while it lives, or before its last checkpoint is scored.
+    monkeypatch.setattr(heartbeat, "GRACE", 5.0)
+    run, beats = tmp_path / "run", []
+    trainer = subprocess.Popen([sys.executable, "-c", _TRAIN, str(run)], cwd=ROOT, stderr=subprocess.DEVNULL)
+    at_last = threading.Timer(
+        90, lambda: [run.mkdir(exist_ok=True), (run / "finished.json").write_text("{}")]
+    )
+    at_last.start()
+
+    def progress(what, done, total):
+        if trainer.poll() is None and (run / "checkpoints").is_dir() and len(checkpoints(run)) >= 2:
+            with pytest.raises(OptionError, match="is being trained in by another process"):
+                train(REAL, run, CONFIG)
+            beats.append(json.loads((run / "heartbeat.json").read_text()))
+            trainer.kill()
+
+    with trainer:
+        try:
+            score(run, watch=True, poll_seconds=0.1, metrics=[SWD], progress=progress)
+        finally:
+            at_last.cancel()
+            trainer.kill()
+    assert beats[0]["pid"] == trainer.pid
+    assert beats[0]["images_shown"] >= 512  # it is a moment old
+    scored = [entry.item["file"] for entry in run_scores.read(run) if entry.kind == "checkpoint"]
+    assert scored == [f"checkpoints/{path.name}" for path in checkpoints(run)]
+    assert "nobody trains in" in caplog.text
+    assert not (run / "finished.json").exists()
+    # What the killed process left keeps nobody from training on; but these are other images.
+    with pytest.raises(OptionError, match="is a run on other images"):
+        train(REAL, run, CONFIG)
+
+
+def test_a_run_that_finished_while_it_was_scored_is_not_taken_for_killed(run, monkeypatch, caplog):
+    monkeypatch.setattr(heartbeat, "GRACE", 0.0)
+    (run / "finished.json").unlink()
+    (run / "heartbeat.json").write_text("{}")
+
+    def progress(what, done, total):
+        (run / "heartbeat.json").unlink(missing_ok=True)
+        (run / "finished.json").write_text("{}")
+
+    score(run, watch=True, poll_seconds=0.02, metrics=[SWD], progress=progress)
+    assert [label for kind, label in items(run) if kind == "checkpoint"] == LABELS
+    assert "nobody trains in" not in caplog.text
 
 
 def test_half_of_a_checkpoint_is_no_checkpoint_while_it_is_being_written(tmp_path):

@@ -9,6 +9,7 @@ states/                 the last few states, from which training goes on
 stats.jsonl, log.txt    numbers for programs, and what happened for people
 finished.json           there once the run is over
 provisional.json        which of these files an interrupt left that an undisturbed run would not have
+heartbeat.json, .lock   who trains here, only while it does
 
 A file is written as `.NAME.NUMBER.part` and renamed. What a killed process left of that is removed by the
 next one that trains here; the directory's lock says that there is none beside it.
@@ -30,11 +31,14 @@ from pgmetrics.errors import OptionError, PgmetricsError, StateError, check_numb
 from pgmetrics.runtime.files import (
     dump_json,
     finite_or_none,
+    locked,
     open_regular,
     parse_json,
     refusing_unwritable,
     written_atomically,
 )
+from pgmetrics.runtime.heartbeat import FILE_NAME as _HEARTBEAT
+from pgmetrics.runtime.heartbeat import beating
 from pgmetrics.sources.base import IDENTITY
 from reference_models.progan.model import checkpoint as checkpoints
 from reference_models.progan.model.checkpoint import Checkpoint
@@ -51,6 +55,7 @@ if TYPE_CHECKING:
 
 _SETTINGS = "run.json"
 _FINISHED = "finished.json"
+_LOCK = ".lock"
 _PROVISIONAL = "provisional.json"
 _CONFIG = "config.json"
 _UNTRAINED = "untrained.safetensors"
@@ -104,7 +109,7 @@ def claimed(
     warn: Callable[[str], None] | None = None,
     same_images: bool = False,
 ) -> Iterator[RunDirectory]:
-    """The directory of a run, for this process alone; nothing is written into it yet.
+    """The directory of a run, for this process alone; nothing but lock and heartbeat is written into it yet.
 
     Args:
         path: new, empty, or of the same run.
@@ -131,21 +136,26 @@ def claimed(
     # Asked rather than tried: a process that is killed while it tries would leave a file behind.
     if not os.access(path, os.W_OK | os.X_OK):
         raise OptionError(f"{path} cannot be written: it is somebody else's, or its disk is read only")
-    with _locked(path):
+    with locked(path / _LOCK, f"{path} is being trained in by another process; wait for it, or end it"):
         trusted = _refuse_others(path, settings, same_images)
         run = RunDirectory(path, settings, keep_states, state_images, warn)
         if trusted:
             run.warn("the images are taken for those that the run began with, which it did not identify")
         if tensorboard:
             run.open_tensorboard()
-        try:
-            yield run
-        finally:
-            run.close()
+        with beating(path, lambda: run.images_shown):
+            try:
+                yield run
+            finally:
+                run.close()
 
 
 class RunDirectory:
-    """The files of a run; see `claimed`."""
+    """The files of a run; see `claimed`.
+
+    Attributes:
+        images_shown: so far, as the heartbeat tells.
+    """
 
     def __init__(
         self,
@@ -167,6 +177,7 @@ class RunDirectory:
         self._log = path / "log.txt"
         self._tensorboard: type[SummaryWriter] | None = None
         self._events: SummaryWriter | None = None
+        self.images_shown = 0
         # Images shown at the last row, and at the last measurement of the speed with its time.
         self._logged = 0
         self._measured = (0, time.monotonic())
@@ -226,6 +237,7 @@ class RunDirectory:
                 if path.parent != self._states:
                     path.unlink(missing_ok=True)
         self._write_provisional([path for path in provisional if path.parent == self._states])
+        self.images_shown = images_shown
         self._logged = self._forget_stats_after(images_shown)
         self._measured = (images_shown, time.monotonic())
         self._state_at = time.monotonic()
@@ -332,6 +344,7 @@ class RunDirectory:
 
     def log(self, progress: Progress) -> None:
         """Keep the numbers of a look at the schedule, when it is time for a row."""
+        self.images_shown = progress.images_shown
         if progress.images_shown - self._logged < _IMAGES_BETWEEN_STATS:
             return
         (shown, then), now = self._measured, time.monotonic()
@@ -492,7 +505,8 @@ def _refuse_others(path: Path, settings: RunSettings, same_images: bool) -> bool
     file = path / _SETTINGS
     if not file.exists():
         # Of a process that was killed before it wrote anything whole.
-        others = [each for each in path.iterdir() if not each.name.startswith(f".{_SETTINGS}.")]
+        names = [each.name for each in path.iterdir() if each.name not in (_LOCK, _HEARTBEAT)]
+        others = [name for name in names if not name.startswith((f".{_HEARTBEAT}.", f".{_SETTINGS}."))]
         if others:
             raise OptionError(
                 f"{path} is there already and not empty, and no training run; a run needs a directory of its "
@@ -542,32 +556,6 @@ def _flat(settings: dict[str, Any]) -> dict[str, Any]:
 
 def _short(value: object) -> str:
     return value if isinstance(value, str) else dump_json(value)
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Nobody else trains in the directory meanwhile. The lock is its own, so it leaves no file behind.
-
-    Raises:
-        OptionError: somebody does.
-    """
-    if os.name != "posix":
-        yield
-        return
-    import fcntl
-
-    place = os.open(path, os.O_RDONLY)
-    try:
-        fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(place)
-        raise OptionError(f"{path} is being trained in by another process; wait for it, or end it") from error
-    except OSError:
-        pass  # a file system without locks
-    try:
-        yield
-    finally:
-        os.close(place)
 
 
 def _sentence(progress: Progress, speed: float) -> str:
