@@ -11,11 +11,11 @@ from typing import Any
 class PgmetricsError(Exception):
     """Anything pgmetrics refuses to do; its text is one line a person can act on.
 
-    What it quotes from files is shown escaped.
+    What it quotes is shown escaped, and shortened where it is longer than any name.
     """
 
     def __str__(self) -> str:
-        return printable(super().__str__())
+        return one_line(super().__str__())
 
 
 class SampleError(PgmetricsError, ValueError):
@@ -82,6 +82,8 @@ def _number(value: float) -> str:
 _UNPRINTABLE = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]"
 )
+_LONG_WORD = re.compile(r"\S{1001,}")
+_SHOWN = 100  # characters at both of its ends
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _MARKDOWN = re.compile(r"[\\`*_\[\]<>&|~$]")
 _NAMED = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
@@ -96,6 +98,14 @@ def printable(text: str) -> str:
     backslash stays, too.
     """
     return _UNPRINTABLE.sub(_escaped, text)
+
+
+def one_line(text: str) -> str:
+    """Return the text as `printable` does, with words of more than 1,000 characters cut in their middle.
+
+    Such a word is a mistake rather than the name of a file, and would fill the terminal.
+    """
+    return _LONG_WORD.sub(lambda found: f"{found[0][:_SHOWN]}…{found[0][-_SHOWN:]}", printable(text))
 
 
 def encodable(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from typing import Any
 
 import click
 
-from pgmetrics.errors import PgmetricsError, printable
+from pgmetrics.errors import PgmetricsError, one_line, printable
 from pgmetrics.runtime.openmp import sleep_while_waiting
 from pgmetrics.runtime.streams import guarded_streams
 
@@ -25,6 +26,7 @@ class Commands(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command that is meant, and look for options that are given twice."""
+        _refuse_no_text(args, ctx)
         name, command, rest = super().resolve_command(ctx, args)
         if command is not None:
             _refuse_repeated(command, name, rest, ctx)
@@ -60,6 +62,18 @@ def _refuse_repeated(command: click.Command, name: str | None, args: list[str], 
             raise click.UsageError(f"{param.opts[0]} is given {_times(count)}; give it once", ctx)
 
 
+def _refuse_no_text(args: list[str], ctx: click.Context) -> None:
+    """No shell hands over what the system has no bytes for, but Python can, and click would pass it on."""
+    for text in args:
+        try:
+            os.fsencode(text)
+            reason = "a null character" if "\0" in text else None
+        except UnicodeEncodeError:
+            reason = "half of a surrogate pair"
+        if reason:
+            raise click.UsageError(f"{text!r} has {reason}, which is in no file's name", ctx)
+
+
 def _times(count: int) -> str:
     return "twice" if count == 2 else f"{count} times"
 
@@ -69,7 +83,7 @@ def _one_line() -> Iterator[None]:
     try:
         yield
     except PgmetricsError as error:
-        raise click.ClickException(printable(str(error))) from error
+        raise click.ClickException(str(error)) from error
     except MemoryError as error:
         # numpy says how much was asked for.
         reason = printable(str(error)) or "an allocation failed"
@@ -82,7 +96,7 @@ def _one_line() -> Iterator[None]:
         raise SystemExit(INTERRUPTED) from None
     except click.ClickException as error:
         # What was typed may come from a file's name, by a shell's pattern.
-        error.message = printable(error.message)  # type: ignore[misc]
+        error.message = one_line(error.message)  # type: ignore[misc]
         raise
 
 

@@ -25,7 +25,7 @@ def is_results(one: object) -> bool:
     if not isinstance(one, (str, os.PathLike)):
         return False
     path, _ = _path_and_run(one)
-    return path.suffix.lower() in RESULT_SUFFIXES or (path / run_scores.FILE_NAME).is_file()
+    return path.suffix.lower() in RESULT_SUFFIXES or os.path.isfile(path / run_scores.FILE_NAME)
 
 
 @dataclass(frozen=True)

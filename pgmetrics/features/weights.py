@@ -161,15 +161,15 @@ def locate(network: str, path: str | os.PathLike[str] | None = None) -> Path | N
     wanted = published(network)
     for said, by in ((path, "the path given"), (os.environ.get(wanted.variable), wanted.variable)):
         if said:
-            if not Path(said).expanduser().exists():
+            if not os.path.exists(os.path.expanduser(said)):
                 raise WeightsError(f"there is no {said}, which {by} names as the weights of {network}")
-            return Path(said).expanduser()
+            return Path(os.path.expanduser(said))
     directories = [_cache()]
     bundled = os.environ.get(BUNDLE)
     if bundled:
-        if not Path(bundled).expanduser().is_dir():
+        if not os.path.isdir(os.path.expanduser(bundled)):
             raise WeightsError(f"{BUNDLE} names {bundled}, which is not a directory of weights")
-        directories.insert(0, Path(bundled).expanduser())
+        directories.insert(0, Path(os.path.expanduser(bundled)))
     candidates = (directory / name for directory in directories for name in wanted.names)
     return next((candidate for candidate in candidates if candidate.exists()), None)
 
@@ -282,7 +282,7 @@ _README = f"""Weights for pgmetrics, for use without internet access:
 def _put(wanted: Published, place: Path) -> Path:
     """Put a file into the bundle and update SHA256SUMS."""
     target = place / wanted.names[0]
-    if not target.is_file() or _sha256(target, wanted.network) != wanted.sha256:
+    if not os.path.isfile(target) or _sha256(target, wanted.network) != wanted.sha256:
         source = find(wanted.network).path
         try:
             place.mkdir(parents=True, exist_ok=True)

@@ -95,7 +95,7 @@ class Finder:
         Raises:
             SourceError: the directory cannot be read, or two checkpoints claim to be of one moment.
         """
-        if not self._run.is_dir():
+        if not os.path.isdir(self._run):
             raise SourceError(f"{self._run} is no directory of a training run")
         found = [(path, self._look(path)) for path in self._candidates()]
         snapshots = [each for _, each in found if isinstance(each, Snapshot)]

@@ -11,7 +11,7 @@ from typing import Any
 from pgmetrics.errors import PgmetricsError, StateError
 from pgmetrics.metrics.base import State
 from pgmetrics.prepared.state_files import StoredStates, save_states
-from pgmetrics.runtime.files import dump_json, sha256
+from pgmetrics.runtime.files import dump_json, resolved, sha256
 from pgmetrics.runtime.spill import cache_directory
 
 logger = logging.getLogger("pgmetrics")
@@ -35,6 +35,7 @@ class Cache:
     """
 
     def __init__(self, path: str | os.PathLike[str], *, frugal: bool = False) -> None:
+        resolved(path)
         self.path = Path(path)
         self.frugal = frugal
 
@@ -61,7 +62,7 @@ class Cache:
         try:
             StoredStates(entry).load(name, state)
         except StateError as error:
-            reason = str(error) if entry.exists() else self._why_not(name, state, part)
+            reason = str(error) if os.path.exists(entry) else self._why_not(name, state, part)
             logger.info(f"cache miss: {name}: {reason}")
             return False
         logger.info(f"cache hit: {name} of {len(state.seen):,} real images from {entry}")
@@ -93,12 +94,16 @@ class Cache:
         made = dump_json([name, state.key.to_dict(), part], sort_keys=True)
         return self.path / f"{name}-{sha256(made.encode()).hexdigest()[:24]}.pgstats"
 
+    def _similar(self, name: str) -> list[Path]:
+        # A directory whose name is too long is none; `glob` would raise.
+        return sorted(self.path.glob(f"{name}-*.pgstats")) if os.path.isdir(self.path) else []
+
     def _why_not(self, name: str, state: State, part: tuple[int, int]) -> str:
         """Describe the difference from the most similar entry."""
         wanted = {**state.key.to_dict(), "part": list(part)}
         differences = [
             {key: (found.get(key), value) for key, value in wanted.items() if found.get(key) != value}
-            for found in map(_made_of, sorted(self.path.glob(f"{name}-*.pgstats")))
+            for found in map(_made_of, self._similar(name))
             if found
         ]
         if not differences:

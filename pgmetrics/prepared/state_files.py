@@ -24,6 +24,7 @@ from pgmetrics.runtime.files import (
     open_regular,
     parse_json,
     refusing_unwritable,
+    resolved,
     sha256,
     written_atomically,
 )
@@ -76,9 +77,11 @@ def check_states_destination(path: str | os.PathLike[str]) -> None:
 
     Raises:
         StateError: the path exists and holds no states.
+        PgmetricsError: no directory can have such a name.
     """
+    resolved(path)
     target = Path(path)
-    if os.path.lexists(target) and not (target / _MANIFEST).exists():
+    if os.path.lexists(target) and not holds_states(target):
         raise StateError(f"{target} exists and holds no statistics of ours; it will not be overwritten")
 
 
@@ -180,7 +183,8 @@ class StoredStates:
 
 def holds_states(path: str | os.PathLike[str]) -> bool:
     """Whether `save_states` wrote this directory."""
-    return (Path(path) / _MANIFEST).is_file()
+    # Path.is_file raises for a name that is too long.
+    return os.path.isfile(os.path.join(path, _MANIFEST))
 
 
 def save_state(state: State, path: str | os.PathLike[str]) -> None:

@@ -14,6 +14,7 @@ from pgmetrics.metrics.moments import MomentsState
 from pgmetrics.metrics.registry import METRICS
 from pgmetrics.prepared.moments_npz import holds_moments, holds_moments_only, read_moments, write_moments
 from pgmetrics.prepared.state_files import StoredStates, check_states_destination, holds_states, save_states
+from pgmetrics.runtime.files import resolved
 
 _SCHEME = "statistics:"
 
@@ -175,7 +176,7 @@ def check_statistics_destination(path: str | os.PathLike[str], metrics: Sequence
         if len(metrics) != 1 or not metrics[0].keeps_moments:
             names = " or ".join(_of_moments())
             raise OptionError(f"{target} holds the moments of {names} alone; write NAME.pgstats for others")
-        if target.is_dir():
+        if os.path.isdir(resolved(target)):
             raise StateError(f"{target} is a directory")
     else:
         check_states_destination(target)

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from functools import cache
 from html import escape
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -24,7 +23,7 @@ from pgmetrics.report import gallery, sections
 from pgmetrics.report.gallery import Images, Progress
 from pgmetrics.report.plots import need_matplotlib
 from pgmetrics.report.run_curves import CONFIDENCE, Growth, read_growth
-from pgmetrics.runtime.files import check_writable, sha256, write_whole
+from pgmetrics.runtime.files import check_writable, resolved, sha256, write_whole
 
 SavePage = Callable[[str, bytes], None]
 
@@ -65,7 +64,7 @@ def write_report(
         PgmetricsError: there is no store, the file cannot be written, or matplotlib is missing.
     """
     need_matplotlib()
-    if Path(os.path.realpath(out)).suffix.lower() not in (".html", ".htm"):
+    if resolved(out).suffix.lower() not in (".html", ".htm"):
         raise OptionError(f"{os.fspath(out)}: the page is written to a file.html")
     check_writable(out)
     growth = read_growth(run, series)

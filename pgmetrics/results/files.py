@@ -5,12 +5,11 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from pgmetrics.errors import OptionError, PgmetricsError, StateError
-from pgmetrics.runtime.files import check_writable, dump_json, open_regular, parse_json
+from pgmetrics.runtime.files import check_writable, dump_json, open_regular, parse_json, resolved
 
 FORMAT_OF_SUFFIX = {
     ".csv": "csv",
@@ -38,7 +37,7 @@ def check_destination(path: str | os.PathLike[str], inputs: Iterable[object] = (
         PgmetricsError: its directory is missing or cannot be written to, it is an input, or Parquet is
             asked for and pyarrow is not installed.
     """
-    suffix = Path(os.path.realpath(path)).suffix.lower()
+    suffix = resolved(path).suffix.lower()
     if suffix not in FORMAT_OF_SUFFIX:
         raise OptionError(f"{os.fspath(path)}: the suffix names the format: {', '.join(FORMAT_OF_SUFFIX)}")
     check_writable(path, inputs)

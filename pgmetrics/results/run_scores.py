@@ -97,7 +97,7 @@ class Entry:
 def store_path(run: str | os.PathLike[str]) -> Path:
     """The store of a run's directory; a path to anything else is taken for the store itself."""
     path = Path(run)
-    return path / FILE_NAME if path.is_dir() else path
+    return path / FILE_NAME if os.path.isdir(path) else path
 
 
 def read(path: str | os.PathLike[str]) -> list[Entry]:

@@ -26,6 +26,7 @@ _SUFFIX = ".part"  # of what is being written
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 _MOST_LEVELS = 64  # lists and objects within each other; ours have fewer than ten
 
+_NO_NAME = "no file can have this name"
 _KINDS = (
     (stat.S_ISLNK, "symbolic link"),
     (stat.S_ISDIR, "directory"),
@@ -47,7 +48,7 @@ def open_regular(path: str | os.PathLike[str], *, follow_links: bool = True) -> 
         OSError: there is no such file, it cannot be read, or it is none; `strerror` says which.
     """
     # Looked at before, since opening a device can have effects, and after, since it may have been replaced.
-    _refuse_others((os.stat if follow_links else os.lstat)(path).st_mode, path)
+    _refuse_others(_mode(path, follow_links=follow_links), path)
     # Without O_NONBLOCK, opening a pipe waits for a writer. Windows has none of these flags but O_BINARY.
     flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
     if not follow_links:
@@ -67,7 +68,7 @@ def check_regular(path: str | os.PathLike[str]) -> None:
     Raises:
         OSError: there is no such file, or it is none; `strerror` says which.
     """
-    _refuse_others(os.stat(path).st_mode, path)
+    _refuse_others(_mode(path), path)
 
 
 def kind_of(mode: int) -> str | None:
@@ -75,6 +76,13 @@ def kind_of(mode: int) -> str | None:
     if stat.S_ISREG(mode):
         return None
     return next((kind for is_kind, kind in _KINDS if is_kind(mode)), "special file")
+
+
+def _mode(path: str | os.PathLike[str], *, follow_links: bool = True) -> int:
+    try:
+        return (os.stat if follow_links else os.lstat)(path).st_mode
+    except ValueError as error:  # a null character, or a surrogate that stands for no byte
+        raise OSError(errno.EINVAL, _NO_NAME, os.fspath(path)) from error
 
 
 def _refuse_others(mode: int, path: str | os.PathLike[str]) -> None:
@@ -201,7 +209,7 @@ def check_writable(path: str | os.PathLike[str], inputs: Iterable[object] = ()) 
         PgmetricsError: its directory is missing or cannot be written to, something else than a file is
             there, or it is one of the inputs.
     """
-    target = Path(os.path.realpath(path))
+    target = resolved(path)
     try:
         kind = kind_of(os.lstat(target).st_mode)
     except FileNotFoundError:
@@ -217,6 +225,23 @@ def check_writable(path: str | os.PathLike[str], inputs: Iterable[object] = ()) 
     for each in inputs:
         if isinstance(each, (str, os.PathLike)) and os.path.realpath(each) == os.fspath(target):
             raise unwritable(path, "it is one of the inputs, which would be lost; name another file")
+
+
+def resolved(path: str | os.PathLike[str]) -> Path:
+    """Return the path to write to, with symbolic links followed.
+
+    Raises:
+        PgmetricsError: no file can have such a name, as one that is too long or has a null character.
+    """
+    try:
+        target = Path(os.path.realpath(path))
+        os.lstat(target)
+    except ValueError as error:
+        raise unwritable(path, _NO_NAME) from error
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise unwritable(path, error.strerror or str(error)) from error
+    return target
 
 
 def unwritable(path: str | os.PathLike[str], reason: str) -> PgmetricsError:
@@ -252,7 +277,7 @@ def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
     Raises:
         PgmetricsError: it cannot be written; the message says why.
     """
-    with refusing_unwritable(path), written_atomically(Path(os.path.realpath(path))) as aside:
+    with refusing_unwritable(path), written_atomically(resolved(path)) as aside:
         aside.write_bytes(content)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pgmetrics.errors import SourceError
 from pgmetrics.runtime import seeding
 from pgmetrics.runtime.files import sha256
 from pgmetrics.runtime.seeding import Stream
@@ -23,6 +24,7 @@ MOST_IMAGES = 2**32
 IDENTITY = "v2:"
 """The prefix of every identity; older versions, which used names, sizes and times, wrote other prefixes."""
 
+_MOST_DIGITS = 40  # 128 bits, which seeds have; Python reads more of them very slowly, and then not at all
 _BYTES_AT_ONCE = 1 << 24  # of images that are read for their digests alone
 
 
@@ -185,6 +187,22 @@ class _Digests(dict[int, bytes]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _Digests, ()
+
+
+def whole_number(text: str, option: str, spec: str) -> int:
+    """Read the whole number of an option of a source.
+
+    Args:
+        text: the number as written.
+        option: its name, for the message.
+        spec: all that was written, for the message.
+
+    Raises:
+        SourceError: it is no whole number, or has more digits than anything has.
+    """
+    if not (text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS):
+        raise SourceError(f"{spec}: {option} is a whole number, not {text!r}")
+    return int(text)
 
 
 def listed(indices: Sequence[int] | NDArray[np.int64]) -> str:

@@ -21,7 +21,7 @@ from pgmetrics.runtime.files import open_regular
 from pgmetrics.runtime.modules import import_from_here, named_anew
 from pgmetrics.sources import arrays
 from pgmetrics.sources.arrays import ArraySource, DatasetSource, FileArraySource
-from pgmetrics.sources.base import ImageSource
+from pgmetrics.sources.base import ImageSource, whole_number
 from pgmetrics.sources.dead_leaves import DeadLeaves
 from pgmetrics.sources.decode import SUFFIXES, Decoding
 from pgmetrics.sources.folder import Archive, Directory, FolderSource, open_zip
@@ -93,7 +93,8 @@ def _open_text(text: str, decoding: Decoding, resolution: int | None) -> ImageSo
         return _open_path(text, decoding)
     if match := _SLICE.fullmatch(text):
         whole = _open_text(match["base"], decoding, resolution)
-        start, stop = int(match["start"] or 0), int(match["stop"] or len(whole))
+        start = whole_number(match["start"] or "0", "the first image", text)
+        stop = whole_number(match["stop"], "the last image", text) if match["stop"] else len(whole)
         return Subset(whole, start, stop)
     if match := _SCHEME.fullmatch(text):
         scheme, (rest, options) = match["scheme"], _split_options(match["rest"])
@@ -263,9 +264,7 @@ def _synthetic(text: str, kind: str, options: dict[str, str], resolution: int | 
     for key, value in options.items():
         if key not in numbers:
             raise SourceError(f"{text}: synthetic:leaves has no option {key}; it has {', '.join(numbers)}")
-        if not value.isascii() or not value.isdigit() or len(value) > 40:
-            raise SourceError(f"{text[:200]}: {key} is a whole number, not {value[:60]!r}")
-        numbers[key] = int(value)
+        numbers[key] = whole_number(value, key, text)
     return DeadLeaves(**numbers)
 
 
@@ -273,10 +272,7 @@ def _python(text: str, module: str, name: str, options: dict[str, str]) -> Image
     """Open `module:name`: images in any form, a function of indices, or a factory for one of these."""
     if unknown := options.keys() - {"n"}:
         raise SourceError(f"{text}: the only option of module:name is n, not {', '.join(sorted(unknown))}")
-    try:
-        n = int(options["n"]) if "n" in options else None
-    except ValueError:
-        raise SourceError(f"{text}: n is a whole number, not {options['n']!r}") from None
+    n = whole_number(options["n"], "n", text) if "n" in options else None
     source = made_twice(
         lambda: _made(_named(text, module, name)),
         text,

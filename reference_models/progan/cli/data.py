@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -59,7 +60,7 @@ def data(
     )
     warn_of_left_out([images])
     warn_of_no_classes(images)
-    complete = (out / level_files.MANIFEST).is_file()
+    complete = os.path.isfile(out / level_files.MANIFEST)
     with decoding_bar() as report:
         prepare.prepare(
             images,

@@ -9,6 +9,7 @@ Source: dataset_tool.py of Karras et al. 2018, which keeps the same levels in ot
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -118,7 +119,7 @@ class PreparedSource(ImageSource):
 
 def is_prepared(directory: Path) -> bool:
     """Whether a directory was made by `prepare`, complete or not."""
-    return any((directory / name).is_file() for name in (MANIFEST, UNFINISHED))
+    return any(os.path.isfile(directory / name) for name in (MANIFEST, UNFINISHED))
 
 
 def open_training_source(data: str, resolution: int, *, resize: str | None = None) -> ImageSource:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import zipfile
 from collections.abc import Iterator, Sequence
 from math import ceil, sqrt
@@ -82,7 +83,7 @@ def save_folder(directory: Path, source: ImageSource, num_images: int) -> None:
     Raises:
         OptionError: the directory is there already and not empty.
     """
-    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+    if os.path.exists(directory) and (not directory.is_dir() or any(directory.iterdir())):
         raise OptionError(
             f"{directory} is there already and not empty; samples need a directory of their own"
         )

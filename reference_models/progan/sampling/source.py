@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pgmetrics.errors import OptionError, SourceError
 from pgmetrics.runtime import images as byte_images
 from pgmetrics.runtime.files import sha256
-from pgmetrics.sources.base import IDENTITY, ImageSource, listed
+from pgmetrics.sources.base import IDENTITY, ImageSource, listed, whole_number
 from reference_models.progan.model import checkpoint as checkpoints
 from reference_models.progan.model import foreign_files
 
@@ -155,9 +155,7 @@ def open_source(path: str, options: Mapping[str, str]) -> ImageSource:
     numbers = {}
     for name in ("seed", "n"):
         if name in options:
-            if not options[name].isdecimal():
-                raise SourceError(f"progan:{path} needs a whole number for {name}, not {options[name]!r}")
-            numbers[name] = int(options[name])
+            numbers[name] = whole_number(options[name], name, f"progan:{path}")
     truncation = None
     if "truncation" in options:
         try:

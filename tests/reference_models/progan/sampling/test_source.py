@@ -253,8 +253,8 @@ def test_options_are_read(path, make):
     ("options", "fact"),
     [
         ({"sed": "3"}, "no option sed; it knows seed, n, at, label and truncation"),
-        ({"seed": "x"}, "whole number for seed, not 'x'"),
-        ({"n": "-1"}, "whole number for n, not '-1'"),
+        ({"seed": "x"}, "seed is a whole number, not 'x'"),
+        ({"n": "-1"}, "n is a whole number, not '-1'"),
         ({"n": "0"}, "n=0"),
         ({"at": "end"}, "at=stage or at=final, not at=end"),
         ({"label": "cat"}, "is unconditional; it makes no images of a class 'cat'"),
