@@ -52,6 +52,17 @@ def _each_side(command: Command) -> Command:
     return command
 
 
+def _command(name: str) -> Callable[[Callable[..., None]], click.Command]:
+    """A command that computes one metric; its help is what is declared of the numbers."""
+    paragraphs = [METRICS[name].summary]
+    for number in METRICS[name].outputs:
+        better = number.better.in_words
+        needs = f" It needs {number.needs}." if number.needs else ""
+        direction = f" {better[0].upper()}{better[1:]}." if better else ""
+        paragraphs.append(f"{number.title} {number.description}{direction}{needs}")
+    return click.command(name, help="\n\n".join(paragraphs))
+
+
 def _error(*metrics: str) -> Callable[[Command], Command]:
     """--error images, for those of the metrics whose errors are over something else unless it is given."""
     numbers = [number for name in metrics for number in METRICS[name].outputs if number.has_choice_of_images]
@@ -77,7 +88,7 @@ def _everything_else(command: Command) -> Command:
     return command
 
 
-@click.command()
+@_command("swd")
 @_two_sides
 @click.option(
     "--floor", is_flag=True, help="Add the row real against real at the same count; needs twice the reals."
@@ -104,51 +115,39 @@ def _everything_else(command: Command) -> Command:
 @reading
 @writing
 def swd(patches: int, directions: int, repeats: int, error: str | None, **options: Any) -> None:
-    """Sliced Wasserstein distance between --real and --fake, per pyramid level and on average.
-
-    Lower is better; compare with the floor, never with values of another number of images. Images
-    below 16 pixels are refused.
-    """
+    """Score with swd alone."""
     parameters = {"patches_per_image": patches, "directions": directions, "repeats": repeats}
     _score([METRICS["swd"].load()(**parameters)], error=error, **options)
 
 
-@click.command("ms-ssim")
+@_command("ms-ssim")
 @_each_side
 @running
 @reading
 @writing
 def ms_ssim(**options: Any) -> None:
-    """Mean MS-SSIM of pairs of images of one set: how varied it is beside the real images.
-
-    Higher is less varied. Neither way is better: the reals' own value, which --real gives, is the measure,
-    and the table says whether --fake is as varied as the reals, less or more.
-    """
+    """Score with ms-ssim alone."""
     _need_a_side(options)
     _score(["ms-ssim"], **options)
 
 
-@click.command()
+@_command("fid")
 @_two_sides
 @_everything_else
 def fid(**options: Any) -> None:
-    """Fréchet Inception distance between --real and --fake, with its error and its bias.
-
-    Lower is better. It falls with the number of images: compare values at equal counts. The row
-    fid-bias says how much of the value comes from the number being finite.
-    """
+    """Score with fid alone."""
     _score(["fid"], **options)
 
 
-@click.command()
+@_command("fd")
 @_two_sides
 @_everything_else
 def fd(**options: Any) -> None:
-    """Fréchet distance in the features of a custom network, given by --features."""
+    """Score with fd alone."""
     _score(["fd"], **options)
 
 
-@click.command("is")
+@_command("is")
 @_each_side
 @click.option(
     "--splits", type=click.IntRange(min=1), help="Parts that the images are cut into.  [default: 10]"
@@ -156,15 +155,12 @@ def fd(**options: Any) -> None:
 @_error("is")
 @_everything_else
 def inception_score(splits: int | None, error: str | None, **options: Any) -> None:
-    """Inception score of --fake, and of --real if given. ± is over the splits.
-
-    Higher is better, up to the score of the reals.
-    """
+    """Score with is alone."""
     _need_a_side(options)
     _score([_adjusted("is", options, splits=splits, error=error)], **options)
 
 
-@click.command()
+@_command("kid")
 @_two_sides
 @click.option(
     "--subsets", type=click.IntRange(min=1), help="Average over so many subsets instead of using all images."
@@ -174,41 +170,29 @@ def inception_score(splits: int | None, error: str | None, **options: Any) -> No
 )
 @_everything_else
 def kid(subsets: int | None, subset_size: int | None, **options: Any) -> None:
-    """Kernel Inception distance: unbiased, so that its value does not fall with the number of images.
-
-    A value below 0 is right where the sets are alike.
-    """
+    """Score with kid alone."""
     if subset_size is not None and subsets is None and options["preset"] is None:
         raise click.UsageError("--subset-size needs --subsets")
     _score([_adjusted("kid", options, subsets=subsets, subset_size=subset_size)], **options)
 
 
-@click.command()
+@_command("prdc")
 @_two_sides
 @click.option("--k", type=click.IntRange(min=1), help="Nearest neighbors that span a ball.  [default: 5]")
 @_error("prdc")
 @_everything_else
 def prdc(k: int | None, error: str | None, **options: Any) -> None:
-    """Precision, recall, density and coverage.
-
-    Higher is better for each, up to what other real images score (see --floor of evaluate): of density that
-    is 1.
-    """
+    """Score with prdc alone."""
     _score([_adjusted("prdc", options, k=k, error=error)], **options)
 
 
-@click.command()
+@_command("memorisation")
 @click.option("--real", required=True, metavar="SOURCE", help="The images that the model was trained on.")
 @click.option("--fake", required=True, metavar="SOURCE", help=_FAKE)
 @click.option("--held-out", metavar="SOURCE", help="Real images that training never saw: adds C_T.")
 @_everything_else
 def memorisation(**options: Any) -> None:
-    """Whether the model copies its training images.
-
-    authpct is the share of generated images that are not suspiciously close to one of them: low means
-    copying, about a half or more is usual, and images unlike any real have 1. ct, where --held-out is given,
-    is a z-score: far below 0 means copying, far above 0 means underfitting.
-    """
+    """Score with memorisation alone."""
     _score(["memorisation"], **options)
 
 

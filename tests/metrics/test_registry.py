@@ -3,8 +3,10 @@
 import re
 
 import pytest
+from click.testing import CliRunner
 
 import pgmetrics
+from pgmetrics.cli import main
 from pgmetrics.metrics.outputs import Aim
 from pgmetrics.metrics.registry import METRICS, in_order, is_declared, metric, output, outputs
 from tests.compatibility.record import averages
@@ -103,3 +105,12 @@ def test_the_order_is_that_of_the_declarations_and_what_nobody_declared_is_last(
     assert in_order(["lpips", "kid", "swd", "fid-bias", "kid", "fid"]) == [
         "swd", "fid", "fid-bias", "kid", "lpips",
     ]  # fmt: skip
+
+
+def test_the_help_of_a_metrics_command_says_what_is_declared():
+    # Wrong: a direction or a meaning that changed in the code alone.
+    for name in ("swd", "ms-ssim", "is", "prdc", "memorisation"):
+        text = " ".join(CliRunner().invoke(main, [name, "--help"]).stdout.replace("-\n", "-").split())
+        for number in METRICS[name].outputs:
+            assert f"{number.title} {number.description}" in text
+            assert number.better.in_words[1:] in text
