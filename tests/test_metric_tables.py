@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[1]
 TABLES = {
     "README.md": "title,meaning,better,use,misses",
     "docs/metrics.md": "name,title,needs,errors,source",
+    "docs/uncertainty.md": "title,better,errors",
 }
 PLACE = re.compile(r"(?<=<!-- metrics -->\n\n).*(?=\n<!-- /metrics -->)", re.DOTALL)
 
