@@ -1,1 +1,1 @@
-"""Tensors in, tensors out: no state, no files, no devices chosen, no randomness."""
+"""The mathematics of the metrics, from tensors to tensors, without files or randomness."""

@@ -1,4 +1,4 @@
-"""What a test against copying is made of: cells of the training set, and a rank test within each."""
+"""Parts of the test for copied images: cells of the training set, and a rank test within each cell."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 _ROUNDS = 30
-"""Of Lloyd's algorithm at most; the cells need not be the best ones."""
+"""Maximum number of iterations of Lloyd's algorithm; the cells need not be optimal."""
 
 
 class Cells:
-    """A partition of the space by the nearest of some centers, found by k-means on training rows.
+    """A partition of the space by nearest center, from k-means on training rows.
 
     Attributes:
-        centers: float64 [K, D], about the mean of the training rows.
+        centers: float64 [K, D], relative to the mean of the training rows.
     """
 
     def __init__(self, training: Sequence[Tensor], draws: Floats) -> None:
-        """Find centers: the first ones as k-means++ draws them, then Lloyd's algorithm.
+        """Compute centers with Lloyd's algorithm, initialized by k-means++.
 
         Args:
             training: pieces float32 [n_i, D] on the CPU.
-            draws: uniform over 0 ... 1, one for each cell.
+            draws: uniform random numbers in 0 ... 1, one for each cell.
 
         Raises:
-            SampleError: fewer training rows than cells.
+            SampleError: there are fewer training rows than cells.
         """
         self._mean = mean_row(training)
         rows = CenteredRows(training, self._mean)
@@ -54,15 +54,15 @@ class Cells:
             self.centers[filled] = sums[filled] / counts[filled, None]
 
     def of(self, rows: Sequence[Tensor]) -> Integers:
-        """The cell of each row of pieces float32 [n_i, D]: int64 [N]."""
+        """Return the cell of each row of pieces float32 [n_i, D]: int64 [N]."""
         return _sums_by_cell(CenteredRows(rows, self._mean), self.centers)[0]
 
 
 def rank_z_score(a: Floats, b: Floats) -> float:
-    """Mann and Whitney's U of a against b as a standard normal score.
+    """Mann and Whitney's U statistic of a against b as a standard normal score.
 
-    Above 0 where values of a tend to be above those of b. Equal values share their ranks, and
-    narrow the deviation; 0 where all are equal.
+    It is above 0 if values of a tend to exceed those of b. Ties share their ranks and reduce the deviation;
+    if all values are equal the score is 0.
 
     Args:
         a, b: at least one value each.
@@ -78,12 +78,12 @@ def rank_z_score(a: Floats, b: Floats) -> float:
 
 
 def _first_centers(rows: CenteredRows, draws: Floats) -> Floats:
-    """By k-means++ (Arthur and Vassilvitskii 2007): odds as the squared distance to the nearest so far."""
+    """Draw centers by k-means++ (Arthur and Vassilvitskii 2007), weighted by squared distance."""
     centers = np.empty((0, rows.width))
     nearest = np.ones(len(rows))
     for draw in draws:
         odds = np.cumsum(nearest)
-        # Where all rows are centers already, whichever.
+        # If all rows are centers already, any row will do.
         place = min(int(np.searchsorted(odds, draw * odds[-1], side="right")), len(rows) - 1)
         center = torch.cat(rows.slab(slice(place, place + 1)), dim=1).double().numpy()
         away = np.concatenate([((part - center) ** 2).sum(axis=1) for _, part in _slabs(rows)])
@@ -93,7 +93,7 @@ def _first_centers(rows: CenteredRows, draws: Floats) -> Floats:
 
 
 def _sums_by_cell(rows: CenteredRows, centers: Floats) -> tuple[Integers, Floats]:
-    """The nearest center of each row, and the sum of the rows of each."""
+    """Return the nearest center of each row, and for each center the sum of its rows."""
     cells, sums = np.empty(len(rows), np.int64), np.zeros_like(centers)
     for cut, part in _slabs(rows):
         distances = (centers**2).sum(axis=1) - 2 * (part @ centers.T)

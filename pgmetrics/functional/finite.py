@@ -1,4 +1,4 @@
-"""Find what is NaN or infinite among named tensors."""
+"""A check of named tensors for NaN and infinite values."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def not_finite(tensors: Iterable[tuple[str, Tensor]]) -> str | None:
         tensors: names and tensors of any shape and dtype; tensors of integers are finite.
 
     Returns:
-        For people: "its conv.weight holds values that are not finite (3 of 864, the first at [0, 1, 2, 0])".
+        A message: "its conv.weight holds values that are not finite (3 of 864, the first at [0, 1, 2, 0])".
     """
     for name, tensor in tensors:
         if tensor.is_floating_point() or tensor.is_complex():

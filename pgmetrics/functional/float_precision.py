@@ -1,4 +1,4 @@
-"""float32 that is float32, and float64 where there is some."""
+"""Disable TF32 and bfloat16 matrix products; use float64 where the device supports it."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _callers: tuple[str, bool] = ("highest", False)
 
 @contextmanager
 def exact_float32() -> Iterator[None]:
-    """Keep TF32 and bfloat16 products out of float32 arithmetic, whatever the caller has set.
+    """Disable TF32 and bfloat16 products in float32 arithmetic, regardless of the caller's settings.
 
-    The settings are the process's: the first of several threads takes them, the last gives them back.
+    The settings belong to the process: the first of several threads changes them, the last restores them.
     """
     global _inside, _callers
     with _lock:
@@ -39,5 +39,5 @@ def exact_float32() -> Iterator[None]:
 
 
 def double(rows: Tensor) -> Tensor:
-    """The rows in float64, on the CPU where their device (MPS) has none."""
+    """Convert rows to float64, on the CPU if their device (MPS) has no float64."""
     return (rows.cpu() if rows.device.type == "mps" else rows).double()

@@ -1,21 +1,21 @@
 """Moments of feature rows and the Fréchet distance between two Gaussians.
 
-The distance needs the trace of the square root of A B, for covariances A = F F' and B = G G' the sum
-of the singular values of F' G. Two forms of it are used:
+The distance needs the trace of the square root of A B. For covariances A = F F' and B = G G' it is the sum of
+the singular values of F' G. There are two ways to compute it:
 
 safe: singular values of F' G, with F and G from Cholesky factorizations that pivot. Nothing is
 squared, so zero singular values come out as zero to rounding, whatever the ranks.
 
-fast: square roots of the eigenvalues of F' B F, which takes half the time. A zero eigenvalue comes
-out as rounding, some 1e-16 of the largest, and its root as 1e-8 of the largest root; a thousand of
-them would be a wrong digit in every FID of fewer images than features. So the fast form is used
-between regular covariances alone, and only if its eigenvalues multiply to det A det B, which the
-factors give to full relative accuracy: the determinant feels the small eigenvalues most.
+fast: square roots of the eigenvalues of F' B F, which takes half the time. A zero eigenvalue becomes a
+rounding error of about 1e-16 of the largest, and its root 1e-8 of the largest root; a thousand of them would
+change a digit of every FID with fewer images than features. So the fast form is used only between regular
+covariances, and only if the product of its eigenvalues equals det A det B, which the factors give to full
+relative accuracy: the determinant is most sensitive to the small eigenvalues.
 
-Both were compared with singular values from the rows themselves, over variances from flat to k^-6,
-equal, unlike and opposite axes, and all combinations of ranks. The forms are within 1e-12 of the
-traces of each other, and within 1e-13 of the rows'; only for spectra as steep as k^-6 on opposite
-axes are both 7e-11 away from the rows', by the rounding of the covariances themselves.
+Both were compared with singular values from the rows themselves, over variances from flat to k^-6, equal,
+different and opposite axes, and all combinations of ranks. The forms agree within 1e-12 of the traces, and
+with the rows within 1e-13; only for spectra as steep as k^-6 on opposite axes do both differ from the rows by
+7e-11, because of the rounding of the covariances themselves.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ _ROUNDING = float(np.finfo(np.float64).eps)
 
 _RELATIVE = 1e-9
 _OF_TRACES = 1e-11
-"""The fast form may be off by that much of the distance, or of the sum of the traces."""
+"""Allowed errors of the fast form, relative to the distance and to the sum of the traces."""
 
 _CAUTION = 30.0
-"""The error's estimate is a typical size, and errors in the determinant may cancel."""
+"""A safety factor: the error estimate is a typical size, and errors in the determinant may cancel."""
 
 
 @dataclass(frozen=True)
@@ -59,22 +59,22 @@ class GaussianMoments:
 
     @classmethod
     def empty(cls, width: int, device: torch.device | str = "cpu") -> GaussianMoments:
-        """Of no rows of `width` features."""
+        """Return the moments of zero rows of `width` features."""
         mean = torch.zeros(width, dtype=torch.float64, device=device)
         return cls(0, mean, mean.new_zeros(()).expand(width, width))
 
     @classmethod
     def of(cls, rows: Tensor) -> GaussianMoments:
-        """Of float rows [N, D] on any device; on those without float64 (MPS) the result is on the CPU."""
+        """Return the moments of float rows [N, D]; on the CPU if their device has no float64 (MPS)."""
         rows = double(rows)
         return cls.empty(rows.shape[1], rows.device).with_rows(rows)
 
     def with_rows(self, rows: Tensor, *, reuse: bool = False) -> GaussianMoments:
-        """The moments with float rows [N, D] added; one pass over the scatter.
+        """Return the moments with float rows [N, D] added, in one pass over the scatter.
 
         Args:
-            rows: on any device.
-            reuse: put the new scatter where this one's was, which must not be used any more.
+            rows: the rows, on any device.
+            reuse: overwrite this object's scatter, so that the object must not be used again.
         """
         n = len(rows)
         if n == 0:
@@ -86,14 +86,14 @@ class GaussianMoments:
             return GaussianMoments(n, mean, centered.T @ centered)
         delta = mean - self.mean
         total = self.count + n
-        # The merge of Chan et al. is one more row.
+        # The cross term of Chan et al. enters as one more row.
         stacked = torch.cat([centered, (delta * sqrt(self.count * n / total))[None]])
         out = self.scatter if reuse else None
         scatter = torch.addmm(self.scatter, stacked.T, stacked, out=out)
         return GaussianMoments(total, self.mean + delta * (n / total), scatter)
 
     def merge(self, other: GaussianMoments) -> GaussianMoments:
-        """Moments of both sets of rows (Chan et al. 1979), on this one's device; changes neither."""
+        """Return the moments of both sets of rows (Chan et al. 1979), on this device; changes neither."""
         if other.count == 0:
             return self
         other = other.to(self.mean.device)
@@ -111,15 +111,15 @@ class GaussianMoments:
         return self.scatter / (self.count - ddof)
 
     def to(self, device: torch.device | str) -> GaussianMoments:
-        """The same, there."""
+        """Return the moments on another device."""
         return GaussianMoments(self.count, self.mean.to(device), self.scatter.to(device))
 
 
 def frechet_distance(mean_a: Tensor, cov_a: Tensor, mean_b: Tensor, cov_b: Tensor) -> float:
     """Squared Fréchet (2-Wasserstein) distance between two Gaussians.
 
-    |mean_a - mean_b|² + tr A + tr B - 2 tr (A B)^(1/2), right to 1e-8 of it or 1e-10 of the traces
-    for covariances of any rank; never below 0.
+    |mean_a - mean_b|² + tr A + tr B - 2 tr (A B)^(1/2), accurate to 1e-8 of the distance or 1e-10 of the
+    traces for covariances of any rank; never below 0.
 
     Args:
         mean_a, mean_b: float64 [D].
@@ -138,15 +138,15 @@ def frechet_distance(mean_a: Tensor, cov_a: Tensor, mean_b: Tensor, cov_b: Tenso
 def delete_one_distances(
     mean: Tensor, covariance: Tensor, groups: Sequence[GaussianMoments], ddof: int = 1
 ) -> list[float]:
-    """Distances from one Gaussian to a set of which each of its groups is left out in turn.
+    """Return the distances from a Gaussian to a set without each of its groups in turn.
 
-    One factorization serves them all. By the fast form: off by up to 1e-8 of the largest
-    eigenvalues for each zero one, far below what the groups differ by.
+    One factorization serves all distances. They use the fast form, which errs by up to 1e-8 of the largest
+    eigenvalues for each zero eigenvalue, far less than the differences between groups.
 
     Args:
-        mean, covariance: of the Gaussian, float64 [D] and [D, D].
-        groups: the set in parts, at least two of them with rows, on the same device.
-        ddof: of the set's covariances.
+        mean, covariance: the Gaussian, float64 [D] and [D, D].
+        groups: the set in parts on the same device, at least two of them with rows.
+        ddof: the set's covariances are divided by n - ddof.
     """
     pool = merged(groups)
     reach, kept = _reach(root(covariance), pool)
@@ -157,7 +157,7 @@ def delete_one_distances(
         rest = pool.count - group.count
         delta = group.mean - pool.mean
         weight = pool.count * group.count / rest
-        # A group of few images is of low rank, so its part of the product costs little.
+        # A small group has low rank, so its part of the product is cheap.
         part = reach.T @ root(_block(group.scatter, kept))
         across = reach.T @ (delta if kept is None else delta[kept])
         left = torch.addmm(inner, part, part.T, alpha=-1).addr_(across, across, alpha=-weight)
@@ -168,21 +168,21 @@ def delete_one_distances(
 
     if mean.device.type != "cpu":
         return [without(group) for group in groups]
-    # An eigenvalue problem gains little from a second thread, and waits for it beside a busy neighbor.
+    # An eigenvalue problem gains little from a second thread, and waits for it if the core is busy.
     with single_blas():
         return share_out(without, groups)
 
 
 def _reach(factor: Tensor, pool: GaussianMoments) -> tuple[Tensor, Tensor | None]:
-    """What takes the place of F in products F' S F for every S within the range of the pool's scatter.
+    """Return a smaller replacement for F in products F' S F, for every S in the range of the pool's scatter.
 
-    A scatter of R < D rows is known by its R x R entries at the pivots of its Cholesky factorization,
-    and so is every other one in its range: S = W S_kept W', with W the identity at the pivots and
-    bounded by the pivoting elsewhere. Parts of the pool are in its range, whatever their own ranks.
+    A scatter of R < D rows is determined by its R x R entries at the pivots of its Cholesky factorization,
+    and so is every other scatter in its range: S = W S_kept W', with W the identity at the pivots and bounded
+    by the pivoting elsewhere. Parts of the pool are in its range, regardless of their own ranks.
 
     Returns:
-        R [K, M] and the K indices, with the same nonzero eigenvalues of R' S_kept R as of F' S F; the
-        factor itself and None where there is nothing to save.
+        R [K, M] and the K indices, such that R' S_kept R has the nonzero eigenvalues of F' S F; or the
+        factor itself and None if nothing can be saved.
     """
     width = len(pool.mean)
     if pool.count > width or pool.mean.device.type != "cpu":
@@ -191,7 +191,7 @@ def _reach(factor: Tensor, pool: GaussianMoments) -> tuple[Tensor, Tensor | None
     rank = lower.shape[1]
     turned = factor[torch.from_numpy(order)]
     top, bottom = torch.from_numpy(lower[:rank]), torch.from_numpy(lower[rank:])
-    # W' F; of `top` the lower triangle alone counts.
+    # W' F; only the lower triangle of `top` is used.
     reach = turned[:rank] + torch.linalg.solve_triangular(top.T, bottom.T @ turned[rank:], upper=True)
     if reach.shape[1] > rank:
         reach = torch.linalg.qr(reach.T, mode="r").R.T
@@ -203,7 +203,7 @@ def _block(scatter: Tensor, kept: Tensor | None) -> Tensor:
 
 
 def merged(groups: Sequence[GaussianMoments]) -> GaussianMoments:
-    """Moments of all groups together, of at least one, on the first one's device."""
+    """Return the moments of all groups together, at least one, on the first one's device."""
     first = groups[0]
     filled = [group.to(first.mean.device) for group in groups if group.count]
     if len(filled) < 2:
@@ -214,7 +214,7 @@ def merged(groups: Sequence[GaussianMoments]) -> GaussianMoments:
     shares = origin.new_tensor([group.count / total for group in filled])
     shift = shares @ deltas
     between = (deltas - shift) * (shares * total).sqrt()[:, None]
-    # One sum in place: merging two by two would write a D x D matrix three times for each.
+    # One sum in place: merging pairwise would write a D x D matrix three times per group.
     scatter = torch.addmm(filled[0].scatter, between.T, between)
     for group in filled[1:]:
         scatter += group.scatter
@@ -222,7 +222,7 @@ def merged(groups: Sequence[GaussianMoments]) -> GaussianMoments:
 
 
 def root(matrix: Tensor) -> Tensor:
-    """F with F F' = matrix to rounding, and as many columns as its numerical rank.
+    """Return F with F F' = matrix up to rounding, and as many columns as its numerical rank.
 
     Args:
         matrix: float64 [D, D], symmetric and positive semidefinite up to rounding.
@@ -242,24 +242,24 @@ def root(matrix: Tensor) -> Tensor:
 
 
 def _fast_root_trace(cov_a: Tensor, cov_b: Tensor, apart: float, traces: float) -> float | None:
-    """The trace of (A B)^(1/2) by eigenvalues, None where its accuracy is not certain."""
-    found = _regular_eigenvalues(cov_a, cov_b)
-    if found is None:
+    """Return the trace of (A B)^(1/2) by eigenvalues; None if its accuracy is uncertain."""
+    regular = _regular_eigenvalues(cov_a, cov_b)
+    if regular is None:
         return None
-    values, log_determinant = found
+    values, log_determinant = regular
     if float(values[0]) <= 0:
         return None
     off = abs(float(values.log().sum()) / 2 - log_determinant)
     common = float(values.sqrt().sum())
-    # The sum of relative errors is that of the smallest eigenvalue, more or less; with errors of
-    # one size in all D eigenvalues, their roots add up to so much.
+    # The relative error of the product is about that of the smallest eigenvalue. If all D eigenvalues have
+    # errors of one absolute size, the error of the sum of their roots follows.
     error = (off + len(values) * _ROUNDING) * sqrt(len(values) * float(values[0]))
     allowed = max(_RELATIVE * (apart + traces - 2 * common), _OF_TRACES * traces)
     return common if off < 0.01 and _CAUTION * error <= allowed else None
 
 
 def _regular_eigenvalues(cov_a: Tensor, cov_b: Tensor) -> tuple[Tensor, float] | None:
-    """Ascending eigenvalues of F' B F and log of the root of det A det B; None unless both are regular."""
+    """Return ascending eigenvalues of F' B F and half of log det A det B; None unless both are regular."""
     width = len(cov_a)
     if cov_a.device.type != "cpu":
         (a, bad_a), (b, bad_b) = torch.linalg.cholesky_ex(cov_a), torch.linalg.cholesky_ex(cov_b)
@@ -274,7 +274,7 @@ def _regular_eigenvalues(cov_a: Tensor, cov_b: Tensor) -> tuple[Tensor, float] |
     if lower.shape[1] < width:
         return None
     logs = float(np.log(lower.diagonal()).sum() + np.log(other.diagonal()).sum())
-    # Pivoting sorts the columns by size, so that small eigenvalues come out with small errors.
+    # Pivoting sorts the columns by size, so that small eigenvalues have small errors.
     inner = cov_b.numpy().take(order, 0).take(order, 1).T
     inner = blas.dtrmm(1.0, lower, inner, side=1, lower=1, overwrite_b=1)
     inner = blas.dtrmm(1.0, lower, inner, side=0, lower=1, trans_a=1, overwrite_b=1)
@@ -282,22 +282,22 @@ def _regular_eigenvalues(cov_a: Tensor, cov_b: Tensor) -> tuple[Tensor, float] |
 
 
 def _pivoted_cholesky(matrix: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """A factor [D, R], of which only the lower trapezoid counts, and the order of rows that it is in."""
+    """Return a factor [D, R], valid in its lower trapezoid, and the order of its rows."""
     if not matrix.any():
         return np.zeros((len(matrix), 0)), np.arange(len(matrix))
-    # The transposed view of a symmetric matrix is in LAPACK's own order.
+    # The transposed view of a symmetric matrix is in LAPACK's memory order.
     lower, pivots, rank, _ = lapack.dpstrf(matrix.T, lower=1)
     return lower[:, :rank], pivots.astype(np.int64) - 1
 
 
 def _eigenvalues(matrix: Tensor, *, beside: bool = False) -> Tensor:
-    """Of a symmetric matrix, ascending; `beside` others that are found at the same time."""
+    """Return the ascending eigenvalues of a symmetric matrix; `beside` means in parallel with others."""
     if matrix.device.type != "cpu":
         values: Tensor = torch.linalg.eigvalsh(matrix)
         return values
     if len(matrix) == 0:
         return matrix.new_zeros(0)
-    if beside:  # SciPy holds on to the interpreter meanwhile, NumPy does not
+    if beside:  # NumPy releases the interpreter lock meanwhile, SciPy does not
         return torch.from_numpy(np.linalg.eigvalsh(matrix.numpy()))
-    # LAPACK's other drivers, NumPy's and PyTorch's among them, took longer.
+    # This LAPACK driver was faster than those of NumPy and PyTorch.
     return torch.from_numpy(eigvalsh(matrix.numpy(), driver="evr", check_finite=False))

@@ -1,4 +1,4 @@
-"""How far each image moves the Fréchet distance between two sets of features."""
+"""The influence of each image on the Fréchet distance between two sets of features."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ Vector = NDArray[np.float64]
 
 
 def frechet_influence(a: Tensor, b: Tensor, ddof: int = 1, fit: slice | None = None) -> tuple[Vector, Vector]:
-    """The influence of each row of both sets on the squared Fréchet distance.
+    """Return the influence of each row of both sets on the squared Fréchet distance.
 
-    Of a row x of a set with mean m and covariance S, where the other has m', and T is the linear map
-    that carries the Gaussian of the one to that of the other:
+    For a row x of a set with mean m, where the other set has mean m' and T is the linear map that transports
+    the first Gaussian to the second, it is
 
-        2 (m - m')'(x - m) + (x - m)'(1 - T)(x - m), less its mean.
+        2 (m - m')'(x - m) + (x - m)'(1 - T)(x - m), minus the mean over rows.
 
-    Exact to first order wherever the distance has a derivative. Where covariances lack rank it has none
-    in the directions that are missing; T is then that of the subspace that the set does span.
+    This is exact to first order wherever the distance has a derivative. For covariances without full rank it
+    has none in the missing directions; T is then the map on the subspace that the set spans.
 
     Args:
         a, b: float [n_a, D] and [n_b, D], on one device.
         ddof: covariances are divided by n - ddof.
-        fit: which rows the derivative is taken at, at least 2; all by default.
+        fit: the rows at which the derivative is taken, at least 2; all by default.
 
     Returns:
         float64 [n_a] and [n_b], each with a mean of 0 over all rows.
@@ -47,22 +47,22 @@ def _one_side(rows: Tensor, own: GaussianMoments, other: GaussianMoments, ddof: 
     kept = values > len(values) * torch.finfo(values.dtype).eps * values[-1].clamp(min=0)
     factor = vectors[:, kept] * values[kept].sqrt()
     whitening = vectors[:, kept] / values[kept].sqrt()
-    # x' T x = z' (F' B F)^(1/2) z with F F' = A and z = F^+ x: T itself could be large, z is not.
+    # x' T x = z' (F' B F)^(1/2) z with F F' = A and z = F^+ x: z stays small where T could be large.
     middle = _root(factor.T @ other.covariance(ddof) @ factor)
     apart = own.mean - other.mean
-    found = []
+    parts = []
     for part in torch.split(rows, _ROWS):
         centered = double(part).to(own.mean.device) - own.mean
         z = centered @ whitening
         quadratic = centered.square().sum(1) - ((z @ middle) * z).sum(1)
-        found.append(quadratic * (own.count / (own.count - ddof)) + 2 * (centered @ apart))
-    influence = torch.cat(found)
+        parts.append(quadratic * (own.count / (own.count - ddof)) + 2 * (centered @ apart))
+    influence = torch.cat(parts)
     centered_influence: Vector = (influence - influence.mean()).cpu().numpy()
     return centered_influence
 
 
 def _root(matrix: Tensor) -> Tensor:
-    """The symmetric square root of a positive semidefinite matrix."""
+    """Return the symmetric square root of a positive semidefinite matrix."""
     values, vectors = torch.linalg.eigh((matrix + matrix.T) / 2)
     made: Tensor = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
     return made

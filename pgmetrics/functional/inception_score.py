@@ -1,4 +1,4 @@
-"""The inception score: how sure a classifier is of each image, and how many classes it sees in all."""
+"""The Inception score: how certain a classifier is of each image, and how varied its classes are."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from torch import Tensor
 from pgmetrics.functional.float_precision import double
 
 _ROWS = 4096
-"""Rows worked on at once: 33 MB of float64 for 1008 classes."""
+"""Rows per step: 33 MB of float64 for 1008 classes."""
 
 
 def even_cut(n: int, splits: int) -> list[tuple[int, int]]:
-    """(start, stop) of `splits` parts of 0 ... n - 1 whose lengths differ by one at most."""
+    """Return (start, stop) of `splits` parts of 0 ... n - 1 whose lengths differ by at most one."""
     return [(i * n // splits, (i + 1) * n // splits) for i in range(splits)]
 
 
 def chunk_cut(n: int, splits: int) -> list[tuple[int, int]]:
-    """(start, stop) of the parts that `torch.chunk` makes: the last one may be short, or parts missing."""
+    """Return (start, stop) of the parts of `torch.chunk`: the last may be short, and some may be missing."""
     length = -(-n // splits)
     return [(start, min(start + length, n)) for start in range(0, n, length)]
 
@@ -30,11 +30,11 @@ def chunk_cut(n: int, splits: int) -> list[tuple[int, int]]:
 def inception_score(logits: Tensor | Sequence[Tensor]) -> float:
     """The score of one split: exp of the mean KL divergence from the mean class distribution.
 
-    1 when all images look alike to the classifier, C when each is surely of one of C classes and
-    the classes are equally frequent; never more than the number of images.
+    It is 1 if all images look alike to the classifier, and C if each certainly belongs to one of C equally
+    frequent classes; it never exceeds the number of images.
 
     Args:
-        logits: float [N, C], or pieces of it one after the other; N at least 1.
+        logits: float [N, C], or consecutive pieces of it; N at least 1.
 
     Returns:
         The score, in float64 arithmetic.
@@ -54,16 +54,16 @@ def inception_score(logits: Tensor | Sequence[Tensor]) -> float:
             n += len(rows)
     assert total is not None
     mean = total / n
-    # A class that no image has any of adds 0, not 0 times minus infinity.
+    # A class of probability 0 in every image adds 0, not 0 times minus infinity.
     return exp(-float(torch.xlogy(mean, mean).sum()) - entropies / n)
 
 
 def inception_score_influence(logits: Tensor) -> NDArray[np.float64]:
-    """How far each image moves the score of its split: n - 1 times what the score loses without it.
+    """Return the influence of each image on its split's score: n - 1 times the loss when it is left out.
 
-    To first order the score times the image's divergence less the mean one. But an image is part of the
-    mean distribution that it is compared with, so that with few images per class its divergence is too
-    small, and an error made of divergences a tenth too small; what is left out is no longer a part.
+    To first order it is the score times the difference of the image's divergence from the mean divergence.
+    But an image is part of the mean distribution that it is compared with. With few images per class that
+    makes divergences too small, and a standard error from them a tenth too small. Leaving it out avoids that.
 
     Args:
         logits: float [N, C], N at least 2.
@@ -79,9 +79,9 @@ def inception_score_influence(logits: Tensor) -> NDArray[np.float64]:
     total = p.sum(dim=0)
     for start in range(0, n, _ROWS):
         part = slice(start, start + _ROWS)
-        # Rounding may leave less than nothing of a class that this image alone has.
+        # For a class that only this image has, rounding may leave less than 0.
         mean = ((total - p[part]) / (n - 1)).clamp_min_(0)
         without[part] = -torch.xlogy(mean, mean).sum(dim=1) - (entropies.sum() - entropies[part]) / (n - 1)
     lost = -without.exp() * (n - 1)
-    found: NDArray[np.float64] = (lost - lost.mean()).cpu().numpy()
-    return found
+    influence: NDArray[np.float64] = (lost - lost.mean()).cpu().numpy()
+    return influence

@@ -1,4 +1,4 @@
-"""The squared maximum mean discrepancy (MMD) of a polynomial kernel, without bias."""
+"""Unbiased estimates of the squared maximum mean discrepancy (MMD) of a polynomial kernel."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _TILE = 1024
 """Rows of a tile on a CPU."""
 
 _LEAST_FIRST = 0.4
-"""How far below 0 the variance's first order is let, as a share of its second."""
+"""Lower limit of the variance's first-order part, as a negative share of its second-order part."""
 
 Vector = NDArray[np.float64]
 
@@ -41,32 +41,31 @@ def squared_mmd(
     kernel: PolynomialKernel = KID_KERNEL,
     device: torch.device | str = "cpu",
 ) -> tuple[float, float | None]:
-    """The unbiased estimate of the squared MMD from all pairs of rows, and its standard error.
+    """Return the unbiased estimate of the squared MMD from all pairs of rows, and its standard error.
 
-    Unbiased, so it falls below 0 in about half of all samples of equal distributions. The
-    standard error is the root of the U-statistic's whole variance, by Hoeffding's decomposition
+    The estimate is below 0 in about half of all samples of equal distributions. The standard error is the
+    root of the U-statistic's full variance, by Hoeffding's decomposition
 
         4 s_x / n + 4 s_y / m + 2 t_xx / n(n-1) + 2 t_yy / m(m-1) + 4 t_xy / nm
 
-    where s is the variance of a row's mean kernel value to its own side less that to the other,
-    and t the variance of what a kernel value has beyond the means of its two rows. Each is
-    estimated without bias from mean squares, as in an analysis of variance. With equal
-    distributions the first two terms vanish and the others do not; an estimate of the first two
-    below 0 counts for no less than -0.4 of the others. It follows the value: were it let further
-    down, a value that is small by chance would have far too small an error, and from 0 on only, the
-    error would be rather too large.
+    where s is the variance over rows of the mean kernel value to the own side minus that to the other, and t
+    is the variance of a kernel value's residual from the means of its two rows. Each is estimated without
+    bias from mean squares, as in an analysis of variance. For equal distributions the first two terms vanish
+    and the others do not; their estimate may be negative and is bounded below by -0.4 of the others. The
+    estimate is correlated with the value: without the bound a value that is small by chance would get far too
+    small an error, and with a bound of 0 the error would be somewhat too large.
 
-    Kernel values of 1 to 10 cancel down to 1e-6. Only the products of rows around their mean are
-    float32; everything after them is float64. No more than a tile of kernel values exists at once.
+    Kernel values of 1 to 10 cancel to 1e-6. Only the products of centered rows are float32; everything after
+    them is float64. At most a tile of kernel values exists at once.
 
     Args:
-        real, fake: pieces float32 [n_i, D] on the CPU, at least 2 rows a side. How they are cut
-            changes no bit.
+        real, fake: pieces float32 [n_i, D] on the CPU, at least 2 rows per side. The result has the same bits
+            for any division into pieces.
         kernel: KID's by default.
         device: where to compute.
 
     Returns:
-        The estimate, and its standard error: None where a side has fewer than 4 rows.
+        The estimate, and its standard error, which is None if a side has fewer than 4 rows.
 
     Raises:
         SampleError: a side has fewer than 2 rows.
@@ -89,11 +88,11 @@ def subset_squared_mmds(
     kernel: PolynomialKernel = KID_KERNEL,
     device: torch.device | str = "cpu",
 ) -> Vector:
-    """The unbiased estimate from each pair of subsets.
+    """Return the unbiased estimate from each pair of subsets.
 
     Args:
         real, fake, kernel, device: as in `squared_mmd`.
-        subsets: for each the places of its real rows and of its fake ones, at least 2.
+        subsets: for each pair the indices of its real and of its fake rows, at least 2 each.
 
     Returns:
         float64, one for each pair of subsets.
@@ -120,10 +119,10 @@ def squared_mmd_influence(
     kernel: PolynomialKernel = KID_KERNEL,
     device: torch.device | str = "cpu",
 ) -> list[tuple[Vector, Vector]]:
-    """The influence of each row of both sides on the unbiased estimate from all pairs of rows.
+    """Return the influence of each row of both sides on the unbiased estimate from all pairs of rows.
 
-    Twice a row's mean kernel value to the others of its own side less that to the other side: its part
-    in Hoeffding's decomposition (Hájek's projection).
+    It is twice the difference of a row's mean kernel value to the other rows of its side and that to the
+    other side: the row's term in Hoeffding's decomposition (Hájek's projection).
 
     Args:
         real, fake: float32 [n, D] and [m, D] on the CPU, at least 4 rows a side.
@@ -131,8 +130,8 @@ def squared_mmd_influence(
         device: where to compute.
 
     Returns:
-        float64 [n] and [m], each with a mean of 0, three times: with the means over all rows, over those
-        of even places, and over those of odd places. Every kernel value is computed once.
+        float64 [n] and [m], each with a mean of 0, three times: with means over all rows, over the rows with
+        even indices, and over those with odd indices. Every kernel value is computed once.
 
     Raises:
         SampleError: a side has fewer than 4 rows.
@@ -150,16 +149,16 @@ def squared_mmd_influence(
     across = [[_between(a, b) for b in y] for a in x]
     to_y = _by_halves([[across[i][j].rows for j in (0, 1)] for i in (0, 1)], [len(b.rows) for b in y])
     to_x = _by_halves([[across[i][j].columns for i in (0, 1)] for j in (0, 1)], [len(a.rows) for a in x])
-    found = []
+    influences = []
     for own_x, other_x, own_y, other_y in zip(_own_side(x), to_y, _own_side(y), to_x, strict=True):
         sides = (2 * (own_x - other_x), 2 * (own_y - other_y))
-        found.append((sides[0] - sides[0].mean(), sides[1] - sides[1].mean()))
-    return found
+        influences.append((sides[0] - sides[0].mean(), sides[1] - sides[1].mean()))
+    return influences
 
 
 @dataclass(frozen=True)
 class _Rows:
-    """Rows u around a center c, and of gamma x.y + coef0 the part that each row brings by itself.
+    """Rows u relative to a center c, and the part of gamma x.y + coef0 that depends on one row alone.
 
     x.y = (u + c).(v + c) = u.v + c.u + c.v + c.c, so that only u.v takes a product of matrices.
     """
@@ -196,9 +195,9 @@ class _SideRows:
 
 @dataclass(frozen=True)
 class _Pairs:
-    """Kernel values of n x m pairs: the means of rows and of columns, and the sum of squares about the mean.
+    """Kernel values of n x m pairs: means of rows and of columns, and the sum of squares about the mean.
 
-    Within a side the pairs of a row with itself are left out, and rows and columns are the same.
+    Within a side, pairs of a row with itself are excluded, and rows and columns are the same.
     """
 
     rows: Vector
@@ -227,7 +226,7 @@ def _check_counts(n_real: int, n_fake: int) -> None:
 
 
 def _kernel_values(a: _Rows, b: _Rows) -> Tensor:
-    """float64 [n, m], on the CPU where the device has no float64."""
+    """Return float64 [n, m], on the CPU if the device has no float64."""
     product = matrix_product(a.slab, b.slab)
     device = "cpu" if product.device.type == "mps" else product.device
     base = product.to(device, torch.float64).mul_(a.gamma)
@@ -237,7 +236,7 @@ def _kernel_values(a: _Rows, b: _Rows) -> Tensor:
 
 
 def _sum_within(rows: _Rows) -> float:
-    """The sum of k(x_i, x_j) over i != j; of each pair of tiles one is computed."""
+    """Sum k(x_i, x_j) over i != j; by symmetry only one of each pair of tiles is computed."""
     total = 0.0
     parts = [rows.part(cut) for cut in cuts(len(rows), rows.own.device, 256)]
     for i, first in enumerate(parts):
@@ -250,10 +249,10 @@ def _sum_within(rows: _Rows) -> float:
 
 
 class _TileSums:
-    """Row and column sums of tiles, in memory that is there before the tiles are.
+    """Row and column sums of tiles, in memory allocated before the tiles.
 
-    Small arrays made between large ones would stay, and keep the room of the large ones from being
-    used again: gigabytes for thousands of tiles.
+    Small arrays allocated between large ones would fragment the heap, so that the memory of the large ones
+    could not be reused: gigabytes for thousands of tiles.
     """
 
     def __init__(self, tiles: Sequence[tuple[slice, slice]]) -> None:
@@ -270,7 +269,7 @@ class _TileSums:
 
 
 def _tile_sums(a: _Rows, b: _Rows, same: bool, shift: float, sums: _TileSums, tile: int) -> float:
-    """Put the tile's sums where they belong; the sum of its squares."""
+    """Store a tile's sums; return the sum of its squares."""
     values = _kernel_values(a, b)
     values -= shift
     if same:
@@ -291,13 +290,13 @@ def _within(side: _SideRows) -> _Pairs:
         return _tile_sums(side.rows_at(a), side.rows_at(b), a == b, shift, sums, tile)
 
     totals, squares = np.zeros(n), 0.0
-    found = for_each_tile(squares_of, [(tile,) for tile in range(len(tiles))], side.rows.device)
+    of_tile = for_each_tile(squares_of, [(tile,) for tile in range(len(tiles))], side.rows.device)
     for tile, (a, b) in enumerate(tiles):
         rows, columns = sums.get(tile, a, b)
         totals[a] += rows
         if a != b:
             totals[b] += columns
-        squares += found[tile] if a == b else 2 * found[tile]
+        squares += of_tile[tile] if a == b else 2 * of_tile[tile]
     means = totals / (n - 1)
     squares -= n * (n - 1) * float(means.mean()) ** 2
     return _Pairs(means + shift, means + shift, squares)
@@ -334,12 +333,12 @@ def _own_side(halves: Sequence[_SideRows]) -> list[Vector]:
 def _by_halves(
     means: Sequence[Sequence[Vector]], counts: Sequence[int], itself: bool = False
 ) -> list[Vector]:
-    """Each row's mean kernel value to the rows of both halves of a side, of the even and of the odd half.
+    """Return each row's mean kernel value to a side's rows: to all, to the even half, to the odd half.
 
     Args:
-        means: of the rows of half i to those of half j.
-        counts: rows of the halves j.
-        itself: whether i and j are of one side, where a row is no other of itself.
+        means: mean kernel values of the rows of half i to those of half j.
+        counts: number of rows of each half j.
+        itself: whether i and j belong to one side, where pairs of a row with itself are excluded.
     """
     made = []
     for parts in ((0, 1), (0,), (1,)):
@@ -352,13 +351,13 @@ def _by_halves(
 
 
 def _typical(x: _SideRows, y: _SideRows) -> float:
-    """About the mean kernel value: sums of squares around it lose no digits."""
+    """Return a value near the mean kernel value, around which sums of squares lose no digits."""
     a, b = (side.rows_at(slice(0, min(64, len(side.rows)))) for side in (x, y))
     return float(_kernel_values(a, b).median())
 
 
 def _variance(xx: _Pairs, yy: _Pairs, xy: _Pairs) -> float:
-    """Of xx.mean + yy.mean - 2 xy.mean; the mean squares of two symmetric tables and a two-way one."""
+    """Variance of xx.mean + yy.mean - 2 xy.mean, from two symmetric tables and a two-way table."""
     n, m = len(xx.rows), len(yy.rows)
     t_xx, effects_x = _symmetric_table(xx)
     t_yy, effects_y = _symmetric_table(yy)
@@ -372,7 +371,7 @@ def _variance(xx: _Pairs, yy: _Pairs, xy: _Pairs) -> float:
 
 
 def _symmetric_table(pairs: _Pairs) -> tuple[float, Vector]:
-    """Residual mean square and effects of the least-squares fit k_ij = mean + e_i + e_j, i != j."""
+    """Residual mean square and effects of the least-squares fit k_ij = mean + e_i + e_j for i != j."""
     n = len(pairs.rows)
     effects = (pairs.rows - pairs.mean) * (n - 1) / (n - 2)
     residual = pairs.squares - 2 * (n - 2) * float(effects @ effects)

@@ -1,10 +1,10 @@
-"""Nearest neighbors among rows of features: exact distances at the price of float32 products.
+"""Exact nearest neighbors among rows of features, at the cost of float32 products.
 
-A product of matrices in float32 gives all squared distances d2 = |x|^2 + |y|^2 - 2 x.y with a bound
-on their rounding. Where the bound leaves a decision open (which neighbor is the k-th, is a point
-inside a ball), the two rows are subtracted in float64. So every answer is that of float64
-arithmetic: a copy lies at distance 0, a point on the border of a ball lies on it, and the answer
-does not depend on the device, on threads, or on how the rows were cut.
+A float32 matrix product gives all squared distances d2 = |x|^2 + |y|^2 - 2 x.y with a bound on their
+rounding. Where the bound leaves a decision open (which neighbor is the k-th, whether a point is inside a
+ball), the two rows are subtracted in float64. So every result is that of float64 arithmetic: a copy has
+distance 0, a point on the border of a ball is on it, and the result does not depend on the device, the number
+of threads or the division into pieces.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ from pgmetrics.functional.tiles import (
 )
 
 _CROWD = 256
-"""Candidates for one row's k-th neighbor beyond which float32 cannot tell them apart."""
+"""Number of candidates for one row's k-th neighbor from which on float64 products replace float32."""
 
 _PAIRS = 256
-"""Pairs of rows subtracted at once."""
+"""Pairs of rows subtracted in one step."""
 
 _AMBIGUOUS = 20_000
-"""Open decisions in a tile from which on the product in float64 comes first."""
+"""Number of open decisions in a tile from which on its product is repeated in float64."""
 
 _TINY = 1e-35
-"""Above all that float32 loses by underflow."""
+"""An upper bound on what float32 loses by underflow."""
 
 _CHUNK = 2**23
-"""Distances in float64 held at once for crowded rows: 64 MB."""
+"""Float64 distances held at once for rows with many candidates: 64 MB."""
 
 Integers = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -53,13 +53,13 @@ Pairs = tuple[Integers, Integers]
 
 @dataclass(frozen=True)
 class Neighborhoods:
-    """Which images lie in which balls; a ball reaches to the k-th nearest neighbor of its center.
+    """Membership of images in balls; a ball reaches to the k-th nearest neighbor of its center.
 
     Attributes:
-        real_balls: balls around reals that hold each fake: int64 [M].
+        real_balls: number of balls around reals that hold each fake: int64 [M].
         covered: whether the ball around each real holds a fake: bool [N].
-        recalled: whether each real lies in a ball around some fake: bool [N], or None where the
-            balls around fakes were not asked for.
+        recalled: whether each real is in a ball around some fake: bool [N]; None if the balls around fakes
+            were not requested.
     """
 
     real_balls: Integers
@@ -69,13 +69,13 @@ class Neighborhoods:
 
 @dataclass(frozen=True)
 class Shares:
-    """What each fake does for coverage and recall.
+    """Each fake's share of coverage and recall.
 
     Attributes:
-        covering: 1 for every real whose ball holds the fake, shared evenly with the other fakes in that
-            ball: float64 [M], N times the coverage in all.
-        recalling: 1 for every real in the ball around the fake, shared evenly with the other balls that
-            the real lies in: float64 [M], N times the recall in all.
+        covering: float64 [M], whose sum is N times the coverage: each real counts 1, split evenly among the
+            fakes in its ball.
+        recalling: float64 [M], whose sum is N times the recall: each real counts 1, split evenly among the
+            fakes whose balls hold it.
     """
 
     covering: Floats
@@ -85,9 +85,9 @@ class Shares:
 def shares(
     real: Sequence[Tensor], fake: Sequence[Tensor], k: int, *, device: torch.device | str = "cpu"
 ) -> Shares:
-    """Who covers and recalls the reals; arguments and errors as of `neighborhoods`.
+    """Return each fake's share of coverage and recall; arguments and errors as for `neighborhoods`.
 
-    16 bytes are held for every pair of a ball and an image in it.
+    It holds 16 bytes for every pair of a ball and an image in it.
     """
     x, y, radii, fake_radii = _balls(real, fake, k, True, device)
     assert fake_radii is not None
@@ -98,11 +98,11 @@ def shares(
         around_x = _inside(x, y, bounds, i, j, radii, False)
         return around_x, _inside(x, y, bounds, i, j, fake_radii, True)
 
-    found = for_each_tile(tile, tiles, x.device)
-    a, b = (np.concatenate([pairs[side] for pairs, _ in found]) for side in (0, 1))
+    results = for_each_tile(tile, tiles, x.device)
+    a, b = (np.concatenate([pairs[side] for pairs, _ in results]) for side in (0, 1))
     held = np.bincount(a, y.times[b], len(x))
     covering = np.bincount(b, x.times[a] / held[a], len(y))
-    a, b = (np.concatenate([pairs[side] for _, pairs in found]) for side in (0, 1))
+    a, b = (np.concatenate([pairs[side] for _, pairs in results]) for side in (0, 1))
     balls = np.bincount(a, y.times[b], len(x))
     recalling = np.bincount(b, x.times[a] / balls[a], len(y))
     return Shares(covering[y.inverse].astype(np.float64), recalling[y.inverse].astype(np.float64))
@@ -116,15 +116,14 @@ def neighborhoods(
     fake_balls: bool = True,
     device: torch.device | str = "cpu",
 ) -> Neighborhoods:
-    """Which fakes lie in balls around reals, and which reals in balls around fakes.
+    """Find the fakes in balls around reals, and the reals in balls around fakes.
 
-    The border belongs to the ball. k counts neighbors other than the point itself; a copy of it
-    is another point.
+    Balls are closed (≤). k counts neighbors other than the point itself; a copy of it is another point.
 
     Args:
-        real, fake: pieces float32 [n_i, D] on the CPU, at least k + 1 rows a side.
+        real, fake: pieces float32 [n_i, D] on the CPU, at least k + 1 rows per side.
         k: at least 1.
-        fake_balls: whether the balls around fakes are wanted.
+        fake_balls: whether to compute the balls around fakes.
         device: where to compute.
 
     Raises:
@@ -136,14 +135,14 @@ def neighborhoods(
 def _balls(
     real: Sequence[Tensor], fake: Sequence[Tensor], k: int, fake_balls: bool, device: torch.device | str
 ) -> tuple[_Points, _Points, Floats, Floats | None]:
-    """Both sides, and the squared radii around reals and, if they are wanted, around fakes."""
+    """Return both sides, and the squared radii around reals and, if requested, around fakes."""
     center = mean_row([*real, *fake])
     x, y = (_Points(CenteredRows(side, center, device)) for side in (real, fake))
     return x, y, _kth_others(x, k).squared, _kth_others(y, k).squared if fake_balls else None
 
 
 def squared_radii(points: Sequence[Tensor], k: int, *, device: torch.device | str = "cpu") -> Floats:
-    """The squared distance from each row to the k-th nearest of the others: float64 [N].
+    """Return the squared distance from each row to the k-th nearest of the others: float64 [N].
 
     Args:
         points: pieces float32 [n_i, D] on the CPU, at least k + 1 rows.
@@ -160,29 +159,29 @@ def squared_radii(points: Sequence[Tensor], k: int, *, device: torch.device | st
 def nearest(
     queries: Sequence[Tensor], points: Sequence[Tensor], *, device: torch.device | str = "cpu"
 ) -> tuple[Floats, Integers]:
-    """The squared distance from each query to the nearest point, and that point's place.
+    """Return the squared distance from each query to the nearest point, and that point's index.
 
     Args:
         queries, points: pieces float32 [n_i, D] on the CPU, at least one point.
         device: where to compute.
 
     Returns:
-        float64 [Q] and int64 [Q]; of several equally near points the first.
+        float64 [Q] and int64 [Q]; ties go to the first point.
 
     Raises:
         SampleError: there is no point, or features are beyond float32's range.
     """
     center = mean_row(points)
     asked, there = (_Points(CenteredRows(side, center, device)) for side in (queries, points))
-    found = _kth(asked, there, 1, itself=False)
-    return found.squared[asked.inverse], there.first[found.place][asked.inverse]
+    kth = _kth(asked, there, 1, itself=False)
+    return kth.squared[asked.inverse], there.first[kth.place][asked.inverse]
 
 
 class _Points:
-    """Distinct rows, how often each occurs, and the squared lengths that distances are made of.
+    """Distinct rows, their counts, and their squared lengths.
 
-    Copies are counted instead of compared: among thousands of equal rows (a collapsed generator)
-    all distances would be open to rounding.
+    Copies are counted instead of compared: among thousands of equal rows (a collapsed generator) rounding
+    would leave every decision open.
     """
 
     def __init__(self, rows: CenteredRows) -> None:
@@ -205,7 +204,7 @@ class _Points:
         return self.rows.slab(self.first[cut])
 
     def shortened(self, cut: slice) -> Tensor:
-        """Squared lengths less their share of the bound on rounding."""
+        """Squared lengths minus their share of the bound on rounding."""
         kept = self.lengths[cut] * (1 - _error(self.rows.width)) - _TINY
         return torch.from_numpy(kept.astype(np.float32)).to(self.device)
 
@@ -215,7 +214,7 @@ class _Points:
 
 @dataclass(frozen=True)
 class _Kth:
-    """The k-th nearest of every query: squared distance, and place among the distinct points."""
+    """The k-th nearest point of every query: squared distance, and index among the distinct points."""
 
     squared: Floats
     place: Integers
@@ -223,7 +222,7 @@ class _Kth:
 
 @dataclass(frozen=True)
 class _Candidates:
-    """Pairs of a query and a point that may be its k-th nearest; d2 lies in lower ... upper."""
+    """Pairs of a query and a point that may be its k-th nearest; d2 is in lower ... upper."""
 
     query: Integers
     point: Integers
@@ -235,7 +234,7 @@ class _Candidates:
 
 
 def _distinct(rows: CenteredRows, lengths: Floats) -> tuple[Integers, Integers]:
-    """The place of the first of each set of equal rows, ascending, and to which of them each row belongs."""
+    """Return the index of the first of each set of equal rows, ascending, and the set of each row."""
     owner = np.arange(len(rows))
     order = np.argsort(lengths, kind="stable")
     edges = np.flatnonzero(np.diff(lengths[order])) + 1
@@ -251,16 +250,16 @@ def _distinct(rows: CenteredRows, lengths: Floats) -> tuple[Integers, Integers]:
 
 
 def _error(width: int) -> float:
-    """The share e of |x|^2 + |y|^2 by which a tile's d2 can be wrong.
+    """Return the bound on the error of a tile's d2, relative to |x|^2 + |y|^2.
 
-    2 |x||y| <= |x|^2 + |y|^2 turns the product's bound into that share. The rest is for rounding
-    the centered rows (4 parts), the lengths (1), and the two additions (4).
+    2 |x||y| <= |x|^2 + |y|^2 turns the product's bound into such a share. The rest is for rounding the
+    centered rows (4 parts), the lengths (1), and the two additions (4).
     """
     return relative_error(width) + 16 * EPSILON
 
 
 def _lower_bounds(x: _Points, y: _Points, i: slice, j: slice) -> Tensor:
-    """Of the squared distances of a tile: float32 [n, m]."""
+    """Return lower bounds of the squared distances of a tile: float32 [n, m]."""
     bounds = matrix_product(x.slab(i), y.slab(j)).mul_(-2)
     bounds += y.shortened(j)
     bounds += x.shortened(i)[:, None]
@@ -268,13 +267,13 @@ def _lower_bounds(x: _Points, y: _Points, i: slice, j: slice) -> Tensor:
 
 
 def _slack(x: _Points, y: _Points, i: Integers, j: Integers) -> Floats:
-    """How far above its lower bound a squared distance can be."""
+    """Return the largest distance of a squared distance from its lower bound."""
     slack: Floats = 2 * (_error(x.rows.width) * (x.lengths[i] + y.lengths[j]) + 2 * _TINY)
     return slack
 
 
 def _no_less(values: Floats) -> NDArray[np.float32]:
-    """The values in float32, never rounded down."""
+    """Convert values to float32, never rounding down."""
     rounded: NDArray[np.float32] = np.nextafter(values.astype(np.float32), np.float32(np.inf))
     return rounded
 
@@ -288,12 +287,12 @@ def _kth_others(points: _Points, k: int) -> _Kth:
 
 
 def _kth(x: _Points, y: _Points, k: int, *, itself: bool) -> _Kth:
-    """The k-th nearest of y, with its copies, to each x.
+    """Find the k-th nearest of y, counting copies, to each x.
 
-    `itself`: y is x, and a row is no neighbor of itself, but its copies are.
+    With `itself`, y is x, and a row is not its own neighbor, but its copies are.
 
-    Candidates are what could still be among the k nearest. Each group of tiles is twice as large as
-    the one before, so that a row meets about k new candidates in each.
+    Candidates are points that may still be among the k nearest. Each group of tiles is twice as large as the
+    one before, so that a row gets about k new candidates in each.
     """
     own = x.times - 1 if itself else np.zeros(len(x), np.int64)
     limit = np.where(own >= k, -np.inf, np.inf)
@@ -309,9 +308,9 @@ def _kth(x: _Points, y: _Points, k: int, *, itself: bool) -> _Kth:
         tiles = [tile for wave in group for tile in wave]
 
         search = partial(_search, x, y, limit=limit, k=k, itself=itself)
-        found = for_each_tile(search, [(rows[a], columns[b]) for a, b in tiles], x.device)
-        crowded[np.concatenate([many for _, many in found])] = True
-        kept = _joined([kept, *(candidates for candidates, _ in found)])
+        results = for_each_tile(search, [(rows[a], columns[b]) for a, b in tiles], x.device)
+        crowded[np.concatenate([many for _, many in results])] = True
+        kept = _joined([kept, *(candidates for candidates, _ in results)])
         kept = kept.where(~crowded[kept.query])
         limit[crowded] = -np.inf
         kept, limit = _tightened(kept, y.times, own, limit, k)
@@ -335,7 +334,7 @@ def _wave(d: int, rows: int, columns: int, itself: bool) -> list[tuple[int, int]
 def _search(
     x: _Points, y: _Points, i: slice, j: slice, *, limit: Floats, k: int, itself: bool
 ) -> tuple[_Candidates, Integers]:
-    """A tile's candidates for its rows and, where x is y, for its columns; and the rows with too many."""
+    """Return a tile's candidates for its rows and, if x is y, its columns; and the rows with too many."""
     bounds = _lower_bounds(x, y, i, j)
     diagonal = itself and i == j
     if diagonal:
@@ -345,10 +344,12 @@ def _search(
         smallest = bounds.topk(k, dim=1, largest=False).values[:, -1].cpu().numpy().astype(np.float64)
         longest = np.full(len(limits), y.lengths[j].argmax()) + j.start
         limits = np.minimum(limits, smallest + _slack(x, y, np.arange(i.start, i.stop), longest))
-    found = [_below(x, y, bounds, i, j, limits)]
+    candidates = [_below(x, y, bounds, i, j, limits)]
     if itself and not diagonal:
-        found.append(_below(y, x, bounds.T, j, i, limit[j]))
-    return _joined([candidates for candidates, _ in found]), np.concatenate([many for _, many in found])
+        candidates.append(_below(y, x, bounds.T, j, i, limit[j]))
+    return _joined([candidates for candidates, _ in candidates]), np.concatenate(
+        [many for _, many in candidates]
+    )
 
 
 def _below(
@@ -367,7 +368,7 @@ def _below(
 
 def _places(mask: Tensor) -> tuple[Integers, Integers]:
     if mask.device.type == "cpu":
-        # Over the memory as it lies: NumPy's scan of few True in many bytes is seven times torch's.
+        # In memory order: NumPy scans for few True among many bytes seven times as fast as torch.
         turned = not mask.is_contiguous()
         flat = np.flatnonzero((mask.T if turned else mask).numpy())
         a, b = np.divmod(flat, mask.shape[0] if turned else mask.shape[1])
@@ -394,7 +395,7 @@ def _joined(parts: Sequence[_Candidates]) -> _Candidates:
 def _tightened(
     kept: _Candidates, times: Integers, own: Integers, limit: Floats, k: int
 ) -> tuple[_Candidates, Floats]:
-    """No candidate above the k-th smallest upper bound of its query can be its k-th nearest."""
+    """Drop candidates above the k-th smallest upper bound of their query."""
     query, _, upper = _kth_smallest(kept, kept.upper, times, own, k)
     limit = limit.copy()
     limit[query] = np.minimum(limit[query], upper)
@@ -404,7 +405,7 @@ def _tightened(
 def _kth_smallest(
     kept: _Candidates, values: Floats, times: Integers, own: Integers, k: int
 ) -> tuple[Integers, Integers, Floats]:
-    """Per query that has k candidates, copies and its own `own` copies counted: query, point, value."""
+    """Return (query, point, value) for queries with k candidates, counting copies and own copies `own`."""
     order = np.lexsort((kept.point, values, kept.query))
     query, point = kept.query[order], kept.point[order]
     reached = np.cumsum(times[point])
@@ -419,11 +420,11 @@ def _kth_smallest(
 def _resolve(
     x: _Points, y: _Points, kept: _Candidates, own: Integers, k: int, squared: Floats, place: Integers
 ) -> None:
-    """Write the k-th nearest of the queries that have candidates, open ones measured in float64."""
+    """Write the k-th nearest of the queries with candidates, resolving open decisions in float64."""
     query, _, lower = _kth_smallest(kept, kept.lower, y.times, own, k)
     least = np.full(len(x), -np.inf)
     least[query] = lower
-    # Surely nearer than the k-th: how near does not matter.
+    # Certainly nearer than the k-th, so the exact distance does not matter.
     values = np.full(len(kept.query), -1.0)
     band = kept.upper >= least[kept.query]
     open_pairs = kept.where(band)
@@ -438,7 +439,7 @@ def _resolve(
 
 
 def _exact(x: _Points, y: _Points, i: Integers, j: Integers) -> Floats:
-    """Squared distances of pairs by subtraction, in float64; the same for (x, y) and (y, x)."""
+    """Return squared distances of pairs by subtraction in float64, equal for (x, y) and (y, x)."""
     squares = np.empty(len(i))
     for start in range(0, len(i), _PAIRS):
         pairs = slice(start, start + _PAIRS)
@@ -449,7 +450,7 @@ def _exact(x: _Points, y: _Points, i: Integers, j: Integers) -> Floats:
 
 
 def _among_the_crowd(x: _Points, y: _Points, crowd: Integers, k: int, itself: bool) -> _Candidates:
-    """Candidates of the queries that float32 gave too many, by a product in float64."""
+    """Find the candidates of queries with too many of them in float32, by a float64 product."""
     squared, error = np.empty((len(crowd), len(y))), np.empty((len(crowd), len(y)))
     for cut in cuts(len(y), torch.device("cpu")):
         squared[:, cut], error[:, cut] = _in_float64(x, y, crowd, np.arange(cut.start, cut.stop))
@@ -464,7 +465,7 @@ def _among_the_crowd(x: _Points, y: _Points, crowd: Integers, k: int, itself: bo
 
 
 def _in_float64(x: _Points, y: _Points, i: Integers, j: Integers) -> tuple[Floats, Floats]:
-    """Squared distances of a tile, and the bound on their rounding."""
+    """Return squared distances of a tile in float64, and the bound on their rounding."""
     center = x.rows.take(x.first[i[:1]])[0].astype(np.float64)
     left, right = x.precise(i, center), y.precise(j, center)
     lengths = np.einsum("ij,ij->i", left, left)[:, None] + np.einsum("ij,ij->i", right, right)
@@ -500,7 +501,7 @@ def _count(x: _Points, y: _Points, radii: Floats, fake_radii: Floats | None) -> 
 def _inside(
     x: _Points, y: _Points, bounds: Tensor, i: slice, j: slice, radii: Floats, around_y: bool
 ) -> tuple[Integers, Integers]:
-    """The pairs of a tile of which one lies in the ball of the other."""
+    """Return the pairs of a tile of which one is in the ball of the other."""
     limits = torch.from_numpy(_no_less(radii[j if around_y else i])).to(bounds.device)
     a, b = _places(bounds <= (limits if around_y else limits[:, None]))
     upper = _values(bounds, a, b)

@@ -16,18 +16,18 @@ from pgmetrics.errors import SampleError
 from pgmetrics.functional.float_precision import exact_float32
 
 SMALLEST_LEVEL = 16
-"""Pixels of the coarsest level's smaller side; below it SWD is undefined."""
+"""Smallest allowed side of the coarsest level in pixels; below it SWD is undefined."""
 
 _BINOMIAL = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)
-# What that filter, times 2, leaves of a line whose odd samples are zero, at even and odd places.
+# Twice that filter, restricted to the nonzero samples of a zero-stuffed line, at even and odd positions.
 _UP_EVEN = (2 / 16, 12 / 16, 2 / 16)
 _UP_ODD = (0.0, 8 / 16, 8 / 16)
 
 
 def level_sizes(height: int, width: int) -> list[tuple[int, int]]:
-    """Height and width of each pyramid level, finest first.
+    """Return height and width of each pyramid level, finest first.
 
-    Levels go on while both sides halve evenly and the smaller one is at least 16.
+    There is a next level while both sides are even and the smaller half is at least 16.
 
     Raises:
         SampleError: the images are smaller than 16 pixels, where SWD is undefined.
@@ -45,9 +45,9 @@ def level_sizes(height: int, width: int) -> list[tuple[int, int]]:
 
 
 def laplacian_pyramid(images: Tensor, num_levels: int) -> list[Tensor]:
-    """Differences between an image and its smoothed self, scale by scale; the last level is low-pass.
+    """Return the differences between an image and its smoothed copy per scale; the last level is low-pass.
 
-    Enlarging the last level and adding the others, coarse to fine, gives the image back.
+    Enlarging and adding the levels from coarse to fine restores the image.
 
     Args:
         images: uint8 or float [N, 3, H, W]; H and W divisible by 2 ** (num_levels - 1).
@@ -55,7 +55,7 @@ def laplacian_pyramid(images: Tensor, num_levels: int) -> list[Tensor]:
 
     Returns:
         num_levels tensors [N, 3, H / 2**i, W / 2**i], full resolution first, in channels-last memory
-        (patches are then runs of neighboring values); float32, or float64 where that came in.
+        (patches are then runs of neighboring values); float64 for float64 images, else float32.
 
     Source: `generate_laplacian_pyramid` in sliced_wasserstein.py of Karras et al. 2018.
     """
@@ -88,8 +88,8 @@ def pyr_down(images: Tensor) -> Tensor:
 def pyr_up(images: Tensor) -> Tensor:
     """Double height and width: put zeros between the pixels, then blur four times as strongly.
 
-    A constant image stays constant. The zeros are never made: rows at even and odd places are two
-    small convolutions of the coarse image.
+    A constant image stays constant. The zeros are never stored: rows at even and odd positions are two small
+    convolutions of the coarse image.
 
     Args:
         images: float [N, C, H, W]; H and W at least 2.
@@ -102,12 +102,12 @@ def pyr_up(images: Tensor) -> Tensor:
     return _up(images).permute(0, 3, 1, 2)
 
 
-# Both filters are separable. Down the columns they are a few sums of whole rows, which are contiguous;
-# along the rows they are a convolution, which finds its three channels side by side.
+# Both filters are separable. Along columns they are a few sums of whole rows, which are contiguous; along
+# rows they are a convolution, whose three channels are adjacent in memory.
 
 
 def _with_mirrored_rows(images: Tensor) -> Tensor:
-    """As float [N, H + 4, W, C]: above and below two more rows, which mirror those inside the edge row."""
+    """Convert to float [N, H + 4, W, C] with two mirrored rows above and below, without the edge."""
     n, c, h, w = images.shape
     tall = images.new_empty((n, h + 4, w, c), dtype=_float_type(images))
     tall[:, 2:-2] = images.permute(0, 2, 3, 1)
@@ -117,7 +117,7 @@ def _with_mirrored_rows(images: Tensor) -> Tensor:
 
 
 def _down(tall: Tensor) -> Tensor:
-    """Every second row and column of what `_with_mirrored_rows` made, blurred: [N, C, ⌈H / 2⌉, ⌈W / 2⌉]."""
+    """Blur the output of `_with_mirrored_rows` and keep every second row and column: [N, C, ⌈H/2⌉, ⌈W/2⌉]."""
     n, h, w, c = tall.shape
     height, width = (h - 3) // 2, (w + 1) // 2
     wide = tall.new_empty(n, height, w + 4, c)
@@ -136,10 +136,10 @@ def _down(tall: Tensor) -> Tensor:
 
 
 def _up(images: Tensor) -> Tensor:
-    """`pyr_up` as [N, 2H, 2W, C]."""
+    """Compute `pyr_up` in the layout [N, 2H, 2W, C]."""
     n, c, h, w = images.shape
-    # The mirror acts on the zero-stuffed image: it shows sample 1 before sample 0, but behind the
-    # last sample, whose right neighbor is a zero, the last sample again.
+    # Mirroring applies to the zero-stuffed image: before sample 0 it gives sample 1, but after the last
+    # sample, whose right neighbor is a zero, it gives the last sample again.
     tall = images.new_empty(n, h + 2, w, c)
     tall[:, 1:-1] = images.permute(0, 2, 3, 1)
     tall[:, 0], tall[:, -1] = tall[:, 2], tall[:, -2]
@@ -162,10 +162,10 @@ def _float_type(images: Tensor) -> torch.dtype:
 
 
 def _pack(width: int) -> int:
-    """How many neighboring outputs are made as channels of one.
+    """Return the number of neighboring outputs that are computed as channels of one.
 
-    A kernel makes 16 channels in the time of 3. Outputs that lie side by side in a row are, as
-    channels, in the same order in memory, so the more the better, as long as they divide the row.
+    A kernel computes 16 channels in the time of 3. Neighboring outputs in a row have the same memory order as
+    channels, so more are better, as long as their number divides the row.
     """
     return next(pack for pack in (2, 1) if width % pack == 0)
 
@@ -173,7 +173,7 @@ def _pack(width: int) -> int:
 def _side_by_side(
     filters: tuple[tuple[float, ...], ...], step: int, pack: int
 ) -> tuple[tuple[float, ...], ...]:
-    """The filters of one place, then those of the next, `step` samples further on, and so on."""
+    """Repeat the filters of one position for the following positions, each shifted by `step` samples."""
     return tuple(
         (0.0,) * (step * place) + taps + (0.0,) * (step * (pack - 1 - place))
         for place in range(pack)
@@ -185,10 +185,10 @@ def _side_by_side(
 def _kernel(
     channels: int, columns: tuple[tuple[float, ...], ...], dtype: torch.dtype, device: torch.device
 ) -> Tensor:
-    """A filter of one row that treats channels alike, as one dense convolution.
+    """Return a row filter, equal for all channels, as the kernel of a dense convolution.
 
-    A grouped convolution would be the natural form, but the CPU's kernels for channels-last data
-    with three channels are several times faster on the dense one.
+    A grouped convolution would be the natural form, but for channels-last data with three channels the CPU's
+    dense kernels are several times faster.
 
     Returns:
         [Q * channels, channels, 1, columns' length]: output channel (q, c) filters input channel c

@@ -19,21 +19,21 @@ from pgmetrics.functional.patches import ChannelStatistics
 from pgmetrics.runtime.threads import share_out, single_blas
 
 _ROWS = 128
-"""Directions that a thread works on at a time; fewer make a slower product."""
+"""Directions per step of a thread; with fewer the product is slower."""
 
 _WORKSPACE = 2**27
-"""Bytes of projections that a thread holds per side, at most, so that memory does not grow with the sets."""
+"""Maximum bytes of projections per thread and side, so that memory does not grow with the sets."""
 
 
 class Workspace:
-    """Memory for projections, handed out again: fresh pages cost as much as the sort."""
+    """Reusable memory for projections, since fresh pages cost as much as the sort."""
 
     def __init__(self) -> None:
         self._spare: SimpleQueue[NDArray[np.uint8]] = SimpleQueue()
 
     @contextmanager
     def rows(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Iterator[NDArray[Any]]:
-        """An array of whatever values, for one thread at a time."""
+        """Yield an uninitialized array for one thread."""
         nbytes = math.prod(shape) * dtype.itemsize
         try:
             memory = self._spare.get_nowait()
@@ -52,19 +52,19 @@ def sliced_wasserstein(
     standardize: tuple[ChannelStatistics, ChannelStatistics] | None = None,
     workspace: Workspace | None = None,
 ) -> Tensor:
-    """W1 between the projections of two equally large sets, direction by direction.
+    """Return W1 between the projections of two equally large sets along each direction.
 
-    In one dimension optimal transport pairs the points in order, so W1 is the mean absolute
-    difference of the sorted projections; nothing is approximated.
+    In one dimension optimal transport pairs the sorted points, so W1 is the mean absolute difference of the
+    sorted projections, which is exact.
 
     Args:
-        a, b: each set in pieces [n_i, D], float32 or float64, on one device; equally many points
-            in all. How a set is cut into pieces can change the last bits.
+        a, b: each set in pieces [n_i, D], float32 or float64, on one device, with equally many points in
+            total. The division into pieces may change the last bits.
         directions: [K, D] of unit length.
-        standardize: statistics of a and of b: subtract each channel's mean and divide by its
-            standard deviation first, without touching the points (a linear map of the points is
-            one of the directions). Component j belongs to channel j mod C.
-        workspace: to be used again by the next call.
+        standardize: statistics of a and of b: first subtract each channel's mean and divide by its standard
+            deviation. This is folded into the directions and does not change the points. Component j belongs
+            to channel j mod C.
+        workspace: memory to reuse between calls.
 
     Returns:
         float64 [K] on the CPU, in units of the (standardized) points. Their mean is the distance.
@@ -95,26 +95,26 @@ def sliced_wasserstein(
         with workspace.rows((2, step, count), a[0].numpy().dtype) as rows:
             return _on_cpu(a, b, weights_a[chunk], weights_b[chunk], (offset_a - offset_b)[chunk], rows)
 
-    # A thread takes its directions from product to distance: BLAS threads of its own would keep
-    # turning for a while after every product, on the core that another thread sorts on.
+    # A thread takes its directions from product to distance. Threads of BLAS would spin for a while after
+    # every product, on the core on which another thread sorts.
     with exact_float32(), single_blas():
         return torch.cat(share_out(chunk_distances, chunks))
 
 
 def step_length(count: int, size: int) -> int:
-    """Directions that a thread works on at a time, for sets of `count` points of numbers of `size` bytes."""
+    """Return the directions per step of a thread, for `count` points of numbers of `size` bytes."""
     return max(1, min(_ROWS, _WORKSPACE // (count * size)))
 
 
 def fold(directions: Tensor, statistics: ChannelStatistics | None) -> tuple[Tensor, Tensor]:
-    """Directions and offsets whose projections are those of the standardized points.
+    """Return directions and offsets that project points as if they were standardized.
 
     Args:
         directions: [K, D].
         statistics: of the points' channels.
 
     Returns:
-        float64 [K, D] and [K]: a point's standardized projection is its product with the first less the
+        float64 [K, D] and [K]: a point's standardized projection is its product with the first minus the
         second.
     """
     directions = directions.to("cpu", torch.float64)
@@ -147,7 +147,7 @@ def _on_cpu(
 
 
 def project(points: Sequence[Tensor], weights: Tensor, rows: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Direction-major products, so that a direction's projections are one contiguous row.
+    """Project points, with each direction's projections in one contiguous row.
 
     Args:
         points: pieces [n_i, D] on the CPU, N in all.
@@ -155,7 +155,7 @@ def project(points: Sequence[Tensor], weights: Tensor, rows: NDArray[np.floating
         rows: where to write them, [at least k, N].
 
     Returns:
-        [k, N], of which `rows` is the memory.
+        [k, N], a view of `rows`.
     """
     matrix = weights.to(points[0].dtype)
     rows = rows[: len(matrix)]
@@ -169,8 +169,8 @@ def project(points: Sequence[Tensor], weights: Tensor, rows: NDArray[np.floating
 
 
 def _product(dtype: torch.dtype) -> Callable[[Tensor, Tensor, NDArray[np.floating]], None]:
-    # For a few rows times many, oneDNN's product is about half as fast again as NumPy's BLAS, and
-    # torch.mm is slower than both. It has no public name in torch, so NumPy stands in where it is missing.
+    # For a few rows times many, oneDNN's product is about 1.5 times as fast as NumPy's BLAS, and torch.mm is
+    # slower than both. It has no public name in torch; NumPy replaces it where it is missing.
     linear = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
     if dtype != torch.float32 or linear is None or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return lambda matrix, piece, out: np.copyto(out, matrix.numpy() @ piece.numpy().T)
@@ -188,6 +188,6 @@ def _on_device(
 
     difference = sorted_rows(a, weights_a) - sorted_rows(b, weights_b)
     difference -= offsets.to(difference.dtype).to(difference.device)[:, None]
-    # Summed in float64 where the device has it; Apple's GPUs have not.
+    # Summed in float64 if the device supports it; Apple's GPUs do not.
     precise = torch.float32 if difference.device.type == "mps" else torch.float64
     return difference.abs_().mean(dim=1, dtype=precise).to("cpu", torch.float64)

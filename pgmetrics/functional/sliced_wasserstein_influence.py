@@ -1,4 +1,4 @@
-"""How far each image moves the sliced Wasserstein distance between two sets of descriptors."""
+"""The influence of each image on the sliced Wasserstein distance between two sets of descriptors."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from pgmetrics.functional.sliced_wasserstein import Workspace, fold, project, st
 from pgmetrics.runtime.threads import share_out, single_blas
 
 CELLS = 4096
-"""Of the grid on which a potential is tabulated; it is exact but for cells in which F - G changes sign."""
+"""Cells of the grid that tabulates a potential; it is exact except in cells where F - G changes sign."""
 
 _TOGETHER = 2**16
-"""Points worked on at once: enough that calls do not cost more than the work."""
+"""Points per step: enough that the overhead of calls does not dominate."""
 
 Vector = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class DescribedImages:
-    """One side: descriptors, and the moments that they are standardized by.
+    """One side: descriptors, and the moments that standardize them.
 
     Attributes:
         pieces: float [n_i * P, D], image by image, P descriptors each.
         moments: float64 [n, 2, C], of each image, by `channel_moments`.
-        fit: which of the images the derivative is taken at, `[::2]` for those of even places.
+        fit: the images at which the derivative is taken, such as `[::2]` for those with even indices.
     """
 
     pieces: Sequence[Tensor]
@@ -43,26 +43,26 @@ class DescribedImages:
         return sum(map(len, self.pieces)) // len(self.moments)
 
     def statistics(self) -> ChannelStatistics:
-        """Of the fitted images."""
+        """Return the statistics of the fitted images."""
         return channel_statistics([self.moments[self.fit]])
 
 
 def sliced_influence(
     a: DescribedImages, b: DescribedImages, directions: Tensor, workspace: Workspace | None = None
 ) -> tuple[Vector, Vector]:
-    """The influence of each image of both sides on the mean distance over the directions.
+    """Return the influence of each image of both sides on the mean distance over the directions.
 
-    Between distributions F and G on a line W1 is the integral of |F - G|, so that a point at t moves it
-    by the Kantorovich potential, minus the integral of sign(F - G) up to t; a point of G by the opposite.
-    An image moves it by the mean over its descriptors, and by what it does to the mean and deviation
-    that its set is standardized by. The sets may differ in size.
+    Between distributions F and G on a line W1 is the integral of |F - G|. The influence of a point of F at t
+    is the Kantorovich potential, minus the integral of sign(F - G) up to t; a point of G has the opposite
+    sign. The influence of an image is the mean over its descriptors, plus its effect through the mean and
+    deviation that standardize its set. The sets may differ in size.
 
-    The potential is tabulated on a grid, which does without sorting.
+    The potential is tabulated on a grid, which avoids sorting.
 
     Args:
         a, b: the two sides, on one device.
         directions: float64 [K, D] of unit length.
-        workspace: to be used again by the next call.
+        workspace: memory to reuse between calls.
 
     Returns:
         float64 [n_a] and [n_b], each with a mean of 0 over all images.
@@ -84,9 +84,9 @@ def sliced_influence(
             return _chunk(sides, chunk, [rows[0], rows[1]])
 
     with exact_float32(), single_blas():
-        found = share_out(chunk_influence, chunks, threads=on_cpu)
+        parts = share_out(chunk_influence, chunks, threads=on_cpu)
     first, second = (
-        side.influence([part[i] for part in found], len(directions)) for i, side in enumerate(sides)
+        side.influence([part[i] for part in parts], len(directions)) for i, side in enumerate(sides)
     )
     return first, second
 
@@ -96,8 +96,8 @@ class _DirectionSums:
     """Sums over some directions.
 
     Attributes:
-        direct: the potential of each image's descriptors, mean over them: float64 [n].
-        by_mean, by_std: derivatives by the channels' mean and deviation: float64 [C].
+        direct: mean potential of each image's descriptors: float64 [n].
+        by_mean, by_std: derivatives with respect to the channels' mean and deviation: float64 [C].
     """
 
     direct: Tensor
@@ -106,7 +106,7 @@ class _DirectionSums:
 
 
 class _Side:
-    """A side's points, projected onto directions that standardize them."""
+    """A side's points, with directions that standardize them."""
 
     def __init__(self, side: DescribedImages, directions: Tensor) -> None:
         self.images = side
@@ -115,7 +115,7 @@ class _Side:
         self.channels = len(self.statistics.mean)
 
     def projections(self, chunk: slice, rows: NDArray[np.floating] | None) -> Tensor:
-        """The standardized points along those directions: float [k, N]."""
+        """Project the standardized points onto these directions: float [k, N]."""
         weights = self.weights[chunk]
         if rows is not None:
             count = sum(map(len, self.images.pieces))
@@ -126,27 +126,27 @@ class _Side:
         return made.sub_(self.offsets[chunk].to(made.device, made.dtype)[:, None])
 
     def by_image(self, values: Tensor) -> Tensor:
-        """Values [g, N] of all points as [g, n, P], a view."""
+        """View values [g, N] of all points as [g, n, P]."""
         return values.view(len(values), len(self.images.moments), -1)
 
     def fitted(self, values: Tensor) -> Tensor:
-        """Of values [g, N] of all points those of the fitted images: [g, n_fit, P], a view."""
+        """View the values of the fitted images, [g, n_fit, P], in values [g, N] of all points."""
         return self.by_image(values)[:, self.images.fit]
 
     def sums(self, chunk: slice, direct: Tensor, signs: Tensor) -> _DirectionSums:
-        """Derivatives, from the sign of each fitted point's own along each direction.
+        """Sum derivatives over directions, given the sign of each fitted point's derivative.
 
         Args:
             chunk: the directions.
             direct: float64 [n].
-            signs: [k, N], how the distance changes as a point moves along; 0 for points not fitted.
+            signs: [k, N], the sign of the distance's change as a point moves; 0 for points not fitted.
         """
         weights = self.weights[chunk]
         start, products = 0, torch.zeros_like(weights)
         for piece in self.images.pieces:
             products += (signs[:, start : start + len(piece)] @ piece).to("cpu", torch.float64)
             start += len(piece)
-        # Whole numbers below 2^24, which float32 adds up exactly.
+        # Sums of integers below 2^24 are exact in float32.
         total = signs.sum(dim=1).to("cpu", torch.float64)
         number = len(self.images.moments[self.images.fit]) * self.images.per_image
         mean = self.statistics.mean.repeat(weights.shape[1] // self.channels)
@@ -168,11 +168,11 @@ class _Side:
         means, variances = self.images.moments.unbind(1)
         off = means - self.statistics.mean
         std = self.statistics.std
-        # A flat channel's deviation is infinite, and what moves it is 0 by then.
+        # A flat channel has infinite deviation, and its derivative is 0.
         of_std = torch.where(std.isinf(), 0.0, (variances + off.square() - std.square()) / (2 * std))
         total = direct + off @ by_mean + of_std @ by_std
-        found: Vector = (total - total.mean()).numpy()
-        return found
+        influence_of_images: Vector = (total - total.mean()).numpy()
+        return influence_of_images
 
 
 def _chunk(
@@ -190,21 +190,23 @@ def _chunk(
             heights = places[i].mul_(signs).sub_(_looked_up(potential, cells[i], along[i]))
             scale = (width * -towards)[:, None].to(heights)
             direct[i] += (side.by_image(heights).mean(2) * scale).sum(0).double().cpu()
-            # The projections are done with, and what is needed next is of their size.
+            # The projections are no longer needed, and their memory has the right size for the next step.
             along[i].zero_()
             side.fitted(along[i]).copy_(side.fitted(signs)).mul_(-towards)
-    return [side.sums(chunk, one, signs) for side, one, signs in zip(sides, direct, both, strict=True)]
+    return [
+        side.sums(chunk, potential, signs) for side, potential, signs in zip(sides, direct, both, strict=True)
+    ]
 
 
 def _cells(along: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor], Tensor]:
-    """Where on a common grid each point lies.
+    """Locate each point on a common grid.
 
     Args:
         along: for each side [g, N], points on g lines.
 
     Returns:
-        For each side [g, N], how far into its cell a point is, 0 ... 1; int32 [g, N], its cell, those of
-        line i from i * CELLS on; and float64 [g], the width of a cell.
+        For each side the position of a point within its cell, [g, N] in 0 ... 1; its cell, int32 [g, N],
+        counted from i * CELLS on line i; and the width of a cell, float64 [g].
     """
     lowest = torch.stack([points.amin(1) for points in along]).amin(0)
     widest = torch.stack([points.amax(1) for points in along]).amax(0) - lowest
@@ -217,7 +219,7 @@ def _cells(along: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor], Tensor]
 
 
 def _tables(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """Minus the integral of sign(F - G) up to each cell, in cells; and its mean over each cell.
+    """Tabulate minus the integral of sign(F - G) up to each cell, in cells; and its mean over each cell.
 
     Args:
         a, b: int32 [g, ...], the cells of the points of F and of G.
@@ -233,12 +235,12 @@ def _tables(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     ]
     right = shares[0] - shares[1]
     left = torch.cat([right.new_zeros(lines, 1), right[:, :-1]], dim=1)
-    # Where F - G changes sign within a cell, as if it were a straight line there; equal sets have no sign.
+    # Where F - G changes sign within a cell, it is taken as linear there; equal sets have sign 0.
     steep = left.abs() + right.abs()
     sign = torch.where(steep > 0, (left + right) / steep, 0.0)
     return sign - sign.cumsum(1), sign
 
 
 def _looked_up(table: Tensor, cells: Tensor, like: Tensor) -> Tensor:
-    """Of a table [g, CELLS] the entry of each point: [g, N], of the points' dtype and device."""
+    """Look up each point's entry in a table [g, CELLS]: [g, N], with the points' dtype and device."""
     return table.to(like).view(-1).index_select(0, cells.view(-1)).view_as(like)

@@ -5,18 +5,17 @@ Let u = x + y and v = x - y. Window means are linear, so with the window's varia
     contrast-structure = (2 cov + c2) / (Var x + Var y + c2) = 1 - 2 Var v / (Var u + Var v + 2 c2)
     luminance          = (2 mx my + c1) / (mx² + my² + c1)   = 1 - 2 mv² / (mu² + mv² + 2 c1)
 
-and halving keeps u and v. So a scale needs four maps filtered (u, v, u², v²) instead of five, and
-very few passes over memory, which is where the time goes. Variances do not feel a constant, so the
-mean of u and of v is taken away first, which keeps float32 errors below 1e-6, and put back for
-the luminance.
+and halving commutes with u and v. So a scale needs four filtered maps (u, v, u², v²) instead of five, and
+very few passes over memory, which dominate the time. Variances do not depend on a constant, so the means of u
+and v are subtracted first, which keeps float32 errors below 1e-6, and added back for the luminance.
 
-The window is separable, and a blur along rows is a product with a banded matrix. Images are cut
-into tiles and strips, so that the bands stay dense and the work in the processor's cache.
+The window is separable, and a blur along rows is a product with a banded matrix. Images are cut into tiles
+and strips, so that the bands stay dense and the work stays in the processor's cache.
 
-A pair's score must not depend on the pairs beside it, to the last bit. Kernels may round
-differently for another shape, so pairs are always taken a fixed number at a time, filled up with
-zeros; and the loops use additions, products and quotients that are rounded one by one, because a
-fused multiply-add may be used in the middle of an array and not at its end.
+No bit of a pair's score may depend on the other pairs. Kernels may round differently for another shape, so
+pairs are always processed in groups of a fixed size, padded with zeros. The loops use additions, products and
+quotients that are rounded separately, because a fused multiply-add may be used in the middle of an array and
+not at its end.
 """
 
 from __future__ import annotations
@@ -41,8 +40,10 @@ _C1 = (0.01 * _RANGE) ** 2
 _C2 = (0.03 * _RANGE) ** 2
 
 _TILE = 42  # outputs along a side of a tile, measured
-_CHUNK_PIXELS = 128 * 128  # of pairs that are worked on at a time: the maps stay in the cache
-_POWER_BLOCK = 64  # a multiple of every vector length: powers at an array's end are another routine's
+_CHUNK_PIXELS = 128 * 128  # pixels of the pairs per step, so that the maps stay in the cache
+_POWER_BLOCK = (
+    64  # a multiple of every vector length, since another routine computes powers at an array's end
+)
 
 
 def check_size(height: int, width: int) -> None:
@@ -60,10 +61,10 @@ def check_size(height: int, width: int) -> None:
 
 
 def ms_ssim_scores(first: Tensor, second: Tensor) -> Tensor:
-    """MS-SSIM of each pair, between 0 and 1; it carries no gradient.
+    """Return the MS-SSIM of each pair, between 0 and 1, without gradients.
 
-    A pair whose mean is negative at any scale scores exactly 0. A pair's score is the same to the
-    bit in whatever batch it comes.
+    A pair whose mean is negative at any scale scores exactly 0. A pair's score has the same bits in every
+    batch.
 
     Args:
         first: uint8 or float [N, 3, H, W] in 0 ... 255; H and W divisible by 16.
@@ -71,8 +72,8 @@ def ms_ssim_scores(first: Tensor, second: Tensor) -> Tensor:
 
     Returns:
         [N], float64 for float64 images and float32 otherwise. In float32 the error is below 1e-6 on
-        photographs; where large flat areas of a pair differ by 200 levels and more it can reach
-        1e-4, about that of the published float32 code. Give float64 for such images.
+        photographs; if large flat areas of a pair differ by 200 levels or more it can reach 1e-4, similar to
+        the published float32 code. Use float64 for such images.
 
     Raises:
         SampleError: the shapes differ, or a side is not divisible by 16.
@@ -96,7 +97,7 @@ def _weighted_product(terms: Tensor) -> Tensor:
 
 
 def ms_ssim_terms(first: Tensor, second: Tensor) -> Tensor:
-    """What MS-SSIM clips and multiplies: contrast-structure at scales 1 to 4, SSIM at scale 5.
+    """Return the factors of MS-SSIM before clipping: contrast-structure at scales 1 to 4, SSIM at scale 5.
 
     Each is a mean over the image and its channels, between -1 and 1.
 
@@ -105,7 +106,7 @@ def ms_ssim_terms(first: Tensor, second: Tensor) -> Tensor:
         second: likewise.
 
     Returns:
-        [N, 5], finest scale first, not clipped; dtype as for `ms_ssim_scores`.
+        [N, 5], finest scale first; dtype as for `ms_ssim_scores`.
 
     Raises:
         SampleError: as for `ms_ssim_scores`.
@@ -113,7 +114,7 @@ def ms_ssim_terms(first: Tensor, second: Tensor) -> Tensor:
     _check(first, second)
     dtype = torch.float64 if first.dtype == torch.float64 else torch.float32
     pixels = first.shape[-2] * first.shape[-1]
-    # Groups bound the memory and are what threads share out; their length depends on the side alone.
+    # Groups bound the memory and are the threads' units of work; their size depends on the side alone.
     group = max(1, 8 * _CHUNK_PIXELS // pixels)
     parts = [slice(start, start + group) for start in range(0, len(first), group)]
 
@@ -124,7 +125,7 @@ def ms_ssim_terms(first: Tensor, second: Tensor) -> Tensor:
     with exact_float32():
         if first.device.type != "cpu":
             return torch.cat([empty, *map(part_terms, parts)])
-        # Smaller images are bound by the interpreter, which threads only disturb.
+        # For smaller images the interpreter is the bottleneck, and threads only add overhead.
         return torch.cat([empty, *share_out(part_terms, parts, threads=pixels >= _CHUNK_PIXELS)])
 
 
@@ -132,7 +133,7 @@ def ms_ssim_terms(first: Tensor, second: Tensor) -> Tensor:
 def _group_terms(x: Tensor, y: Tensor, group: int) -> Tensor:
     with torch.autocast(x.device.type, enabled=False):
         maps = torch.stack((x + y, x - y), dim=1)
-        # A whole number, so that bytes stay exact; halving keeps it.
+        # An integer offset keeps bytes exact, and halving preserves it.
         offset = maps.mean(-1, keepdim=True).mean(-2, keepdim=True).round()
         maps -= offset
         terms = []
@@ -155,15 +156,15 @@ def _check(first: Tensor, second: Tensor) -> None:
 
 
 def _scale_term(maps: Tensor, offset: Tensor | None, group: int) -> Tensor:
-    """Mean contrast-structure of each pair, or mean SSIM if there is an offset.
+    """Return the mean contrast-structure of each pair, or the mean SSIM if there is an offset.
 
-    Pairs are taken a fixed number at a time, the last ones filled up with zeros, so that the same
-    kernels run on the same shapes whatever N is.
+    Pairs are processed in groups of a fixed size, the last one padded with zeros, so that the same kernels
+    run on the same shapes for every N.
 
     Args:
         maps: u and v, [N, 2, 3, H, W].
-        offset: what was taken from u and v, [N, 2, 3, 1, 1].
-        group: no more pairs than these ever come.
+        offset: the values subtracted from u and v, [N, 2, 3, 1, 1].
+        group: an upper limit on N.
     """
     length = min(group, max(1, _CHUNK_PIXELS // (maps.shape[-2] * maps.shape[-1])))
     means = [maps.new_zeros(0)]
@@ -189,17 +190,17 @@ def _chunk_means(maps: Tensor, offset: Tensor | None) -> Tensor:
         for upper, lower in _spans(bottom - top, _TILE):
             filtered = _blur_columns(blurred[:, upper : lower + size - 1], size)
             loss = _loss(filtered.view(n, 2, 2, c, lower - upper, columns_out), offset)
-            # Row by row first: the sum of a whole image could be split between threads.
+            # Sum rows first: the sum of a whole image could be split between threads.
             total += loss.sum(-1).view(n, -1).double().sum(1)
     return (1 - 2 * total / (c * rows_out * columns_out)).to(maps.dtype)
 
 
 def _loss(filtered: Tensor, offset: Tensor | None) -> Tensor:
-    """(1 - contrast-structure) / 2 at every place, or (1 - SSIM) / 2 if there is an offset.
+    """Return (1 - contrast-structure) / 2 at every pixel, or (1 - SSIM) / 2 if there is an offset.
 
     Args:
         filtered: [N, 2, 2, C, H, W]: u and v, then their squares; overwritten.
-        offset: [N, 2, C, 1, 1], to be added to u and v.
+        offset: [N, 2, C, 1, 1], added to u and v.
     """
     mean, square = filtered[:, 0], filtered[:, 1]
     variance = square.sub_(mean * mean)
@@ -214,7 +215,7 @@ def _loss(filtered: Tensor, offset: Tensor | None) -> Tensor:
 
 
 def _blur_rows(maps: Tensor, size: int) -> Tensor:
-    """The window along rows, of the maps and of their squares: [N, 2, C, H, W] to [N * 2 * 2 * C, H, W']."""
+    """Filter maps and their squares along rows: [N, 2, C, H, W] to [N * 2 * 2 * C, H, W']."""
     n, k, c, height, width = maps.shape
     stacked = maps.new_empty(n, 2, k, c, height, width)
     stacked[:, 0] = maps
@@ -228,13 +229,13 @@ def _blur_rows(maps: Tensor, size: int) -> Tensor:
 
 
 def _blur_columns(planes: Tensor, size: int) -> Tensor:
-    """The window along columns: [P, H, W] to [P, H', W]."""
+    """Filter along columns: [P, H, W] to [P, H', W]."""
     band = _band(size, planes.shape[1] - size + 1, planes.dtype, planes.device).T
     return torch.bmm(band.expand(len(planes), -1, -1), planes)
 
 
 def _halve(maps: Tensor) -> Tensor:
-    """Mean of every 2x2 square; additions of slices are several times faster than pooling."""
+    """Average every 2x2 square; adding slices is several times faster than pooling."""
     rows = maps[..., ::2, :] + maps[..., 1::2, :]
     return (rows[..., ::2] + rows[..., 1::2]).mul_(0.25)
 
@@ -248,13 +249,13 @@ def _spans(length: int, longest: int) -> list[tuple[int, int]]:
 
 @lru_cache(maxsize=64)
 def _band(size: int, outputs: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Matrix [outputs + size - 1, outputs] whose product with rows is their valid blur."""
+    """Return the matrix [outputs + size - 1, outputs] whose product with rows is their valid convolution."""
     offset = torch.arange(size, dtype=torch.float64) - (size - 1) / 2
     sigma = size * _SIGMA / _WINDOW
     window = torch.exp(-(offset**2) / (2 * sigma**2))
     window /= window.sum()
     if dtype == torch.float32:
-        # The sum must stay exactly 1 when rounded, or a flat area seems to have a variance.
+        # The rounded weights must sum to exactly 1, or a flat area would appear to have a variance.
         window = (window * 2**23).round() / 2**23
         middle = slice((size - 1) // 2, size // 2 + 1)
         window[middle] += (1 - window.sum()) / len(window[middle])

@@ -1,4 +1,4 @@
-"""Rows of features that lie in pieces, cut into slabs around a common center, and products of slabs."""
+"""Feature rows in pieces, cut into slabs relative to a common center, and products of slabs."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from pgmetrics.functional.float_precision import exact_float32
 from pgmetrics.runtime.threads import share_out
 
 COLUMNS = 512
-"""Columns summed by one float32 product; the sums of such parts are added. The shorter a float32
-sum, the smaller the bound on its error."""
+"""Columns per float32 product; the products of such parts are added. A shorter float32 sum has a smaller
+bound on its error."""
 
 EPSILON = 2.0**-24
 
@@ -30,26 +30,26 @@ _SMALL = 2**15
 Made = TypeVar("Made")
 
 Slab = list[Tensor]
-"""Rows around the center, in parts of up to 512 columns: float32 [n, <= 512] each, contiguous."""
+"""Centered rows in parts of up to 512 columns, each contiguous float32 [n, <= 512]."""
 
 
 class CenteredRows:
-    """Rows that are read in slabs; what is allocated does not grow with their number on a CPU.
+    """Centered rows that are read in slabs; on a CPU the memory does not grow with their number.
 
-    Centered, rows have short lengths, and short lengths have small rounding errors. Up to 256 MB of
-    centered rows are kept; beyond that they are made for each slab anew, except on another device
-    than the CPU, which is given all of them once, 4 D bytes each.
+    Centering makes rows short, and short rows have small rounding errors. Up to 256 MB of centered rows are
+    stored; larger sets are centered again for each slab, except on devices other than the CPU, which store
+    all rows, 4 D bytes each.
     """
 
     def __init__(
         self, pieces: Sequence[Tensor], center: NDArray[np.float32], device: torch.device | str = "cpu"
     ) -> None:
-        """Take rows.
+        """Store references to the rows.
 
         Args:
-            pieces: float32 [n_i, D] on the CPU, N rows in all; they may lie on disk.
+            pieces: float32 [n_i, D] on the CPU, N rows in total; they may be memory-mapped.
             center: float32 [D], subtracted from each row in float32.
-            device: where slabs will be.
+            device: the device of the slabs.
         """
         self._pieces = [piece.numpy() for piece in pieces if len(piece)]
         self._starts = np.cumsum([0, *(len(piece) for piece in self._pieces)])
@@ -64,16 +64,16 @@ class CenteredRows:
         return int(self._starts[-1])
 
     def take(self, indices: NDArray[np.int64]) -> NDArray[np.float32]:
-        """The rows of those indices as they were given: float32 [n, D]."""
+        """Return the original rows at these indices: float32 [n, D]."""
         out = np.empty((len(indices), self.width), np.float32)
         owner = np.searchsorted(self._starts, indices, side="right") - 1
         for piece in np.unique(owner):
-            mine = owner == piece
-            out[mine] = self._pieces[piece][indices[mine] - self._starts[piece]]
+            here = owner == piece
+            out[here] = self._pieces[piece][indices[here] - self._starts[piece]]
         return out
 
     def slab(self, where: slice | NDArray[np.int64]) -> Slab:
-        """The rows of a range, or of those indices, around the center, on the device."""
+        """Return the centered rows of a range, or at these indices, on the device."""
         if self._kept is not None:
             if isinstance(where, slice):
                 return [part[where] for part in self._kept]
@@ -86,19 +86,19 @@ class CenteredRows:
         return [part.contiguous() for part in torch.split(torch.from_numpy(rows), COLUMNS, dim=1)]
 
     def squared_lengths(self) -> NDArray[np.float64]:
-        """Of every row from the center: float64 [N]. Equal rows have equal lengths.
+        """Return every row's squared distance from the center: float64 [N]. Equal rows have equal lengths.
 
         Raises:
-            SampleError: float32 cannot hold one of them.
+            SampleError: a length is beyond float32's range.
         """
         lengths = [np.einsum("ij,ij->i", rows, rows) for rows in self._in_float64()]
-        found = np.concatenate([*lengths, np.empty(0)])
-        if not bool((found < _LONGEST).all()):
+        squared = np.concatenate([*lengths, np.empty(0)])
+        if not bool((squared < _LONGEST).all()):
             raise SampleError("the features are too large for distances in float32; scale them down")
-        return found
+        return squared
 
     def products(self, vector: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Of every row around the center with a vector [D]: float64 [N]."""
+        """Return the products of every centered row with a vector [D]: float64 [N]."""
         return np.concatenate([*(rows @ vector for rows in self._in_float64()), np.empty(0)])
 
     def _in_float64(self) -> Iterator[NDArray[np.float64]]:
@@ -125,7 +125,7 @@ class CenteredRows:
 
 
 def mean_row(pieces: Sequence[Tensor]) -> NDArray[np.float32]:
-    """The mean of the rows of pieces float32 [n_i, D], summed in float64: float32 [D].
+    """Return the mean of the rows of pieces float32 [n_i, D], summed in float64: float32 [D].
 
     Raises:
         SampleError: there is no row.
@@ -141,7 +141,7 @@ def mean_row(pieces: Sequence[Tensor]) -> NDArray[np.float32]:
 
 
 def cuts(count: int, device: torch.device, most: int | None = None) -> list[slice]:
-    """Slabs of nearly equal length that cover so many rows."""
+    """Cut a number of rows into slabs of nearly equal length."""
     most = most or _SLAB.get(device.type, _DEVICE_SLAB)
     slabs = max(1, -(-count // most))
     edges = [count * i // slabs for i in range(slabs + 1)]
@@ -149,10 +149,10 @@ def cuts(count: int, device: torch.device, most: int | None = None) -> list[slic
 
 
 def matrix_product(a: Slab, b: Slab) -> Tensor:
-    """Every row of a slab times every row of another: float32 [n, m].
+    """Multiply every row of a slab with every row of another: float32 [n, m].
 
-    Summed in float32 over 512 columns, and these sums added: whatever the order inside, an error
-    is at most (512 + parts) 2^-24 |a_i| |b_j| to first order.
+    Products are summed in float32 over 512 columns, and these sums are added: for any order of summation the
+    error is at most (512 + parts) 2^-24 |a_i| |b_j| to first order.
     """
     product = _product(a[0])
     total = product(a[0], b[0])
@@ -170,15 +170,15 @@ def relative_error(width: int) -> float:
 def for_each_tile(
     function: Callable[..., Made], tiles: Sequence[tuple[Any, ...]], device: torch.device
 ) -> list[Made]:
-    """The function of every tile, in order; on a CPU the tiles are shared out over threads."""
+    """Apply the function to every tile and return the results in order; on a CPU in several threads."""
     with exact_float32():
         return share_out(lambda tile: function(*tile), tiles, threads=device.type == "cpu")
 
 
 def _product(like: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
-    # oneDNN's product is up to twice as fast as torch.mm, but takes 10 ms for the smallest, and is
-    # hundreds of times slower on rows that are not contiguous. It has no public name in torch, so
-    # torch.mm stands in where it is missing.
+    # oneDNN's product is up to twice as fast as torch.mm, but takes 10 ms for the smallest sizes, and is
+    # hundreds of times slower on rows that are not contiguous. It has no public name in torch; torch.mm
+    # replaces it where it is missing.
     linear = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
     small = like.numel() < _SMALL
     if like.device.type != "cpu" or small or linear is None or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
