@@ -24,7 +24,7 @@ READ_AT_ONCE = 1 << 24  # bytes
 
 @dataclass(frozen=True)
 class PreparedSettings:
-    """All that decides a prepared directory's bytes."""
+    """The settings that determine a prepared directory's bytes."""
 
     fingerprint: str
     shuffled: bool
@@ -40,7 +40,7 @@ class PreparedSettings:
 
 
 def write_json(path: Path, content: Mapping[str, object]) -> None:
-    """Write a JSON file, whole or not at all."""
+    """Write a JSON file atomically."""
     with written_atomically(path) as aside:
         aside.write_text(dump_json(content, indent=2) + "\n")
 
@@ -49,7 +49,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object.
 
     Raises:
-        SourceError: it cannot be read, or holds something else.
+        SourceError: the file cannot be read, or holds something else.
     """
     try:
         content = parse_json(path.read_text())
@@ -96,7 +96,7 @@ def parsed_settings(path: Path, content: Mapping[str, Any]) -> PreparedSettings:
     """Check the settings that a manifest holds.
 
     Raises:
-        SourceError: one is missing or out of range.
+        SourceError: a setting is missing or out of range.
     """
     try:
         content = {**content, "label_names": tuple(content["label_names"])}

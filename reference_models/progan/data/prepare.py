@@ -1,4 +1,4 @@
-"""Decode a set once into one array for each resolution of growth."""
+"""Decode a set once into one array per resolution of growth: `progan data`."""
 
 from __future__ import annotations
 
@@ -53,23 +53,23 @@ def prepare(
 ) -> PreparedSource:
     """Decode every image of a source once and write all levels of it.
 
-    Interrupted in whatever way, the same call goes on where it was; the directory's bytes are the
-    same as without the interruption.
+    After any interruption the same call resumes, and the directory gets the same bytes as without the
+    interruption.
 
     Args:
-        source: of images of a power of two from 4, square unless they are cropped.
-        out: new, empty, or begun by the same call.
+        source: images whose side is a power of two from 4, square unless they are cropped.
+        out: a new or empty directory, or one begun by the same call.
         channels: 3, or 1 for grey images.
         crop: take the center of images that are not square.
         mirror: whether training should flip half of the images; None leaves that to its configuration.
-        workers: processes that decode; None for one per core.
-        report: called with (images done, images in all).
+        workers: decoding processes; None for one per core.
+        report: called with (images done, images in total).
 
     Raises:
-        SourceError: an image cannot be read or the images are of no such size; what is there is of
-            other images or damaged.
-        OptionError: the directory holds something else, or the same set prepared otherwise.
-        PgmetricsError: it cannot be written, or the disk is too small.
+        SourceError: an image cannot be read, or the images have another size; or existing files are of other
+            images or damaged.
+        OptionError: the directory holds something else, or the same set prepared with other settings.
+        PgmetricsError: the directory cannot be written, or the disk is too small.
     """
     settings = _settings(source, channels, crop, mirror)
     done = _claim(out, settings)
@@ -98,11 +98,11 @@ def verify(directory: Path, report: Report | None = None) -> None:
     """Compare every file of a prepared directory with its checksum.
 
     Args:
-        directory: as `prepare` wrote it.
-        report: called with (bytes read, bytes in all).
+        directory: a directory that `prepare` wrote.
+        report: called with (bytes read, bytes in total).
 
     Raises:
-        SourceError: the directory is not complete, or a file is missing or has other bytes.
+        SourceError: the directory is incomplete, or a file is missing or has other bytes.
     """
     _, digests = read_manifest(directory)
     try:
@@ -155,14 +155,14 @@ def _settings(source: ImageSource, channels: int, crop: bool, mirror: bool | Non
 
 
 def _claim(out: Path, settings: PreparedSettings) -> int | None:
-    """How many images are written already; None for all, with everything else.
+    """Return the number of images already written; None if the directory is complete.
 
     Raises:
-        OptionError: the directory holds something else, or the work was begun otherwise.
+        OptionError: the directory holds something else, or was begun with other settings.
     """
     with refusing_unwritable(out):
         out.mkdir(parents=True, exist_ok=True)
-        # A process that was killed before its first mark leaves nothing but what that was made of.
+        # A process that was killed before its first mark leaves only the mark's temporary file.
         holds_something = any(not each.name.startswith(f".{UNFINISHED}.") for each in out.iterdir())
     done: int | None
     if (out / MANIFEST).is_file():
@@ -196,7 +196,7 @@ def _claim(out: Path, settings: PreparedSettings) -> int | None:
 
 
 def _check_space(out: Path, settings: PreparedSettings) -> None:
-    """Before hours of decoding: would all of it fit?"""
+    """Refuse a disk that is too small, before hours of decoding."""
     needed = 0
     for r in level_resolutions(settings.resolution):
         path = out / level_name(r)
@@ -211,7 +211,7 @@ def _check_space(out: Path, settings: PreparedSettings) -> None:
 
 
 class _Files:
-    """The level files under way; what `done` counts is written, and at the end on the disk."""
+    """The level files in progress; the first `done` images are written."""
 
     def __init__(self, out: Path, settings: PreparedSettings, done: int) -> None:
         self._out, self._settings = out, settings
@@ -228,7 +228,7 @@ class _Files:
         return self
 
     def __exit__(self, *_: object) -> None:
-        # Also where an image cannot be read: what was decoded until then is kept.
+        # Also after an unreadable image: the images decoded before it are kept.
         with self._opened:
             self._mark()
 
@@ -254,10 +254,10 @@ class _Files:
 
 
 class _LevelFile:
-    """One level as it is written, from image `done` on.
+    """The file of one level, written from image `done` on.
 
-    Written in place rather than appended: what an interrupted run wrote beyond its last mark is
-    written again with the same bytes, and so is what a second run writes beside this one.
+    It is written in place rather than appended to: images that an interrupted run wrote beyond its last mark
+    are written again with the same bytes, and so are those of a second run at the same time.
     """
 
     def __init__(self, path: Path, shape: tuple[int, ...], done: int) -> None:
@@ -274,7 +274,7 @@ class _LevelFile:
         return self
 
     def __exit__(self, *_: object) -> None:
-        # After a `sync` there is nothing left to write, and where that failed its error is under way.
+        # After a `sync` nothing is left to write, and if it failed its error is being raised.
         with suppress(OSError):
             self._file.close()
 
@@ -284,13 +284,13 @@ class _LevelFile:
         self._sha256.update(content)
 
     def sync(self) -> None:
-        """Put on the disk what was written."""
+        """Flush written data to the disk."""
         self._file.flush()
         os.fsync(self._file.fileno())
 
     @property
     def digest(self) -> str:
-        """Of everything written, from the header on."""
+        """The digest of everything written, including the header."""
         return self._sha256.hexdigest()
 
 

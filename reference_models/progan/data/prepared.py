@@ -1,10 +1,10 @@
-"""A set of images decoded once, at every resolution that a growing network is shown them.
+"""Prepared sets: images decoded once, at every resolution of growth.
 
-A prepared directory holds `level-0004.npy` … `level-1024.npy`, each uint8 [N, C, r, r], where there are
-classes `labels.npy`, int64 [N], and `levels.json`, which is written last: without it the set is not
-complete. Equal images prepared alike give equal files, however often the work was interrupted.
+A prepared directory holds `level-0004.npy` … `level-1024.npy`, each uint8 [N, C, r, r]; with classes also
+`labels.npy`, int64 [N]; and `levels.json`, which is written last and marks a complete set. Equal images and
+settings give equal files, regardless of interruptions.
 
-Source: dataset_tool.py of Karras et al. 2018, which keeps the same levels in other files.
+Source: dataset_tool.py of Karras et al. 2018, which stores the same levels in other files.
 """
 
 from __future__ import annotations
@@ -36,21 +36,21 @@ Report = Callable[[int, int], None]
 
 
 class PreparedSource(ImageSource):
-    """The images of a prepared directory, and each of their levels.
+    """The images of a prepared directory at all levels.
 
-    They are those of the source that was prepared, in its order, with its fingerprint and classes:
-    training on either is the same run. Any part of them is identified by its pixels.
+    They are the images of the original source in its order, with its fingerprint and classes: training on
+    either is the same run. A part of them is identified by its pixels.
 
     Attributes:
         channels: 1 or 3, as stored.
-        mirror: whether training should flip half of them, or None where nobody said.
+        mirror: whether training should flip half of them, or None if that was not set.
 
     Args:
-        directory: as `prepare` wrote it.
-        resolution: of the images, one of the levels; None for the largest.
+        directory: a directory that `prepare` wrote.
+        resolution: one of the levels; None for the largest.
 
     Raises:
-        SourceError: it is not complete, is damaged, or has no such level.
+        SourceError: the directory is incomplete or damaged, or has no such level.
     """
 
     def __init__(self, directory: Path, resolution: int | None = None) -> None:
@@ -90,26 +90,26 @@ class PreparedSource(ImageSource):
 
     @property
     def fingerprint(self) -> str:
-        """That of the source which was prepared."""
+        """The fingerprint of the original source."""
         return self._fingerprint
 
     def identity(self, indices: Sequence[int] | NDArray[np.int64]) -> str:
-        """The fingerprint of all images in their order; of others the pixels are digested."""
+        """Return the fingerprint for all images in order; for other indices a digest of the pixels."""
         whole = np.array_equal(np.asarray(indices, np.int64), np.arange(len(self)))
         return self.fingerprint if whole else super().identity(indices)
 
     @property
     def label_names(self) -> list[str]:
-        """Names of the classes; empty where there are none."""
+        """Names of the classes; empty if there are none."""
         return list(self._label_names)
 
     @property
     def labels(self) -> NDArray[np.int64] | None:
-        """The class of each image as a place in `label_names`, or None where there are no classes."""
+        """The class of each image as an index into `label_names`, or None if there are no classes."""
         return self._labels
 
     def level(self, indices: Sequence[int] | NDArray[np.int64], resolution: int) -> NDArray[np.uint8]:
-        """Images by index at one of the levels: uint8 [N, channels, r, r]."""
+        """Return images by index at one of the levels: uint8 [N, channels, r, r]."""
         taken: NDArray[np.uint8] = np.take(self._levels[resolution], np.asarray(indices, np.int64), axis=0)
         return taken
 
@@ -123,16 +123,16 @@ def is_prepared(directory: Path) -> bool:
 
 
 def open_training_source(data: str, resolution: int, *, resize: str | None = None) -> ImageSource:
-    """The images that a training at this resolution is given.
+    """Open the images for training at a resolution.
 
     Args:
-        data: a prepared directory, or whatever `pgmetrics` takes images from.
-        resolution: final side in pixels; of a prepared directory it may be any level.
-        resize: the policy that makes images of other sizes fit; a prepared directory's are as they are.
+        data: a prepared directory, or any source of `pgmetrics`.
+        resolution: final side in pixels; for a prepared directory any of its levels.
+        resize: the policy for images of other sizes; None for a prepared directory.
 
     Raises:
-        SourceError: there are no images there, or a prepared set is incomplete or too small.
-        OptionError: a prepared directory is to be resized.
+        SourceError: there are no images, or a prepared set is incomplete or too small.
+        OptionError: `resize` is given for a prepared directory.
     """
     if is_prepared(Path(data)):
         if resize is not None:

@@ -25,14 +25,14 @@ from reference_models.progan.data.pyramid_levels import center_square, levels, t
 from reference_models.progan.model.config import ProGANConfig
 from reference_models.progan.model.schedule import Stage
 
-# Images for which one set of decoding processes is started.
+# Number of images per set of decoding processes.
 _WINDOW = 1 << 18
 
 
 class IndexStream:
-    """Which image is shown when: every epoch is a new permutation of all of them.
+    """The order in which images are shown: every epoch is a new permutation.
 
-    The n-th image of a run depends on (seed, n) alone, so that a run can be entered anywhere.
+    The n-th image of a run depends only on (seed, n), so that a run can resume anywhere.
     """
 
     def __init__(self, num_images: int, seed: int) -> None:
@@ -42,7 +42,7 @@ class IndexStream:
         self._order: NDArray[np.int64] = np.empty(0, np.int64)
 
     def take(self, start: int, count: int) -> NDArray[np.int64]:
-        """The indices of images `start` to `start + count - 1` of the run."""
+        """Return the indices of images `start` to `start + count - 1` of the run."""
         indices = np.empty(count, np.int64)
         done = 0
         while done < count:
@@ -60,28 +60,28 @@ class IndexStream:
 
 
 class TrainingImages:
-    """Minibatches of reals, cropped, shrunk to the stage, mirrored, faded and in [-1, 1], and their classes.
+    """Minibatches of reals and their classes; reals are cropped, shrunk, mirrored, faded and in [-1, 1].
 
-    The images of a prepared directory are read at the stage's level. Others are decoded once and kept as
-    bytes at every level where these fit in `max_bytes`; beyond that they are decoded each time they are
-    shown, ahead of the training, and shrunk on the device.
+    The images of a prepared directory are read at the stage's level. Others are decoded once and stored as
+    bytes at every level if these fit in `max_bytes`; otherwise they are decoded ahead each time they are
+    shown, and shrunk on the device.
 
     Attributes:
-        label_names: of the classes; empty for an unconditional network.
-        label_distribution: how often each class occurs.
+        label_names: names of the classes; empty for an unconditional network.
+        label_distribution: relative frequency of each class.
 
     Args:
-        source: of images at the final resolution; of a prepared directory it may be any of its levels.
-        config: of the run.
+        source: images at the final resolution, which may be any level of a prepared directory.
+        config: configuration of the run.
         crop: take the center of images that are not square.
-        max_bytes: of decoded images to keep in memory.
-        workers: processes that decode; None for one per core.
-        report: called with (images decoded, images in all) while they are decoded once.
+        max_bytes: maximum memory for decoded images.
+        workers: decoding processes; None for one per core.
+        report: called with (images decoded, images in total) during the initial decoding.
 
     Raises:
         SampleError: there are fewer images than a minibatch needs.
-        SourceError: the images are of another size than the final resolution, in color where
-            channels is 1, or without the classes that the network has.
+        SourceError: the images do not have the final resolution, are in color although channels is 1, or lack
+            the network's classes.
     """
 
     def __init__(
@@ -114,12 +114,12 @@ class TrainingImages:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Identity of the images as they are shown; it may read every one of them."""
+        """Identity of the images as they are shown; this may read every image."""
         height, width = self._source.resolution
         return self._source.fingerprint + ("" if height == width else "+crop")
 
     def close(self) -> None:
-        """End what decodes or reads ahead. Asked again, the images come as before."""
+        """Stop prefetching; a later `minibatch` restarts it."""
         if self._decoded is None:
             self._ahead.close()
 
@@ -181,15 +181,15 @@ class TrainingImages:
     def minibatch(
         self, images_shown: int, stage: Stage, device: torch.device, *, places: Sequence[int] | None = None
     ) -> Tensor:
-        """The reals of the step that starts after `images_shown` images.
+        """Return the reals of the step that starts after `images_shown` images.
 
-        Depends on (seed, images_shown, stage) alone.
+        They depend only on (seed, images_shown, stage).
 
         Args:
-            images_shown: so far in the run.
-            stage: of the step.
-            device: that they are wanted on.
-            places: only these images of the minibatch, for one rank of several.
+            images_shown: number of images shown so far.
+            stage: stage of the step.
+            device: device of the result.
+            places: indices of the wanted images of the minibatch, for one rank of several; None for all.
 
         Returns:
             float32 [N, channels, r, r] in [-1, 1], r the stage's resolution.
@@ -214,7 +214,7 @@ class TrainingImages:
         return prepare(torch.from_numpy(pixels).to(device), mirrored, stage)
 
     def labels(self, images_shown: int, stage: Stage, device: torch.device) -> Tensor | None:
-        """The classes of the images that `minibatch` gives for the same step.
+        """Return the classes of the images that `minibatch` returns for the same step.
 
         Returns:
             One-hot, float32 [N, label_size]; None for an unconditional network.
@@ -224,9 +224,9 @@ class TrainingImages:
         return self._one_hot(self._labels[self._order.take(images_shown, stage.minibatch)], device)
 
     def drawn_labels(self, images_shown: int, stage: Stage, device: torch.device) -> Tensor | None:
-        """Classes as frequent as among the images, for a generator step after `images_shown` images.
+        """Draw classes with the frequencies of the images, for a generator step after `images_shown` images.
 
-        Depends on (seed, images_shown, minibatch) alone.
+        They depend only on (seed, images_shown, minibatch).
 
         Returns:
             One-hot, float32 [N, label_size]; None for an unconditional network.
@@ -243,7 +243,7 @@ class TrainingImages:
 
 
 class _LevelAhead:
-    """A prepared directory's minibatches; a thread reads the next one while this one is trained on."""
+    """A prepared directory's minibatches; a thread reads the next one during the current step."""
 
     def __init__(self, source: PreparedSource, order: IndexStream) -> None:
         self._source, self._order = source, order
@@ -251,7 +251,7 @@ class _LevelAhead:
         self._next: tuple[object, Future[NDArray[np.uint8]]] | None = None
 
     def take(self, start: int, minibatch: int, places: tuple[int, ...], resolution: int) -> NDArray[np.uint8]:
-        """uint8 [len(places), C, r, r]."""
+        """Return images of a minibatch: uint8 [len(places), C, r, r]."""
         key = start, minibatch, places, resolution
         if self._next is not None and self._next[0] == key:
             now = self._next[1]
@@ -278,7 +278,7 @@ class _LevelAhead:
 class _DecodedAhead:
     """Minibatches of a source whose images do not fit in memory, at its own resolution.
 
-    They are decoded ahead in other processes as long as they are asked for one after the other.
+    They are decoded ahead in other processes while minibatches are requested in order.
     """
 
     def __init__(self, source: ImageSource, order: IndexStream, workers: int | None) -> None:
@@ -287,7 +287,7 @@ class _DecodedAhead:
         self._stream: Generator[NDArray[np.uint8], None, None] | None = None
 
     def take(self, start: int, minibatch: int, places: tuple[int, ...], resolution: int) -> NDArray[np.uint8]:
-        """uint8 [len(places), 3, H, W]; the stage's resolution does not matter."""
+        """Return images of a minibatch: uint8 [len(places), 3, H, W]; `resolution` is not used."""
         pixels = None
         if self._stream is not None and self._expected == (start, minibatch, places):
             pixels = next(self._stream, None)
@@ -301,7 +301,7 @@ class _DecodedAhead:
     def _from(
         self, start: int, minibatch: int, places: tuple[int, ...]
     ) -> Generator[NDArray[np.uint8], None, None]:
-        # A window of many epochs would be many permutations.
+        # Limited, since a window of many epochs would need many permutations.
         images = min(_WINDOW, 16 * len(self._source))
         window = self._order.take(start, max(images // minibatch, 1) * minibatch)
         indices = window.reshape(-1, minibatch)[:, list(places)].ravel()
@@ -315,13 +315,12 @@ class _DecodedAhead:
 
 
 def fitted(config: ProGANConfig, source: ImageSource, *, conditional: bool = False) -> ProGANConfig:
-    """The configuration with what the data decide.
+    """Return the configuration with the settings that depend on the data.
 
-    A prepared directory may say whether to mirror; a conditional network has as many classes as the
-    images do.
+    A prepared directory may set mirroring; a conditional network gets the number of classes of the images.
 
     Raises:
-        SourceError: `conditional` is asked for, and there are no classes.
+        SourceError: `conditional` is set and there are no classes.
     """
     if isinstance(source, PreparedSource) and source.mirror is not None:
         config = replace(config, mirror=source.mirror)
@@ -339,12 +338,12 @@ def _way_to_classes(source: ImageSource) -> str:
 
 
 def prepare(pixels: Tensor, mirrored: Tensor | None, stage: Stage) -> Tensor:
-    """Images as a stage of training sees them.
+    """Convert images to the input of a training stage.
 
     Args:
-        pixels: uint8 [N, C, H, W]; their center square is the final resolution, the stage's, or one between.
-        mirrored: bool [N], which of them to flip left to right; None for none.
-        stage: its resolution r and alpha.
+        pixels: uint8 [N, C, H, W]; their center square has the final resolution, the stage's, or one between.
+        mirrored: bool [N], which images to flip left to right; None for none.
+        stage: the stage, with its resolution r and alpha.
 
     Returns:
         float32 [N, C, r, r] in [-1, 1].
@@ -354,13 +353,13 @@ def prepare(pixels: Tensor, mirrored: Tensor | None, stage: Stage) -> Tensor:
     x = center_square(pixels).to(torch.float32)
     factor = x.shape[-1] // stage.resolution
     if factor > 1:
-        # The original stores every level as bytes, so a level has their rounding.
+        # The original stores every level as bytes, so levels are rounded.
         x = byte_images.box_downscale(x, factor).round()
     if mirrored is not None:
         x = torch.where(mirrored.reshape(-1, 1, 1, 1), x.flip(3), x)
     x = x / 127.5 - 1
     if stage.alpha < 1:
-        # The discriminator must not be told reals from fakes by detail that the fakes cannot have yet.
+        # The discriminator must not distinguish reals by detail that fakes cannot have yet.
         coarse = F.interpolate(F.avg_pool2d(x, 2), scale_factor=2.0, mode="nearest")
         x = coarse.lerp(x, stage.alpha)
     return x

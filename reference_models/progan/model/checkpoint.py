@@ -1,9 +1,8 @@
-"""Checkpoints: one safetensors file that holds an averaged generator and all one needs to sample it.
+"""Checkpoints: one safetensors file with an averaged generator and everything needed to sample it.
 
-The header carries JSON: format version, configuration, images shown, the stage, labels, how
-values become bytes, what it was trained on and under which licence. Reading it needs neither
-torch nor trust: there is no pickle in the file, every field is checked, and so are the digests of header
-and tensors.
+The header holds JSON: format version, configuration, images shown, the stage, labels, the conversion to
+bytes, the fingerprint of the training images, and the license. Reading it does not need torch and is safe for
+untrusted files: there is no pickle, every field is checked, and so are the digests of header and tensors.
 """
 
 from __future__ import annotations
@@ -32,17 +31,17 @@ _HEADER_KEY = "progan"
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """What a checkpoint says about its generator.
+    """The description of a generator in its checkpoint.
 
     Attributes:
-        config: of the run.
-        images_shown: real images the discriminator had been shown; None where that is unknown, as of
-            most networks of other projects.
-        resolution, alpha: the stage; samples are made there.
-        data_fingerprint: of the images it was trained on.
-        licence: under which the weights may be used.
-        label_names: of the classes; empty for an unconditional network.
-        label_distribution: how often each class occurs in the training images.
+        config: configuration of the run.
+        images_shown: number of real images that the discriminator was shown; None if unknown, as for most
+            networks of other projects.
+        resolution, alpha: the stage at which samples are made.
+        data_fingerprint: fingerprint of the training images.
+        licence: the license of the weights.
+        label_names: names of the classes; empty for an unconditional network.
+        label_distribution: relative frequency of each class in the training images.
     """
 
     config: ProGANConfig
@@ -93,10 +92,10 @@ class Checkpoint:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Checkpoint:
-        """The checkpoint that `to_json` described.
+        """Return the checkpoint that `to_json` described.
 
         Raises:
-            OptionError: of another format version, or a field is missing, of another type or out of range.
+            OptionError: the format version differs, or a field is missing, of a wrong type or out of range.
         """
         if not isinstance(data, dict):
             raise OptionError("its header holds no JSON object")
@@ -140,14 +139,14 @@ def _list_field(data: Mapping[str, Any], name: str, kind: type | tuple[type, ...
 
 
 def save(path: Path, checkpoint: Checkpoint, generator: Generator) -> None:
-    """Write a checkpoint, whole or not at all.
+    """Write a checkpoint atomically.
 
-    Blocks beyond the checkpoint's resolution have not been trained and are left out.
+    Blocks beyond the checkpoint's resolution are untrained and are omitted.
 
     Args:
-        path: of the file; its directory exists.
-        checkpoint: describes the generator.
-        generator: the averaged one.
+        path: path of the file, in an existing directory.
+        checkpoint: the description of the generator.
+        generator: the averaged generator.
     """
     from safetensors.torch import save as serialize
 
@@ -161,10 +160,10 @@ def save(path: Path, checkpoint: Checkpoint, generator: Generator) -> None:
 
 
 def inspect(path: Path) -> Checkpoint:
-    """What a checkpoint says about itself; reads only its header.
+    """Read the header of a checkpoint.
 
     Raises:
-        SourceError: there is no such file, it is no checkpoint of ours, or it is incomplete or damaged.
+        SourceError: there is no such file, it is not a ProGAN checkpoint, or it is incomplete or damaged.
     """
     return _inspect(path)[0]
 
@@ -195,9 +194,9 @@ def _inspect(path: Path) -> tuple[Checkpoint, Header]:
 
 
 def _telling_shapes(checkpoint: Checkpoint) -> dict[str, tuple[int, ...]]:
-    """Of some tensors, in which every width of the network occurs.
+    """Return the shapes of some tensors that together contain every width of the network.
 
-    So that a header that asks for an absurdly large network is refused before one is made, without torch.
+    With them a header that declares an absurdly large network is refused early and without torch.
     """
     config = checkpoint.config
     entered = config.latent_size + config.label_size
@@ -215,12 +214,12 @@ def _unfit(path: Path, name: str) -> SourceError:
 
 
 def describe(path: Path) -> dict[str, Any]:
-    """Where in its run a checkpoint stands: images_shown, resolution, alpha and final_resolution.
+    """Return a checkpoint's images_shown, resolution, alpha and final_resolution.
 
     images_shown is None where it is unknown.
 
     Raises:
-        SourceError: as `inspect`.
+        SourceError: as for `inspect`.
     """
     checkpoint = inspect(path)
     return {
@@ -232,7 +231,7 @@ def describe(path: Path) -> dict[str, Any]:
 
 
 def recognizes(path: Path) -> bool:
-    """Whether a file is a ProGAN checkpoint, by its header alone; damaged ones included."""
+    """Whether a file is a ProGAN checkpoint, judged by its header; damaged checkpoints count."""
     try:
         return path.is_file() and _read_header(path) is not None
     except SourceError:
@@ -240,11 +239,11 @@ def recognizes(path: Path) -> bool:
 
 
 def load(path: Path) -> tuple[Checkpoint, Generator]:
-    """A checkpoint and its generator, on the CPU, in evaluation mode.
+    """Load a checkpoint and its generator on the CPU, in evaluation mode.
 
     Raises:
-        SourceError: as `inspect`, its tensors are not those that were written or that its configuration
-            needs, or one holds NaN or infinite values.
+        SourceError: as for `inspect`; or the tensors differ from those that were written, do not fit the
+            configuration, or hold NaN or infinite values.
     """
     import torch
     from safetensors import SafetensorError
@@ -282,12 +281,12 @@ def load(path: Path) -> tuple[Checkpoint, Generator]:
 
 
 def checkpoints(run_dir: Path) -> list[Path]:
-    """The checkpoints of a run, in the order of training."""
+    """List the checkpoints of a run in the order of training."""
     return sorted((run_dir / "checkpoints").glob("*.safetensors"))
 
 
 def stage_checkpoints(run_dir: Path) -> list[Path]:
-    """The last checkpoint of each resolution, from 4 x 4 on: what a plot over growth needs."""
+    """List the last checkpoint of each resolution, from 4 x 4 on."""
     last: dict[int, Path] = {}
     for path in checkpoints(run_dir):
         last[inspect(path).resolution] = path
@@ -302,5 +301,5 @@ def _read_header(path: Path) -> Header | None:
 
 
 def resolution_of(parameter: str) -> int:
-    """The stage that a generator's parameter comes with: 64 for `block64.conv0.weight`."""
+    """Return the resolution of a generator's parameter: 64 for `block64.conv0.weight`."""
     return int("".join(c for c in parameter.split(".")[0] if c.isdigit()))

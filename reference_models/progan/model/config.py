@@ -1,6 +1,6 @@
-"""What defines a ProGAN and its training: one frozen object, and presets by name.
+"""The configuration of a ProGAN and its training: one frozen object.
 
-docs/training.md says of every field who uses which value, and where it comes from.
+docs/training.md explains the values of every field, who uses them, and their sources.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _WEIGHT = {"low": 0, "high": 10**9}
 _POSITIVE = {"low": 0, "high": 10**9, "open_low": True}
 _SHARE = {"low": 0, "high": 1, "open_high": True}
 _DURATION = {"low": 1, "high": _MOST_IMAGES, "whole": True}
-# Wide on purpose: they refuse what cannot be meant, not what is unwise.
+# Wide on purpose: they refuse mistakes, not unwise choices.
 _BOUNDS: Mapping[str, Mapping[str, Any]] = {
     "resolution": {"low": 1, "high": 2**14, "whole": True},
     "label_size": {"low": 0, "high": 10**6, "whole": True},
@@ -83,56 +83,55 @@ def _default_learning_rate() -> Mapping[int, float]:
 class ProGANConfig:
     """A network and its training run; the defaults are the original's.
 
-    A mapping by resolution holds from each resolution named in it on: {4: 16, 256: 14} means
-    16 up to 128 x 128 and 14 from 256 x 256 on.
+    An entry of a mapping by resolution holds up to the next entry: {4: 16, 256: 14} means 16 up to 128 x 128
+    and 14 from 256 x 256 on.
 
     Attributes:
         resolution: final side in pixels, a power of two from 4.
         channels: 3, or 1 for grey images.
-        label_size: classes; 0 is an unconditional network.
+        label_size: number of classes; 0 for an unconditional network.
         latent_size: length of a latent.
-        fmap_base, fmap_decay, fmap_max: a block's channels, see `feature_maps`.
+        fmap_base, fmap_decay, fmap_max: channels of the blocks, see `feature_maps`.
         fused_scale: up- and downscale inside a strided convolution. The generator stays the same
             function; the discriminator does not, since its activation then follows the downscale.
-        mbstd_group: images whose standard deviation is taken together; a smaller minibatch is
-            one group.
+        mbstd_group: images per group of the minibatch standard deviation; a smaller minibatch is one group.
         minibatch_statistics: how the discriminator compares images: by the standard deviation of
             their features, by Salimans' kernels ("discrimination"), or not at all.
-        normalise_latents: give a latent a root mean square of 1 before it enters.
-        normalise_labels: latent and label share that norm; otherwise the label joins it afterwards,
-            as it is.
-        equalized: weights of N(0, 1), scaled at run time; otherwise N(0, scale**2), used as they are.
+        normalise_latents: scale a latent to a root mean square of 1 before the first layer.
+        normalise_labels: normalize latent and label together; otherwise the label is appended unscaled.
+        equalized: draw weights from N(0, 1) and scale them at run time; otherwise draw them from
+            N(0, scale**2) and use them unscaled.
         pixel_norm: normalize the generator's features at every pixel.
         generator_norm, discriminator_norm: "batch" and "layer" normalize between a convolution and
             its activation.
-        activation: of the generator; the discriminator's is always leaky.
-        output: "tanh" keeps the generator's images within -1 to 1, "linear" means them to be.
+        activation: activation of the generator; the discriminator's is always leaky.
+        output: "tanh" bounds the generator's images to -1 to 1, "linear" does not.
         first_bias: the generator's first layer has a bias for each channel, or for each channel at each
             of its 4 x 4 pixels.
-        growing: from 4 x 4 on; otherwise every step is made at the final resolution.
-        stabilise_images, fade_images: length of the two phases of a resolution. 4 x 4 has no fade.
+        growing: grow from 4 x 4 on; otherwise every step is at the final resolution.
+        stabilise_images, fade_images: lengths of the two phases of a resolution. 4 x 4 has no fade.
         total_images: real images shown until training ends.
-        minibatch, learning_rate: by resolution.
-        lr_rampup_images: the learning rate rises over this many images at the beginning of the run.
-        minibatch_repeats: steps between two looks at the schedule.
+        minibatch, learning_rate: images per step and Adam's step size, by resolution.
+        lr_rampup_images: number of images over which the learning rate rises at the beginning.
+        minibatch_repeats: steps between two schedule updates.
         d_repeats: discriminator steps for each generator step.
         simultaneous: update both networks from the same fakes, instead of in turns.
-        adam_beta1, adam_beta2, adam_epsilon: of both optimizers.
+        adam_beta1, adam_beta2, adam_epsilon: parameters of both optimizers.
         loss: "wgan-gp", or "lsgan", in which real is 0 and fake is 1.
-        noise_strength: of LSGAN's multiplicative noise in the discriminator, see
-            `losses.noise_scale`; 0 is none.
-        label_weight: of the class cross entropies in both losses.
+        noise_strength: strength of LSGAN's multiplicative noise in the discriminator, see
+            `losses.noise_scale`; 0 means no noise.
+        label_weight: weight of the class cross entropies in both losses.
         gp_lambda, gp_gamma: the penalty is lambda / gamma**2 * (norm - gamma)**2.
         gp_resolution: "final" measures the gradient's norm on images enlarged to the final
             resolution, as the original does; "current" on those of the stage.
         drift: weight of the squared scores of reals.
-        ema: how much of the averaged generator a discriminator step keeps.
+        ema: decay of the averaged generator per discriminator step.
         mirror: flip half of the reals left to right.
-        precision: of convolutions and dense layers while training, see `steps.Steps`.
-        seed: of everything random in initialization and training.
+        precision: precision of convolutions and dense layers in training, see `steps.Steps`.
+        seed: seed of everything random in initialization and training.
 
     Raises:
-        OptionError: a value is out of range, or two do not go together.
+        OptionError: a value is out of range, or two values are incompatible.
     """
 
     resolution: int = 1024
@@ -211,7 +210,7 @@ class ProGANConfig:
     def _check_choices(self) -> None:
         for name, choices in _CHOICES.items():
             value = getattr(self, name)
-            # 1 equals True, and is not what a switch means.
+            # 1 equals True, but is not a valid value of a switch.
             if value not in choices or type(value) is not type(choices[0]):
                 raise OptionError(f"{name} is {' or '.join(map(repr, choices))}, not {value!r}")
 
@@ -226,7 +225,8 @@ class ProGANConfig:
             for resolution, value in values.items():
                 if not _is_power_of_two(resolution):
                     raise OptionError(
-                        f"{name} has {value} from resolution {resolution} on, which is no power of two"
+                        f"{name} must start at power-of-two resolutions; got {value} from resolution "
+                        f"{resolution} on"
                     )
                 check_number(f"{name} from resolution {resolution} on", value, **_BOUNDS_BY_RESOLUTION[name])
         for resolution in self.resolutions:
@@ -242,13 +242,13 @@ class ProGANConfig:
                 )
 
     def with_options(self, assignments: Sequence[str]) -> ProGANConfig:
-        """This configuration with fields as written on a command line.
+        """Return this configuration with fields changed as on a command line.
 
         Args:
             assignments: such as "loss=lsgan", "mirror=true", "minibatch=4:16,256:14".
 
         Raises:
-            OptionError: a field is unknown or set twice, or its value is not of its kind or out of range.
+            OptionError: a field is unknown or set twice, or its value has a wrong type or is out of range.
         """
         changes: dict[str, Any] = {}
         for assignment in assignments:
@@ -256,7 +256,7 @@ class ProGANConfig:
             known = [each.name for each in fields(self)]
             if not equals or name not in known:
                 raise OptionError(
-                    f"{assignment!r} sets no option of a ProGAN; NAME=VALUE does, with a name of "
+                    f"{assignment!r} is not an option of a ProGAN; write NAME=VALUE, with a name of "
                     f"{', '.join(known)}"
                 )
             if name in changes:
@@ -272,11 +272,11 @@ class ProGANConfig:
 
     @property
     def resolutions(self) -> tuple[int, ...]:
-        """4, 8, ... up to the final one."""
+        """The resolutions 4, 8, ... up to the final one."""
         return tuple(4 << i for i in range(self.resolution.bit_length() - 2))
 
     def feature_maps(self, resolution: int) -> int:
-        """Channels of the block at a resolution; at 2, of the discriminator's dense layer.
+        """Return the channels of the block at a resolution; at 2, those of the discriminator's dense layer.
 
         min(fmap_base / 2**(s * fmap_decay), fmap_max) with s = log2(resolution) - 1.
 
@@ -286,15 +286,15 @@ class ProGANConfig:
         return min(int(self.fmap_base / 2.0 ** (s * self.fmap_decay)), self.fmap_max)
 
     def minibatch_at(self, resolution: int) -> int:
-        """Images in a step at this resolution."""
+        """Return the images per step at this resolution."""
         return self.minibatch[max(r for r in self.minibatch if r <= resolution)]
 
     def learning_rate_at(self, resolution: int) -> float:
-        """Adam's step size at this resolution."""
+        """Return Adam's step size at this resolution."""
         return self.learning_rate[max(r for r in self.learning_rate if r <= resolution)]
 
     def to_json(self) -> dict[str, Any]:
-        """The fields as JSON's own types; `from_json` reads them back.
+        """Return the fields as JSON types; `from_json` reads them back.
 
         Fields of other projects' networks are left out where they have their defaults.
         """
@@ -308,10 +308,10 @@ class ProGANConfig:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> ProGANConfig:
-        """The configuration that `to_json` wrote.
+        """Return the configuration that `to_json` wrote.
 
         Raises:
-            OptionError: a field is unknown, of another type, or out of range.
+            OptionError: a field is unknown, of a wrong type, or out of range.
         """
         known = {each.name: each for each in fields(cls)}
         unknown = sorted(set(data) - set(known))
@@ -332,7 +332,7 @@ class ProGANConfig:
 
 
 def _parsed(name: str, text: str, like: object) -> object:
-    """The value that a text means where a value like this one stands."""
+    """Parse a text as a value of the same type as `like`."""
     try:
         if isinstance(like, bool):
             return {"true": True, "false": False}[text.lower()]

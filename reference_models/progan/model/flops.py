@@ -1,8 +1,8 @@
-"""What a network and a run cost: parameters, floating-point operations, and hours by a model.
+"""The cost of a network and a run: parameters, floating-point operations, and hours by a model.
 
-Operations are those of convolutions and dense layers, a multiply and an add being two; everything
-else costs memory traffic rather than arithmetic. They are counted in closed form, and equal what
-PyTorch counts when the step runs. Hours are computed, not measured.
+Operations are those of convolutions and dense layers, with a multiply and an add counted as two; everything
+else costs memory traffic rather than arithmetic. They are counted in closed form and equal PyTorch's count
+of a running step. Hours are computed, not measured.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from math import prod
 from reference_models.progan.model.config import ProGANConfig
 from reference_models.progan.model.presets import PRESETS
 
-# Of minibatch discrimination.
+# Kernels and dimensions of minibatch discrimination.
 _KERNELS, _KERNEL_SIZE = 100, 5
 
 
@@ -25,10 +25,9 @@ class StepCost:
     Attributes:
         generator: one generator forward.
         discriminator: one discriminator forward.
-        discriminator_step: fakes, both judgments and the penalty, forward and backward.
-        generator_step: fakes and their judgment, forward and backward.
-        shown: both steps for each real image that the discriminator is shown, in the proportion in
-            which the configuration takes them.
+        discriminator_step: fakes, scores of reals and fakes, and the penalty, forward and backward.
+        generator_step: fakes and their scores, forward and backward.
+        shown: both steps per real image shown to the discriminator, in the configuration's proportion.
     """
 
     generator: float
@@ -39,25 +38,25 @@ class StepCost:
 
 
 def step_cost(config: ProGANConfig, resolution: int, *, fading: bool = False) -> StepCost:
-    """What a step costs at a stage.
+    """Return the cost of a step at a stage.
 
     Args:
-        config: of networks and losses.
-        resolution: of the stage.
-        fading: whether the resolution before is still mixed in.
+        config: configuration of networks and losses.
+        resolution: resolution of the stage.
+        fading: whether the previous resolution is still mixed in.
     """
     g = list(_generator_layers(config, resolution, fading))
     d = list(_discriminator_layers(config, resolution, fading))
     from_rgb = sum(d[: 1 + fading])
     generator, discriminator = float(sum(g)), float(sum(d))
-    # Once forward, once for the weights' gradient and once for the inputs'; images need none.
+    # One pass each for the forward pass, the weights' gradient and the inputs' gradient; images need none.
     judged = 3 * discriminator - from_rgb
-    # Forward, the scores' gradient, twice that for the gradient of the gradient, and back through the
-    # forward pass, but not to the images. The last layer's part of the scores' gradient depends on its
-    # weight alone.
+    # The forward pass, the scores' gradient, twice that for the gradient of the gradient, and the backward
+    # pass of the forward pass, but not to the images. The last layer's part of the scores' gradient depends
+    # only on its weight.
     penalty = 6 * discriminator - from_rgb - 3 * d[-1] if config.loss == "wgan-gp" else 0
     d_step = generator + 2 * judged + penalty
-    # Latents need no gradient, and the discriminator's weights none here.
+    # Latents need no gradient, and neither do the discriminator's weights here.
     g_step = 3 * generator - g[0] + 2 * discriminator
     shown = d_step + g_step / config.d_repeats
     # Simultaneous steps share their fakes.
@@ -72,7 +71,7 @@ def _generator_layers(config: ProGANConfig, resolution: int, fading: bool) -> It
     yield _convolution(channels(4), channels(4), 4)
     for r in config.resolutions[1:]:
         if r <= resolution:
-            # 4 x 4 weights at a quarter of the places.
+            # 4 x 4 weights at a quarter of the positions.
             yield _convolution(channels(r // 2), channels(r), r, kernel=2 if config.fused_scale else 3)
             yield _convolution(channels(r), channels(r), r)
     for r in (resolution, resolution // 2) if fading else (resolution,):
@@ -100,7 +99,7 @@ def _convolution(inputs: int, outputs: int, resolution: int, *, kernel: int = 3)
 
 
 def parameters(config: ProGANConfig) -> tuple[int, int]:
-    """Numbers that training changes, in the generator and in the discriminator."""
+    """Return the numbers of trained parameters of the generator and of the discriminator."""
     from torch import device
 
     from reference_models.progan.model.networks import Discriminator, Generator
@@ -113,12 +112,12 @@ def parameters(config: ProGANConfig) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class Phase:
-    """A stretch of a run within which nothing but alpha changes.
+    """A part of a run in which only alpha changes.
 
     Attributes:
-        resolution: of the stage.
+        resolution: resolution of the stage.
         fading: whether it is being faded in.
-        images: reals shown in it.
+        images: number of reals shown.
     """
 
     resolution: int
@@ -127,7 +126,7 @@ class Phase:
 
 
 def phases(config: ProGANConfig) -> list[Phase]:
-    """The phases of a run in their order, until its last image."""
+    """Return the phases of a run in order, up to its last image."""
     if not config.growing:
         return [Phase(config.resolution, fading=False, images=config.total_images)]
     out, left = [], config.total_images
@@ -145,20 +144,20 @@ def phases(config: ProGANConfig) -> list[Phase]:
 
 
 def run_flops(config: ProGANConfig) -> float:
-    """Operations of a whole run."""
+    """Return the number of operations of a whole run."""
     return sum(p.images * step_cost(config, p.resolution, fading=p.fading).shown for p in phases(config))
 
 
 @dataclass(frozen=True)
 class Device:
-    """A machine as the model of hours sees it.
+    """The properties of a machine for the model of hours.
 
     Attributes:
-        flops: operations a second in matrix products, at most.
-        bandwidth: bytes a second to and from memory, at most.
-        launch: seconds that starting one operation takes.
-        element_bytes: of an activation.
-        reached: shares of `flops` and of `bandwidth` that are taken to be reached.
+        flops: peak operations per second in matrix products.
+        bandwidth: peak bytes per second to and from memory.
+        launch: seconds to start one operation.
+        element_bytes: bytes of an activation.
+        reached: assumed utilization of `flops` and of `bandwidth`.
     """
 
     flops: float
@@ -171,22 +170,20 @@ class Device:
 DEVICES: Mapping[str, Device] = {
     "H200": Device(flops=790e12, bandwidth=4.8e12, launch=7e-6, element_bytes=2),
     "V100": Device(flops=15.7e12, bandwidth=0.9e12, launch=7e-6, element_bytes=4),
-    # Fitted to what the small presets took.
+    # Fitted to measured times of the small presets.
     "2 CPU cores": Device(flops=280e9, bandwidth=60e9, launch=7e-6, element_bytes=4, reached=(0.7, 0.75)),
 }
 
-# Fitted to the step as PyTorch runs it, an operation after the other: how often an activation of the
-# largest layer of a block is read or written, bytes moved for each parameter, and operations at
-# 4 x 4 and for each doubling.
+# Fitted to PyTorch's eager steps: how often an activation of a block's largest layer is read or written,
+# bytes moved per parameter, and number of operations at 4 x 4 and per doubling.
 _TOUCHES, _PARAMETER_BYTES, _OPERATIONS, _OPERATIONS_PER_BLOCK = 320, 47, 380, 145
 
 
 def run_hours(config: ProGANConfig, device: Device) -> float:
-    """How long a run would take, by a model: arithmetic and memory traffic one after the other.
+    """Return the hours of a run by a model that adds the times of arithmetic and memory traffic.
 
-    Steps too small to keep the device busy take as long as starting their operations. Where the
-    original's authors published how long a run took, on one V100, the model is below it by a quarter
-    at most.
+    Steps too small to keep the device busy take as long as starting their operations. For the runs whose
+    times on one V100 the original's authors published, the model is at most a quarter too low.
     """
     seconds = 0.0
     for phase in phases(config):
@@ -205,10 +202,10 @@ def run_hours(config: ProGANConfig, device: Device) -> float:
 
 
 def presets_table() -> str:
-    """The presets with what they cost, as text for people: a header and a line for each.
+    """Return a text table of the presets and their costs.
 
-    Parameters are those of both networks, operations those of both steps for each real image shown at
-    the final resolution. Hours are those of the model.
+    Parameters are those of both networks, and operations those of both steps per real image shown at the
+    final resolution. Hours are those of the model.
     """
     columns = ("preset", "side", "channels", "latent", "k images", "params", "GFLOP/image", "FLOP", *DEVICES)
     rows = [columns]

@@ -1,10 +1,10 @@
-"""The layers that make a ProGAN one: run-time scaled weights, pixel norm, minibatch deviation.
+"""The special layers of a ProGAN: equalized weights, pixel norm, minibatch standard deviation.
 
-Weights are stored as N(0, 1) and scaled when used, so that Adam, whose step does not know a
-weight's size, changes all layers at the same relative speed. What the paper's ablation has in
-their place is here too: weights of their own size, batch and layer norm, minibatch discrimination.
+Weights are stored as N(0, 1) and scaled when used, so that Adam, whose step size does not depend on a
+weight's size, changes all layers at the same relative speed. The alternatives of the paper's ablation are
+here too: unscaled weights, batch and layer norm, minibatch discrimination.
 
-Statistics are taken in float32 at least, whatever the activations are.
+Statistics are computed in float32 or float64, regardless of the activations' precision.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ def leaky_relu(x: Tensor) -> Tensor:
 
 
 def pixel_norm(x: Tensor, epsilon: float = 1e-8) -> Tensor:
-    """Give every pixel's feature vector a root mean square of 1.
+    """Scale every pixel's feature vector to a root mean square of 1.
 
     Args:
         x: float [N, C, ...].
-        epsilon: added to the mean square, so that a vector of zeros stays one.
+        epsilon: added to the mean square, so that zeros stay zeros.
 
     Source: `pixel_norm` in networks.py of Karras et al. 2018.
     """
@@ -42,14 +42,14 @@ def pixel_norm(x: Tensor, epsilon: float = 1e-8) -> Tensor:
 
 
 def minibatch_stddev(x: Tensor, group: int) -> Tensor:
-    """Append a channel that tells how much the images of a group differ.
+    """Append a channel with the standard deviation over a group of images.
 
-    The standard deviation over a group, of each feature at each pixel, averaged to one number.
-    Image n belongs to group n mod (N / group): members are strided, not neighbors.
+    It is the standard deviation of each feature at each pixel over the group, averaged to one number. Image n
+    belongs to group n mod (N / group): members are strided, not neighbors.
 
     Args:
         x: float [N, C, H, W].
-        group: images in a group; a smaller minibatch is one group.
+        group: images per group; a smaller minibatch is one group.
 
     Returns:
         [N, C + 1, H, W], the new channel last.
@@ -66,31 +66,31 @@ def minibatch_stddev(x: Tensor, group: int) -> Tensor:
             f"a minibatch of {n} cannot be cut into groups of {group} for its standard deviation; "
             f"{n - n % group} images could"
         )
-    # Squares of half-precision activations overflow.
+    # Squares of half-precision activations would overflow.
     y = at_least_float32(x).reshape(group, n // group, c, h, w)
     variance = (y - y.mean(dim=0, keepdim=True)).square().mean(dim=0)
-    # The epsilon under the root keeps its gradient finite where a feature is the same everywhere.
+    # The epsilon under the root keeps its gradient finite for a constant feature.
     deviation = (variance + 1e-8).sqrt().mean(dim=(1, 2, 3))
     channel = deviation.to(x.dtype).repeat(group).reshape(n, 1, 1, 1).expand(n, 1, h, w)
     return torch.cat([x, channel], dim=1)
 
 
 def at_least_float32(x: Tensor) -> Tensor:
-    """The same in float32, or in float64 where it is."""
+    """Convert to float32, except for float64 tensors."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def full_precision(like: Tensor) -> AbstractContextManager[object]:
-    """Within, no autocast rounds what is computed on this tensor's device."""
+    """Disable autocast on this tensor's device inside the block."""
     kind = like.device.type
-    # Tensors without data know no autocast; torch.compile of PyTorch 2.6 cannot translate asking for it.
+    # Meta tensors have no autocast, and torch.compile of PyTorch 2.6 cannot translate the query.
     return nullcontext() if kind == "meta" else torch.autocast(kind, enabled=False)
 
 
 def in_fast_order(images: Tensor) -> Tensor:
-    """The same images [N, C, H, W] in the order of memory in which convolutions are fastest.
+    """Return images [N, C, H, W] in the memory format with the fastest convolutions.
 
-    On a CPU that is channels last; what follows keeps it. On other devices they stay as they are.
+    On a CPU that is channels last, which later layers preserve. On other devices images stay unchanged.
     """
     if images.device.type != "cpu":
         return images
@@ -98,16 +98,16 @@ def in_fast_order(images: Tensor) -> Tensor:
 
 
 class BatchNorm(nn.Module):
-    """Give every channel mean 0 and variance 1 over the minibatch, then a gain and a bias of its own.
+    """Normalize every channel to mean 0 and variance 1 over the minibatch, then apply a gain and a bias.
 
-    In evaluation mode over the latents that `networks.measure_batch_norm` was given, so that an
-    image does not depend on its neighbors. Nothing is remembered while training: a step stays a
+    Evaluation mode uses the statistics of the latents given to `networks.measure_batch_norm`, so that an
+    image does not depend on its neighbors. Training accumulates no statistics, so that a step stays a
     function of its arguments.
 
     Args:
-        channels: C of its inputs [N, C, H, W].
+        channels: C of the inputs [N, C, H, W].
 
-    Source: Ioffe and Szegedy 2015; epsilon and place (between convolution and activation) as
+    Source: Ioffe and Szegedy 2015; epsilon and position (between convolution and activation) as in
     lasagne.layers.batch_norm, which the paper's ablation uses.
     """
 
@@ -123,7 +123,7 @@ class BatchNorm(nn.Module):
         self.register_buffer("variance", torch.ones(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, C, H, W] to the same."""
+        """Normalize [N, C, H, W]."""
         mean, variance = self.statistics(x) if self.training else (self.mean, self.variance)
         factor = self.gain * torch.rsqrt(variance + 1e-4)
         y = at_least_float32(x) * factor[:, None, None] + (self.bias - mean * factor)[:, None, None]
@@ -131,16 +131,16 @@ class BatchNorm(nn.Module):
 
     @staticmethod
     def statistics(x: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and biased variance [C] over everything but the channels."""
+        """Return mean and biased variance [C] over all axes except the channels."""
         y = at_least_float32(x)
         return y.mean(dim=(0, 2, 3)), y.var(dim=(0, 2, 3), correction=0)
 
 
 class LayerNorm(nn.Module):
-    """Give every image's features mean 0 and variance 1, then one gain, and a bias for each channel.
+    """Normalize every image's features to mean 0 and variance 1, then apply one gain and a bias per channel.
 
     Args:
-        channels: C of its inputs [N, C, ...].
+        channels: C of the inputs [N, C, ...].
 
     Source: Ba et al. 2016; `LayerNormLayer` in network.py of the paper's Theano code.
     """
@@ -153,7 +153,7 @@ class LayerNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, C, ...] to the same."""
+        """Normalize [N, C, ...]."""
         y = at_least_float32(x)
         axes = tuple(range(1, x.ndim))
         y = y - y.mean(dim=axes, keepdim=True)
@@ -162,15 +162,15 @@ class LayerNorm(nn.Module):
 
 
 class MinibatchDiscrimination(nn.Module):
-    """Append how near each image is to the others of its minibatch, in `kernels` projections.
+    """Append the closeness of each image to the others of its minibatch, in `kernels` projections.
 
-    For each kernel the sum over the other images of exp(-L1 distance) in 5 dimensions, plus a bias.
+    For each kernel it is the sum over the other images of exp(-L1 distance) in 5 dimensions, plus a bias.
 
     Args:
-        features: D of its inputs [N, D].
-        kernels: numbers to append.
+        features: D of the inputs [N, D].
+        kernels: number of values to append.
 
-    Source: Salimans et al. 2016; its directions are normalized as in the authors' own code.
+    Source: Salimans et al. 2016; directions are normalized as in the authors' own code.
     """
 
     dimensions = 5
@@ -184,35 +184,33 @@ class MinibatchDiscrimination(nn.Module):
         self.bias = nn.Parameter(torch.zeros(kernels))
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, D] to [N, D + kernels]."""
+        """Map [N, D] to [N, D + kernels]."""
         y = at_least_float32(x)
-        # A direction of zeros, before a checkpoint fills it, has no length to be divided by.
+        # Before a checkpoint fills it, a direction is zero and cannot be divided by its length.
         length = torch.linalg.vector_norm(self.weight, dim=0).clamp(min=1e-30)
         projected = torch.einsum("nd,dkj->nkj", y, self.weight * (self.log_scale.exp() / length))
         distances = (projected[:, None] - projected).abs().sum(dim=3)
-        near = torch.exp(-distances).sum(dim=1) - 1  # an image is at distance 0 from itself
+        near = torch.exp(-distances).sum(dim=1) - 1  # excludes the image itself, at distance 0
         return torch.cat([x, (near + self.bias).to(x.dtype)], dim=1)
 
 
 class EqualizedConv2d(nn.Module):
-    """A convolution that keeps the image's size, or halves or doubles it inside the kernel.
+    """A convolution that keeps the image's size, or halves or doubles it in the same operation.
 
-    The weight has one layout whatever the scaling, [out, in, kernel, kernel], and means the
-    kernel of a plain convolution: with `up`, of one applied after a nearest-neighbor
-    enlargement, and with `down`, of one applied before a 2 x 2 mean. Both are then exactly one
-    strided convolution, about half the work.
+    The weight is always the kernel of a plain convolution, [out, in, kernel, kernel]: with `up` it is applied
+    after nearest-neighbor enlargement, and with `down` before a 2 x 2 mean. Each pair is exactly one strided
+    convolution with about half the work.
 
     Args:
-        in_channels, out_channels, kernel: of the weight.
-        gain: what it makes of inputs with a root mean square of 1.
+        in_channels, out_channels, kernel: sizes of the weight.
+        gain: root mean square of the outputs for inputs with a root mean square of 1.
         scaling: of the image.
         equalized: scale the weight at run time; otherwise when it is drawn.
-        bias: add one; a norm that follows brings its own.
+        bias: whether to add a bias; a following norm has its own.
 
     Attributes:
-        scale: gain / sqrt(in * kernel * kernel), multiplied into the weight and not the bias; 1 if
-            not equalized.
-        initial_std: of the weight; the two multiply to the same.
+        scale: gain / sqrt(in * kernel * kernel), applied to the weight but not the bias; 1 if not equalized.
+        initial_std: standard deviation of the initial weight; its product with `scale` is the same for both.
     """
 
     def __init__(
@@ -234,10 +232,10 @@ class EqualizedConv2d(nn.Module):
         self.scaling = scaling
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, in, H, W] to [N, out, H', W'] with H' = H, 2 H or H / 2."""
+        """Map [N, in, H, W] to [N, out, H', W'] with H' = H, 2 H or H / 2."""
         weight = self.weight * self.scale
         if self.scaling == "up":
-            # A transposed convolution writes its kernel where a convolution reads, hence rotated.
+            # A transposed convolution writes with its kernel where a convolution reads, hence the rotation.
             kernel = _spread(weight.flip(2, 3)).transpose(0, 1)
             return F.conv_transpose2d(x, kernel, self.bias, stride=2, padding=1)
         if self.scaling == "down":
@@ -246,23 +244,22 @@ class EqualizedConv2d(nn.Module):
 
 
 def _spread(kernel: Tensor) -> Tensor:
-    """A kernel convolved with a 2 x 2 square of ones: [..., 3, 3] becomes [..., 4, 4]."""
+    """Convolve a kernel with a 2 x 2 square of ones: [..., 3, 3] becomes [..., 4, 4]."""
     k = F.pad(kernel, (1, 1, 1, 1))
     return k[..., 1:, 1:] + k[..., :-1, 1:] + k[..., 1:, :-1] + k[..., :-1, :-1]
 
 
 class EqualizedLinear(nn.Module):
-    """A dense layer with its weight scaled at run time.
+    """A dense layer whose weight is scaled at run time.
 
     Args:
-        in_features, out_features: of the weight.
-        gain, equalized, bias: as of `EqualizedConv2d`.
-        shared: neighboring outputs that share a bias, such as the pixels of one channel.
+        in_features, out_features: sizes of the weight.
+        gain, equalized, bias: as for `EqualizedConv2d`.
+        shared: number of neighboring outputs that share a bias, such as the pixels of one channel.
 
     Attributes:
-        scale: gain / sqrt(in_features), multiplied into the weight and not the bias; 1 if not
-            equalized.
-        initial_std: of the weight; the two multiply to the same.
+        scale: gain / sqrt(in_features), applied to the weight but not the bias; 1 if not equalized.
+        initial_std: standard deviation of the initial weight; its product with `scale` is the same for both.
     """
 
     def __init__(
@@ -283,22 +280,22 @@ class EqualizedLinear(nn.Module):
         self.shared = shared
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, in] to [N, out]."""
+        """Map [N, in] to [N, out]."""
         bias = None if self.bias is None else self.bias.repeat_interleave(self.shared)
         return F.linear(x, self.weight * self.scale, bias)
 
 
 @torch.no_grad()
 def initialize(network: nn.Module, name: str, seed: int) -> None:
-    """Draw every weight from N(0, 1), or of the size its layer asks for, and set every bias to 0.
+    """Draw every weight from N(0, 1), or with its layer's initial deviation, and set every bias to 0.
 
-    A weight depends on (seed, the network's name, its own name) alone, so that it is the same
-    for every resolution a network is built for and on every device.
+    A weight depends only on the seed, the network's name and its own name, so that it is the same for every
+    resolution of the network and on every device.
 
     Args:
-        network: of the layers of this module; changed in place. A layer's `starts` says of its other
-            parameters what they begin with.
-        name: tells networks of one seed apart.
+        network: a network of this module's layers; changed in place. A layer's `starts` gives the initial
+            values of other parameters.
+        name: distinguishes networks of one seed.
         seed: non-negative.
     """
     for parameter_name, parameter in network.named_parameters():

@@ -1,6 +1,6 @@
-"""The losses of both networks: WGAN-GP with drift or LSGAN with noise, each with classes or without.
+"""The losses of both networks: WGAN-GP with drift or LSGAN with noise, each with or without classes.
 
-All are functions of their arguments alone: whatever is random in them is handed in.
+All are pure functions; random numbers are arguments.
 
 Source: loss.py of Karras et al. 2018; LSGAN, appendix B and the Theano code.
 """
@@ -17,15 +17,14 @@ from reference_models.progan.model.networks import Discriminator
 
 
 class DiscriminatorLoss(NamedTuple):
-    """The discriminator's loss and what it is made of, each a mean over the minibatch.
+    """The discriminator's loss and its parts, each a mean over the minibatch.
 
     Attributes:
-        total: to be differentiated.
-        real, fake: scores.
-        penalty: of the gradient's norm, weighted; 0 with LSGAN.
-        norm: the gradient's norm; 0 with LSGAN.
-        classes: cross entropy of the reals' and of the fakes' labels together, weighted; 0 without
-            labels.
+        total: the loss to differentiate.
+        real, fake: mean scores.
+        penalty: weighted penalty of the gradient's norm; 0 for LSGAN.
+        norm: the gradient's norm; 0 for LSGAN.
+        classes: weighted sum of the cross entropies of the reals' and the fakes' labels; 0 without labels.
     """
 
     total: Tensor
@@ -47,25 +46,25 @@ def discriminator_loss(
     labels: Tensor | None = None,
     noise: Tensor | None = None,
 ) -> DiscriminatorLoss:
-    """What the configuration's loss asks of the discriminator, plus the classes' cross entropy.
+    """Return the discriminator's loss, including the cross entropy of classes.
 
-    WGAN-GP: fake - real + penalty + drift * real**2, with real scores high, fake scores low and a
-    gradient of norm gamma between them. LSGAN: real**2 + 0.1 * (fake - 1)**2.
+    WGAN-GP: fake - real + penalty + drift * real**2, which makes real scores high, fake scores low and the
+    gradient between them of norm gamma. LSGAN: real**2 + 0.1 * (fake - 1)**2.
 
-    Reals, fakes and their mixtures are judged in calls of their own, since a minibatch's
-    deviation is part of the judgment.
+    Reals, fakes and their mixtures are scored in separate calls, since scores depend on the minibatch's
+    standard deviation.
 
     Args:
-        discriminator: its configuration says which loss it is and how it is weighed.
+        discriminator: its configuration gives the loss and its weights.
         real: float [N, C, r, r].
-        fake: the same shape, made with the same labels; no gradient goes into it.
-        mixing: [N], uniform over 0 to 1: where between its real and its fake each mixture lies.
-            LSGAN does not use it.
-        alpha: of the stage.
-        enlargement: final resolution over r.
+        fake: the same shape, made with the same labels; it gets no gradient.
+        mixing: [N], uniform over 0 to 1: the position of each mixture between its real and its fake. LSGAN
+            does not use it.
+        alpha: the stage's alpha.
+        enlargement: the final resolution divided by r.
         labels: one-hot [N, label_size], of the reals and of the fakes; None without classes.
-        noise: [2, N, noise_size], for the reals and for the fakes, see `Discriminator.forward`; None
-            is none.
+        noise: [2, N, noise_size], for the reals and for the fakes, see `Discriminator.forward`; None means no
+            noise.
 
     Source: `D_wgangp_acgan` in loss.py of Karras et al. 2018.
     """
@@ -80,8 +79,8 @@ def discriminator_loss(
         mixed = torch.lerp(real, fake, mixing.reshape(-1, 1, 1, 1))
         norm = gradient_norm(discriminator, mixed, alpha=alpha)
         if config.gp_resolution == "final":
-            # The original's images are always enlarged to the final resolution. Of the K * K copies of
-            # a pixel each gets 1 / K**2 of its gradient, so the norm there is K times smaller.
+            # The original's images are always enlarged to the final resolution. Each of the K * K copies of
+            # a pixel gets 1 / K**2 of its gradient, so the norm there is K times smaller.
             norm = norm / enlargement
         penalty = config.gp_lambda / config.gp_gamma**2 * (norm - config.gp_gamma).square()
         total = fake_scores - real_scores + penalty + config.drift * real_scores.square()
@@ -100,12 +99,12 @@ def discriminator_loss(
 
 
 def gradient_norm(discriminator: Discriminator, images: Tensor, *, alpha: float | Tensor) -> Tensor:
-    """L2 norm, per image, of the score's gradient; differentiable, also where it is zero.
+    """Return the L2 norm of the score's gradient per image; it is differentiable even at zero.
 
     Args:
-        discriminator: the class logits are left aside.
+        discriminator: the discriminator, whose class logits are not used.
         images: float [N, C, r, r].
-        alpha: of the stage.
+        alpha: the stage's alpha.
 
     Returns:
         [N], at least float32.
@@ -117,7 +116,7 @@ def gradient_norm(discriminator: Discriminator, images: Tensor, *, alpha: float 
 
     # Not torch.autograd.grad, which torch.compile cannot translate.
     flat = torch.func.grad(total)(images).flatten(1)
-    # Not the root of a sum of squares: its derivative at zero is NaN, this one's is zero.
+    # Not the root of a sum of squares, whose derivative at zero is NaN; here it is zero.
     norm: Tensor = torch.linalg.vector_norm(flat, dim=1, dtype=torch.promote_types(flat.dtype, torch.float32))
     return norm
 
@@ -130,16 +129,16 @@ def generator_loss(
     labels: Tensor | None = None,
     noise: Tensor | None = None,
 ) -> Tensor:
-    """How far the fakes are from being taken for reals, and for images of their classes.
+    """Return the generator's loss, including the cross entropy of classes.
 
-    WGAN-GP: minus the mean score. LSGAN: the mean of its square, since real is 0.
+    WGAN-GP: minus the mean score. LSGAN: the mean squared score, since real is 0.
 
     Args:
-        discriminator: its configuration says which loss it is.
+        discriminator: its configuration gives the loss.
         fake: float [N, C, r, r].
-        alpha: of the stage.
-        labels: one-hot [N, label_size] that the fakes were made with; None without classes.
-        noise: [N, noise_size], see `Discriminator.forward`; None is none.
+        alpha: the stage's alpha.
+        labels: one-hot [N, label_size] of the fakes; None without classes.
+        noise: [N, noise_size], see `Discriminator.forward`; None means no noise.
 
     Source: `G_wgan_acgan` in loss.py of Karras et al. 2018.
     """
@@ -152,19 +151,19 @@ def generator_loss(
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Softmax cross entropy of each image, [N], for logits and one-hot labels [N, label_size]."""
+    """Return the softmax cross entropy of each image, [N], for logits and one-hot labels [N, label_size]."""
     return -(labels * logits.log_softmax(dim=1)).sum(dim=1)
 
 
 def updated_score_average(average: Tensor, fake_score: Tensor) -> Tensor:
-    """The moving average that LSGAN's noise follows, after one more discriminator step.
+    """Update the moving average that sets LSGAN's noise, after a discriminator step.
 
     Args:
-        average: of the steps before; 0 at the beginning of a run.
-        fake_score: mean score of the step's fakes, which is near 1 where they are seen through.
+        average: the previous average; 0 at the beginning of a run.
+        fake_score: mean score of the step's fakes, near 1 if they are recognized.
 
     Returns:
-        0.9 of the average and 0.1 of the score, which counts as 0 to 1 at most.
+        0.9 times the average plus 0.1 times the score clipped to 0 to 1.
 
     Source: appendix B of Karras et al. 2018. Their code averages the discriminator's loss under
     the name of this score.
@@ -173,5 +172,5 @@ def updated_score_average(average: Tensor, fake_score: Tensor) -> Tensor:
 
 
 def noise_scale(average: Tensor, config: ProGANConfig) -> Tensor:
-    """What standard normal numbers are multiplied by: noise_strength * max(average - 0.5, 0)**2."""
+    """Return the factor of standard normal noise: noise_strength * max(average - 0.5, 0)**2."""
     return config.noise_strength * (average - 0.5).clamp(min=0).square()

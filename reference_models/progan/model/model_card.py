@@ -1,4 +1,4 @@
-"""The page that lies beside a checkpoint and tells people what it is."""
+"""The model card of a checkpoint, a Markdown page beside it."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from reference_models.progan.model.checkpoint import Checkpoint
 
 
 def model_card(checkpoint: Checkpoint, file_name: str) -> str:
-    """What a checkpoint says about itself as Markdown, and how to use it.
+    """Return a Markdown page that describes a checkpoint and its use.
 
-    Depends on its arguments alone, so that a run that was resumed writes the same pages again.
+    It depends only on its arguments, so that a resumed run writes the same pages.
 
     Args:
-        checkpoint: as its file's header has it.
-        file_name: of the file.
+        checkpoint: the description in the file's header.
+        file_name: name of the file.
     """
     c, config = checkpoint, checkpoint.config
     side = c.resolution
@@ -52,15 +52,15 @@ def model_card(checkpoint: Checkpoint, file_name: str) -> str:
 
 
 def save_model_card(path: Path, checkpoint: Checkpoint) -> None:
-    """Write the page of the checkpoint at a path beside it, as NAME.md.
+    """Write the model card beside the checkpoint at a path, as NAME.md.
 
     Raises:
-        PgmetricsError: it cannot be written.
+        PgmetricsError: the page cannot be written.
     """
     with written_atomically(path.with_suffix(".md")) as aside:
         aside.write_text(model_card(checkpoint, path.name), encoding="utf-8", errors="backslashreplace")
 
 
 def _code(text: str) -> str:
-    """What stands between back-ticks in a table's cell."""
+    """Escape a text for use between backticks in a table cell."""
     return printable(text).replace("`", "'").replace("|", "\\|")

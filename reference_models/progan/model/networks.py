@@ -1,11 +1,10 @@
 """Generator and discriminator, built once at the final resolution and evaluated at any stage.
 
-One set of parameters lives through the whole run: growing is an argument of the call, so that
-optimizers, averages and checkpoints never have to be rebuilt. Parameters are named by the
-resolution they work at. Images are [N, C, r, r] at the stage's own resolution r; their
-values are meant to lie in [-1, 1], but nothing squashes them unless the configuration says so.
+One set of parameters serves the whole run: the stage is an argument of the call, so that optimizers, averages
+and checkpoints are never rebuilt. Parameters are named by their resolution. Images are [N, C, r, r] at the
+stage's own resolution r; their nominal range is [-1, 1], but the output is bounded only with output="tanh".
 
-Source: networks.py of Karras et al. 2018; what only the ablation has, network.py of their Theano code.
+Source: networks.py of Karras et al. 2018; for the ablation, network.py of their Theano code.
 """
 
 from __future__ import annotations
@@ -34,9 +33,9 @@ from reference_models.progan.model.layers import (
 
 
 class Generator(nn.Module):
-    """Latents to images.
+    """The generator, from latents to images.
 
-    Weights are zero until `layers.initialize` or a checkpoint fills them.
+    Weights are zero until `layers.initialize` or a checkpoint sets them.
     """
 
     def __init__(self, config: ProGANConfig) -> None:
@@ -58,18 +57,18 @@ class Generator(nn.Module):
         resolution: int,
         alpha: float | Tensor = 1.0,
     ) -> Tensor:
-        """Images as the network makes them at one point of its growth.
+        """Make images at one stage of growth.
 
         Args:
-            latents: float [N, latent_size]; where they are normalized, their length does not matter,
-                only their direction, together with the labels' or alone.
-            labels: one-hot [N, label_size], or None where label_size is 0.
-            resolution: of the stage.
-            alpha: how far this resolution is faded in, 0 to 1; a tensor of no dimensions always
-                fades, so that a compiled step need not be compiled again for each.
+            latents: float [N, latent_size]; if they are normalized, only their direction matters, together
+                with the labels or alone.
+            labels: one-hot [N, label_size], or None if label_size is 0.
+            resolution: resolution of the stage.
+            alpha: how far this resolution is faded in, 0 to 1. A scalar tensor always fades, so that a
+                compiled step need not be compiled again for each alpha.
 
         Returns:
-            [N, channels, resolution, resolution], float32 at least.
+            [N, channels, resolution, resolution], float32 or float64.
         """
         x = self.get_submodule("block4")(self._input(latents, labels))
         before = x
@@ -93,7 +92,7 @@ class Generator(nn.Module):
 
 
 class _GeneratorBlock(nn.Module):
-    """What follows every convolution of the generator."""
+    """A block with the norms and activation that follow every convolution of the generator."""
 
     def __init__(self, config: ProGANConfig, channels: int) -> None:
         super().__init__()
@@ -114,7 +113,7 @@ class _FirstBlock(_GeneratorBlock):
 
     def __init__(self, config: ProGANConfig) -> None:
         super().__init__(config, config.feature_maps(4))
-        # A quarter of the usual gain, as the published networks have it.
+        # A quarter of the usual gain, as in the published networks.
         self.dense = EqualizedLinear(
             config.latent_size + config.label_size,
             self.channels * 16,
@@ -134,7 +133,7 @@ class _FirstBlock(_GeneratorBlock):
 
 
 class _UpBlock(_GeneratorBlock):
-    """Double the resolution: two convolutions, the first one behind the enlargement."""
+    """A generator block that doubles the resolution: two convolutions, the first after the enlargement."""
 
     def __init__(self, config: ProGANConfig, resolution: int) -> None:
         super().__init__(config, config.feature_maps(resolution))
@@ -158,9 +157,9 @@ class _UpBlock(_GeneratorBlock):
 
 
 class Discriminator(nn.Module):
-    """Images to scores and class logits; a critic's scores are higher for what looks real.
+    """The discriminator, from images to scores and class logits; WGAN-GP's scores are higher for reals.
 
-    Weights are zero until `layers.initialize` or a checkpoint fills them.
+    Weights are zero until `layers.initialize` or a checkpoint sets them.
     """
 
     def __init__(self, config: ProGANConfig) -> None:
@@ -177,20 +176,20 @@ class Discriminator(nn.Module):
     def forward(
         self, images: Tensor, *, alpha: float | Tensor = 1.0, noise: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Judge images of one stage; the stage's resolution is the images' own.
+        """Score images of one stage, whose resolution is that of the images.
 
-        Images of different kinds (real, generated, mixed) belong in calls of their own: the
-        minibatch's deviation is part of the judgment.
+        Images of different kinds (real, generated, mixed) need separate calls, since scores depend on the
+        minibatch's standard deviation.
 
         Args:
             images: float [N, channels, r, r].
-            alpha: how far resolution r is faded in, 0 to 1, as of `Generator.forward`.
-            noise: [N, noise_size(r)], standard normal times a strength: every channel is multiplied
-                by 1 + sqrt(channels) * noise before every convolution and before the first dense
-                layer. None is none.
+            alpha: how far resolution r is faded in, 0 to 1, as for `Generator.forward`.
+            noise: [N, noise_size(r)], standard normal times a strength: every channel is multiplied by
+                1 + sqrt(channels) * noise before every convolution and before the first dense layer. None
+                means no noise.
 
         Returns:
-            scores [N] and class logits [N, label_size], float32 at least.
+            scores [N] and class logits [N, label_size], float32 or float64.
         """
         resolution = images.shape[-1]
         factors: list[Tensor | None] = [None] * len(self._sizes(resolution))
@@ -207,7 +206,7 @@ class Discriminator(nn.Module):
         return out[:, 0], out[:, 1:]
 
     def noise_size(self, resolution: int) -> int:
-        """Channels that noise multiplies, in all layers that images of this resolution go through."""
+        """Return the number of channels with noise, over all layers used at this resolution."""
         return sum(self._sizes(resolution))
 
     def _sizes(self, resolution: int) -> list[int]:
@@ -222,7 +221,7 @@ class Discriminator(nn.Module):
 
 
 class _DownBlock(nn.Module):
-    """Halve the resolution: two convolutions, the second one before the mean."""
+    """A discriminator block that halves the resolution: two convolutions, the second before the mean."""
 
     def __init__(self, config: ProGANConfig, resolution: int) -> None:
         super().__init__()
@@ -244,8 +243,8 @@ class _DownBlock(nn.Module):
     def forward(self, x: Tensor, noise0: Tensor | None, noise1: Tensor | None) -> Tensor:
         x = leaky_relu(self.norm0(self.conv0(_disturbed(x, noise0))))
         x = leaky_relu(self.norm1(self.conv1(_disturbed(x, noise1))))
-        # The fused layer halves before its bias and activation, the plain one after: the two are
-        # different functions of the same weights.
+        # The fused layer halves before its bias and activation, the plain layer after: they are different
+        # functions of the same weights.
         return x if self.fused else F.avg_pool2d(x, 2)
 
 
@@ -275,7 +274,7 @@ class _LastBlock(nn.Module):
             x = minibatch_stddev(x, self.group)
         x = leaky_relu(self.norm0(self.conv(_disturbed(x, noise0))))
         x = leaky_relu(self.norm1(self.dense0(_disturbed(x, noise1).flatten(1))))
-        # The losses' means and squares are taken of what comes out, so no autocast may round it.
+        # The losses take means and squares of the outputs, so autocast must not round them.
         with full_precision(x):
             out: Tensor = self.dense1(self.discrimination(at_least_float32(x)))
         return out
@@ -290,15 +289,15 @@ def measure_batch_norm(
     resolution: int,
     alpha: float = 1.0,
 ) -> None:
-    """Let a generator's batch norms keep what these latents give, for evaluation mode.
+    """Store the batch-norm statistics of these latents for evaluation mode.
 
-    In evaluation mode the same latents then make the same images as in training mode. A generator
-    without batch norm stays as it is. For an averaged generator this is to be done anew whenever it
-    is to be sampled: its weights are nobody's statistics yet.
+    In evaluation mode the same latents then make the same images as in training mode. A generator without
+    batch norm stays unchanged. An averaged generator needs this before it is sampled, since no statistics
+    were accumulated with its weights.
 
     Args:
         generator: its buffers are changed in place; its mode is not.
-        latents, labels, resolution, alpha: as of `Generator.forward`; some hundreds of latents.
+        latents, labels, resolution, alpha: as for `Generator.forward`; some hundreds of latents.
     """
 
     def keep(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:

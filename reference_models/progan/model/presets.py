@@ -1,4 +1,4 @@
-"""The runs of the paper and of the original code, and small ones, as named settings."""
+"""Named configurations: the runs of the paper and of the original code, and small runs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pgmetrics.errors import OptionError
 from reference_models.progan.model.config import ProGANConfig
 
 _RUNS: Mapping[str, ProGANConfig] = {
-    # The paper's networks as its first released configuration trains them: plain convolutions, the
+    # The paper's networks as trained by its first released configuration: plain convolutions, and the
     # standard deviation over the whole minibatch, which is at most 16.
     "celebahq-1024-v1": ProGANConfig(
         mbstd_group=16,
@@ -50,9 +50,9 @@ _RUNS: Mapping[str, ProGANConfig] = {
         gp_gamma=750.0,
         simultaneous=True,
     ),
-    # From here on for a CPU: fused convolutions, which cost a third less at 32 x 32, few channels, and
-    # phases of hundreds of steps where the original has tens of thousands. An average with 0.999
-    # would look back over 700 steps, a whole phase, so these forget faster.
+    # The following presets are for a CPU: fused convolutions, which cost a third less at 32 x 32, few
+    # channels, and phases of hundreds of steps instead of tens of thousands. An average with 0.999 has a
+    # half-life of 700 steps, a whole phase, so these presets use a faster decay.
     #
     # Three minutes on two cores.
     "tiny-32": ProGANConfig(
@@ -97,10 +97,10 @@ _RUNS: Mapping[str, ProGANConfig] = {
 
 
 def _table1() -> dict[str, ProGANConfig]:
-    """The paper's ablation at 128 x 128, each row a change to the row before.
+    """Return the paper's ablation at 128 x 128; each row changes the row before.
 
-    For CelebA; LSUN bedrooms were not mirrored. The original's averages are per generator step, ours
-    per discriminator step: 0.999 for every 16 images in both.
+    They are for CelebA; LSUN bedrooms were not mirrored. The original averages per generator step, ours per
+    discriminator step: the decay is 0.999 per 16 images in both.
     """
     b = ProGANConfig(
         resolution=128,
@@ -144,7 +144,7 @@ def _table1() -> dict[str, ProGANConfig]:
     e = replace(d, minibatch_statistics="stddev", mbstd_group=16)
     f = replace(e, equalized=True, learning_rate={4: 0.001})
     g = replace(f, pixel_norm=True)
-    # "Converged": wider networks, trained for longer. How long is not written anywhere.
+    # "Converged": wider networks, trained for longer. No source says how long.
     h = replace(g, fmap_base=8192, total_images=20_000_000)
     rows = {"a": a, "b": b, "c": c, "d": d, "e-star": e_star, "e": e, "f": f, "g": g, "h": h}
     return {f"table1-{name}": config for name, config in rows.items()}
@@ -156,18 +156,18 @@ PRESETS: Mapping[str, ProGANConfig] = {
     "demo-32": replace(_RUNS["tiny-32"], stabilise_images=4_000, fade_images=4_000, total_images=28_000),
     # The other loss that the paper describes, with its noise.
     "tiny-32-lsgan": replace(_RUNS["tiny-32"], loss="lsgan", noise_strength=0.2),
-    # As many images, all at the final resolution: what growing is to be compared with.
+    # The same number of images, all at the final resolution, for comparison with growing.
     **{f"{name}-fixed": replace(_RUNS[name], growing=False) for name in ("tiny-32", "small-32", "tiny-64")},
     **_table1(),
 }
 
 
 def preset(name: str) -> ProGANConfig:
-    """The configuration of that name.
+    """Return the configuration of a preset.
 
     Raises:
-        OptionError: there is none; the message lists them.
+        OptionError: the name is unknown; the message lists the presets.
     """
     if name not in PRESETS:
-        raise OptionError(f"there is no preset {name!r}; there are {', '.join(PRESETS)}")
+        raise OptionError(f"unknown preset {name!r}; choose from {', '.join(PRESETS)}")
     return PRESETS[name]

@@ -1,8 +1,8 @@
-"""Where training stands, as a pure function of the images shown.
+"""The training schedule as a pure function of the images shown.
 
-Every resolution but the first fades in over `fade_images` and then stabilizes over
-`stabilise_images`; the level of detail `lod` falls from log2(final / 4) to 0, and a fade is the
-way from one whole number to the next. A run that does not grow is at lod 0 from its first image on.
+Every resolution but the first fades in over `fade_images` and then stabilizes over `stabilise_images`. The
+level of detail `lod` falls from log2(final / 4) to 0, and a fade moves it from one whole number to the next.
+A run that does not grow has lod 0 from its first image on.
 
 Source: `TrainingSchedule` in train.py of Karras et al. 2018.
 """
@@ -17,13 +17,13 @@ from reference_models.progan.model.config import ProGANConfig
 
 @dataclass(frozen=True)
 class Stage:
-    """What the networks, the reals and the optimizers use at one moment.
+    """The settings of networks, reals and optimizers at one point of training.
 
     Attributes:
-        resolution: side of the images in pixels; during a fade already the new one.
+        resolution: side of the images in pixels; during a fade that of the new resolution.
         alpha: how far this resolution is faded in, above 0 to 1.
         lod: level of detail, 0 at the final resolution.
-        minibatch: images in a step.
+        minibatch: images per step.
         learning_rate: Adam's step size.
     """
 
@@ -35,21 +35,21 @@ class Stage:
 
     @property
     def reset_key(self) -> tuple[int, int]:
-        """Changes at the start and at the end of a fade: then the optimizers forget."""
+        """A key that changes at the start and at the end of a fade, when the optimizers are reset."""
         return floor(self.lod), ceil(self.lod)
 
     @property
     def enlargement(self) -> int:
-        """The final resolution over this one."""
+        """The final resolution divided by this one."""
         return 1 << floor(self.lod)
 
 
 def stage(images_shown: int, config: ProGANConfig) -> Stage:
-    """The stage that the next step belongs to.
+    """Return the stage of the next step.
 
     Args:
-        images_shown: real images the discriminator has been shown so far, repeats counted.
-        config: of the run.
+        images_shown: real images shown to the discriminator so far, including repeats.
+        config: configuration of the run.
     """
     lod = 0.0
     if config.growing:
@@ -68,7 +68,7 @@ def stage(images_shown: int, config: ProGANConfig) -> Stage:
 
 
 def _rampup(images_shown: int, duration: int) -> float:
-    """From exp(-5) to 1 within the duration, and 1 from then on.
+    """Return a factor that rises from exp(-5) to 1 within the duration and then stays at 1.
 
     Source: `rampup` in misc.py of the paper's Theano code.
     """

@@ -1,8 +1,8 @@
-"""Safetensors files that hold digests of themselves, so that damage is noticed when they are read.
+"""Safetensors files that hold digests of themselves, so that reading them detects damage.
 
-The format has a place for text, `__metadata__`. Beside our own JSON it gets the SHA-256 of the tensors'
-bytes, and that of the header, in which 64 zeros stand for the latter. Other readers pass over both. Files
-of earlier versions have neither; a file that has another key there was damaged.
+The format has a section for text, `__metadata__`. Besides our own JSON it holds the SHA-256 of the tensors'
+bytes, and that of the header, computed with 64 zeros in place of the latter. Other readers ignore both. Files
+of earlier versions have neither; a file with any other key there is damaged.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from pgmetrics.runtime.files import dump_json, open_regular, parse_json, sha256
 
 _OF_HEADER, _OF_TENSORS = "sha256_header", "sha256_tensors"
 _BLANK = "0" * 64
-# A header is kilobytes; the format itself allows no more than this.
+# The format's own limit; our headers are kilobytes.
 _MAX_HEADER_BYTES = 100_000_000
 
 
 @dataclass(frozen=True)
 class Header:
-    """What stands before the tensors of a file.
+    """The header of a file.
 
     Attributes:
         text: our own JSON.
-        shapes: of the tensors, by name.
-        start: where the tensors' bytes begin.
-        expected_bytes: what the whole file should have.
-        found_bytes: what it has.
-        intact: False if the header is not the one that was written.
+        shapes: shapes of the tensors, by name.
+        start: offset of the tensors' bytes.
+        expected_bytes: size of the whole file according to the header.
+        found_bytes: actual size of the file.
+        intact: whether the header is the one that was written.
         tensors_digest: SHA-256 of the tensors' bytes; None in a file of an earlier version.
     """
 
@@ -45,10 +45,10 @@ class Header:
 
 
 def sealed(content: bytes) -> tuple[bytes, memoryview]:
-    """A header with digests, and the tensors' bytes that follow it.
+    """Return a header with digests, and the tensors' bytes that follow it.
 
     Args:
-        content: of a file, as safetensors serializes it.
+        content: content of a file, as safetensors serializes it.
     """
     (length,) = struct.unpack("<Q", content[:8])
     tensors = memoryview(content)[8 + length :]
@@ -62,14 +62,14 @@ def sealed(content: bytes) -> tuple[bytes, memoryview]:
 
 
 def read_header(path: Path, key: str) -> Header | None:
-    """The header of a safetensors file; None for other files, also for those without our JSON.
+    """Read the header of a safetensors file with our JSON; return None for any other file.
 
     Args:
-        path: of the file.
-        key: of our JSON in the metadata.
+        path: path of the file.
+        key: key of our JSON in the metadata.
 
     Raises:
-        OSError: it cannot be read, or is no regular file.
+        OSError: the file cannot be read, or is not a regular file.
     """
     with open_regular(path) as file:
         found_bytes = file.seek(0, 2)
@@ -101,7 +101,7 @@ def read_header(path: Path, key: str) -> Header | None:
 
 
 def tensors_are_intact(path: Path, header: Header) -> bool:
-    """Whether the tensors' bytes are those that were written; true of a file of an earlier version.
+    """Whether the tensors' bytes are those that were written; True for a file of an earlier version.
 
     Raises:
         OSError: the file cannot be read.
@@ -121,7 +121,7 @@ def _is_intact(start: bytes, digests: Mapping[str, Any]) -> bool:
 
 
 def _entry(digest: str) -> bytes:
-    # Within our own JSON the quotes are escaped, so that this occurs once.
+    # Quotes inside our own JSON are escaped, so this occurs once.
     return f'"{_OF_HEADER}":"{digest}"'.encode()
 
 

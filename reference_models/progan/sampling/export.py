@@ -22,14 +22,14 @@ from reference_models.progan.sampling.source import ProGANSource
 
 
 def image_grid(pixels: NDArray[np.uint8], columns: int | None = None) -> NDArray[np.uint8]:
-    """Images side by side, row by row; values stay as they are.
+    """Arrange images in a grid, row by row.
 
     Args:
         pixels: uint8 [N, 3, H, W].
-        columns: images in a row, at most; about a square if None. Places left over are black.
+        columns: maximum images per row; None for about a square. Unused cells are black.
 
     Returns:
-        uint8 [rows * H, columns * W, 3], as image libraries take it.
+        uint8 [rows * H, columns * W, 3].
     """
     import torch
     from torchvision.utils import make_grid
@@ -40,17 +40,17 @@ def image_grid(pixels: NDArray[np.uint8], columns: int | None = None) -> NDArray
 
 
 def same_latents(sources: Sequence[ProGANSource], num_images: int) -> Iterator[NDArray[np.uint8]]:
-    """The first images of several networks, enlarged by nearest neighbor to the size of the largest.
+    """Iterate over the first images of several networks, enlarged by nearest neighbor to the largest size.
 
     Args:
-        sources: of one seed and truncation.
-        num_images: of each.
+        sources: sources with the same seed and truncation.
+        num_images: number of images of each.
 
     Returns:
-        for each source, as it is asked for, uint8 [num_images, 3, H, W].
+        for each source uint8 [num_images, 3, H, W].
 
     Raises:
-        OptionError: their latents have different lengths, so that they cannot be the same.
+        OptionError: the networks' latents have different lengths, so that they cannot be the same.
     """
     lengths = {source.checkpoint.config.latent_size: source.name for source in sources}
     if len(lengths) > 1:
@@ -81,7 +81,7 @@ def save_folder(directory: Path, source: ImageSource, num_images: int) -> None:
     """Write the first images of a source as DIRECTORY/00000000.png and so on.
 
     Raises:
-        OptionError: the directory is there already and not empty.
+        OptionError: the directory exists and is not empty.
     """
     if os.path.exists(directory) and (not directory.is_dir() or any(directory.iterdir())):
         raise OptionError(
@@ -97,19 +97,19 @@ def save_folder(directory: Path, source: ImageSource, num_images: int) -> None:
 def save_zip(path: Path, source: ImageSource, num_images: int) -> None:
     """Write the first images of a source as a zip of 00000000.png and so on.
 
-    The same images give the same bytes: entries carry no time.
+    The same images give the same bytes, since entries have no time.
     """
     with written_atomically(path) as aside, zipfile.ZipFile(aside, "w") as archive:
         for index, pixels in enumerate(_first(source, num_images)):
-            # Stored as they are: PNGs are compressed already.
+            # Stored without compression, since PNGs are compressed already.
             archive.writestr(zipfile.ZipInfo(_png_name(index)), _png(pixels))
 
 
 def save_npz(path: Path, source: ImageSource, num_images: int) -> None:
     """Write the first images of a source as an npz with arr_0, uint8 [N, H, W, 3].
 
-    That is what the evaluators of diffusion models read. Images are made while the file is
-    written, so that a large array needs no memory.
+    The evaluators of diffusion models read this format. Images are made while the file is written, so that a
+    large array needs no memory.
     """
     header = {
         "descr": np.lib.format.dtype_to_descr(np.dtype(np.uint8)),

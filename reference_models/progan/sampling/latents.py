@@ -17,17 +17,16 @@ from reference_models.progan.model.checkpoint import Checkpoint
 def latents(
     seed: int, indices: Sequence[int], latent_size: int, truncation: float | None = None
 ) -> NDArray[np.float32]:
-    """Latents by image: row k depends on (seed, indices[k]) alone.
+    """Draw latents by image: row k depends only on (seed, indices[k]).
 
     Args:
-        seed: of the latents.
-        indices: of the images.
-        latent_size: numbers in a latent.
-        truncation: numbers further than this from zero are drawn again, from within; the others
-            stay what they are. None leaves all.
+        seed: seed of the latents. indices: indices of the images. latent_size: length of a latent.
+        truncation: numbers of larger magnitude are drawn again from the truncated distribution; the others
+        stay
+            unchanged. None disables truncation.
 
     Returns:
-        float32 [N, latent_size], from N(0, 1), or from that distribution cut off on both sides.
+        float32 [N, latent_size], from N(0, 1) or the truncated normal distribution.
     """
     rows = np.empty((len(indices), latent_size), np.float32)
     for row, index in zip(rows, indices, strict=True):
@@ -41,7 +40,7 @@ def latents(
 def _draw_again(row: NDArray[np.float32], truncation: float, random: seeding.Generator) -> None:
 
     far = np.abs(row) > truncation
-    # By the inverse of the distribution: repeating until all are near takes ages for a small bound.
+    # By inversion of the distribution: rejection sampling would take very long for a small bound.
     from scipy.special import ndtr, ndtri
 
     below, above = ndtr([-truncation, truncation])
@@ -49,10 +48,10 @@ def _draw_again(row: NDArray[np.float32], truncation: float, random: seeding.Gen
 
 
 def labels(seed: int, indices: Sequence[int], distribution: Sequence[float]) -> NDArray[np.float32]:
-    """One-hot labels by image, as frequent as in the training images.
+    """Draw one-hot labels by image, with the frequencies of the training images.
 
     Returns:
-        float32 [N, classes]; row k depends on (seed, indices[k]) alone.
+        float32 [N, classes]; row k depends only on (seed, indices[k]).
     """
     edges = np.cumsum(distribution) / np.sum(distribution)
     rows = np.zeros((len(indices), len(distribution)), np.float32)
@@ -62,15 +61,15 @@ def labels(seed: int, indices: Sequence[int], distribution: Sequence[float]) -> 
 
 
 def class_index(checkpoint: Checkpoint, label: str, name: str) -> int:
-    """The place of a class among those of a network.
+    """Return the index of a class among those of a network.
 
     Args:
-        checkpoint: of the network.
-        label: the class by its name.
-        name: of the network, for the message.
+        checkpoint: description of the network.
+        label: name of the class.
+        name: name of the network, for the message.
 
     Raises:
-        OptionError: the network has no such class, or none at all.
+        OptionError: the network has no such class, or no classes.
     """
     known = checkpoint.label_names
     if not known:
@@ -85,13 +84,13 @@ def class_index(checkpoint: Checkpoint, label: str, name: str) -> int:
 def class_rows(
     checkpoint: Checkpoint, seed: int, indices: Sequence[int], only: int | None = None
 ) -> NDArray[np.float32] | None:
-    """The classes of a network's images.
+    """Return the classes of a network's images.
 
     Args:
-        checkpoint: of the network.
-        seed: of the classes.
-        indices: of the images.
-        only: the class of all of them; None draws each as often as training had it.
+        checkpoint: description of the network.
+        seed: seed of the classes.
+        indices: indices of the images.
+        only: the class of all images; None draws classes with the frequencies of training.
 
     Returns:
         one-hot float32 [N, classes], or None for an unconditional network.

@@ -1,4 +1,4 @@
-"""A generator that makes uint8 images of latents, in batches."""
+"""Sampling: a checkpoint's generator makes uint8 images from latents, in batches."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ class Sampler:
     """A checkpoint's generator, from latents to bytes.
 
     Args:
-        path: of the checkpoint.
-        name: for messages; progan:PATH if None.
+        path: path of the checkpoint.
+        name: name in messages; None for progan:PATH.
 
     Attributes:
-        name: as given.
-        checkpoint: what the file says about itself.
-        batch: images that are computed at once.
+        name: name in messages.
+        checkpoint: the description in the file's header.
+        batch: number of images computed at once.
 
     Raises:
         SourceError: the checkpoint cannot be read.
@@ -45,7 +45,7 @@ class Sampler:
         self._generator: Generator | None = None
 
     def to(self, device: str) -> None:
-        """Run the network there from now on."""
+        """Run the network on this device from now on."""
         self._device = device
         if self._generator is not None:
             self._generator.to(device)
@@ -56,21 +56,21 @@ class Sampler:
         labels: NDArray[np.float32] | None = None,
         called: Sequence[object] | None = None,
     ) -> NDArray[np.uint8]:
-        """The images of these latents.
+        """Make the images of these latents.
 
-        Always computed in batches of one shape: an image is the same bytes wherever its row has
-        the same place modulo `batch`, however many others there are.
+        They are always computed in batches of one shape: an image has the same bytes whenever its row has the
+        same index modulo `batch`, regardless of the number of images.
 
         Args:
             latents: [N, latent_size].
-            labels: one-hot [N, classes], of a network that has classes.
-            called: the images' numbers for messages, of a single batch; their places if left out.
+            labels: one-hot [N, classes], for a network with classes.
+            called: the images' numbers for messages, for a single batch; by default their indices.
 
         Returns:
             uint8 [N, 3, r, r] with the checkpoint's own resolution r.
 
         Raises:
-            SourceError: the network gives NaN or infinite values.
+            SourceError: the network returns NaN or infinite values.
         """
         import torch
 

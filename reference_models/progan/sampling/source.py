@@ -1,7 +1,7 @@
 """The image source of a checkpoint: ProGANSource, and `progan:PATH,key=value`.
 
-The module is also the plug-in through which `pgmetrics` opens a checkpoint by its name alone;
-looking at a file's header does not import torch.
+The module is also the plug-in through which `pgmetrics` opens checkpoints; reading a file's header does not
+import torch.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ advise = foreign_files.advise
 class ProGANSource(ImageSource):
     """The images of a checkpoint's generator, by index.
 
-    Image i is the same bytes whatever else is asked for: it is always computed at the same place
-    of a batch of the same shape, since convolution libraries round differently by shape.
+    Image i has the same bytes regardless of the other requested images: it is always computed at the same
+    position of a batch of the same shape, since convolution libraries round differently by shape.
 
     Args:
-        path: of the checkpoint.
-        seed: of the latents and labels.
-        n: how many images the source claims to have.
-        at: "stage" makes images at the checkpoint's own resolution, "final" repeats their pixels
-            up to the final resolution, as the published evaluation does.
-        label: make images of this class only; None takes classes as often as training did.
-        truncation: bound of the latents' numbers, see `latents`.
+        path: path of the checkpoint.
+        seed: seed of the latents and labels.
+        n: declared number of images.
+        at: "stage" makes images at the checkpoint's own resolution, "final" repeats their pixels up to the
+            final resolution, as the published evaluation does.
+        label: the class of all images; None draws classes with the frequencies of training.
+        truncation: bound on the latents' numbers, see `latents`.
 
     Raises:
         SourceError: the checkpoint cannot be read.
@@ -89,23 +89,23 @@ class ProGANSource(ImageSource):
 
     @property
     def resolution(self) -> tuple[int, int]:
-        """Height and width in pixels: the stage's, or the final ones."""
+        """Height and width in pixels, of the stage or of the final resolution."""
         side = self.checkpoint.resolution * self._enlargement
         return side, side
 
     def to(self, device: str) -> None:
-        """Run the network there from now on."""
+        """Run the network on this device from now on."""
         self._sampler.to(device)
 
     def identity(self, indices: Sequence[int] | NDArray[np.int64]) -> str:
-        """The checkpoint's digest, how it is sampled and these indices."""
+        """Identify images by the checkpoint's digest, the sampling options and their indices."""
         return f"{IDENTITY}{self._recipe},images={listed(indices)}"
 
     def _read(self, indices: Sequence[int]) -> NDArray[np.uint8]:
         out = np.empty((len(indices), 3, *self.resolution), np.uint8)
         waiting = list(range(len(indices)))
         while waiting:
-            # Image i has place i mod batch; what finds its place taken waits for the next turn.
+            # Image i has position i mod batch; if that is taken, it goes into a later batch.
             places: dict[int, int] = {}
             for request in waiting:
                 places.setdefault(indices[request] % self._sampler.batch, request)
@@ -117,7 +117,7 @@ class ProGANSource(ImageSource):
         return out
 
     def _make(self, index_at: Mapping[int, int]) -> NDArray[np.uint8]:
-        """One batch, with the images of these indices at their places and anything elsewhere."""
+        """Make one batch with these images at their positions; other positions hold padding."""
         config, batch = self.checkpoint.config, self._sampler.batch
         places, indices = list(index_at), list(index_at.values())
         z = np.zeros((batch, config.latent_size), np.float32)
@@ -134,15 +134,14 @@ class ProGANSource(ImageSource):
 
 
 def open_source(path: str, options: Mapping[str, str]) -> ImageSource:
-    """The source that `progan:PATH,seed=3,n=50000,at=final,label=cat,truncation=0.7` means.
+    """Open the source `progan:PATH,seed=3,n=50000,at=final,label=cat,truncation=0.7`.
 
     Args:
-        path: of the checkpoint.
-        options: any of seed, n, at, label and truncation, as written.
+        path: path of the checkpoint.
+        options: any of seed, n, at, label and truncation, as text.
 
     Raises:
-        SourceError: an option is unknown or not what its meaning allows, or the checkpoint cannot
-            be read.
+        SourceError: an option is unknown or invalid, or the checkpoint cannot be read.
     """
     unknown = sorted(set(options) - {"seed", "n", "at", "label", "truncation"})
     if unknown:

@@ -1,7 +1,6 @@
-"""Videos of a generator: one latent that wanders, and one that stays while the network grows.
+"""Videos of a generator: latent interpolation, and fixed latents over the growth of the network.
 
-A frame is uint8 [H, W, 3]. GIF and WebP are written by Pillow; MP4 by ffmpeg, which comes with the
-extra `video`.
+A frame is uint8 [H, W, 3]. Pillow writes GIF and WebP; ffmpeg writes MP4 and comes with the extra `video`.
 """
 
 from __future__ import annotations
@@ -27,21 +26,21 @@ from reference_models.progan.sampling.sampler import Sampler
 from reference_models.progan.sampling.source import ProGANSource
 
 FORMATS = (".mp4", ".gif", ".webp")
-# Viewers show frames of shorter times at a tenth of a second.
+# Viewers show frames with shorter durations for a tenth of a second.
 _GIF_FPS = 50
-# Pillow wants every frame before it writes the first.
+# Pillow needs all frames before it writes the first.
 _PILLOW_BYTES = 2 * 2**30
 _COMFORTABLE_SIDE = 256
 
 
 @dataclass(frozen=True)
 class Video:
-    """Frames that are made when they are asked for, once.
+    """A video whose frames are made lazily and can be read once.
 
     Attributes:
         side: height and width of an image in pixels.
-        num_images: in a frame, row by row, about as many rows as columns.
-        num_frames: of the video.
+        num_images: images per frame, in about a square grid.
+        num_frames: number of frames.
         images: for each frame uint8 [num_images, 3, side, side].
     """
 
@@ -52,7 +51,7 @@ class Video:
 
     @property
     def columns(self) -> int:
-        """Images in a row of a frame."""
+        """Images per row of a frame."""
         return ceil(sqrt(self.num_images))
 
     @property
@@ -62,34 +61,35 @@ class Video:
 
     @property
     def comfortable_scale(self) -> int:
-        """How often to repeat each pixel so that no side of a frame is below 256 pixels."""
+        """The enlargement that makes each side of a frame at least 256 pixels."""
         return ceil(_COMFORTABLE_SIDE / min(self.shape))
 
 
 def wandering_latents(
     seed: int, image: int, num_frames: int, latent_size: int, sigma: float
 ) -> NDArray[np.float32]:
-    """Latents along a smooth closed path: the last frame is as close to the first as any two neighbors.
+    """Return latents along a smooth closed path: the last frame is as close to the first as any two
+    neighbors.
 
-    Independent N(0, 1) for each frame, filtered over time by a Gaussian that wraps around, divided
-    by the root of their mean square.
+    They are independent N(0, 1) for each frame, filtered over time by a periodic Gaussian and divided by
+    their root mean square.
 
     Args:
-        seed: of the latents.
-        image: which of the images in a frame; each has a path of its own.
-        num_frames: after which the path closes.
-        latent_size: numbers in a latent.
-        sigma: of the Gaussian, in frames; 0 gives independent latents.
+        seed: seed of the latents.
+        image: index of the image in a frame; each has its own path.
+        num_frames: length of the path.
+        latent_size: length of a latent.
+        sigma: standard deviation of the Gaussian in frames; 0 gives independent latents.
 
     Returns:
         float32 [num_frames, latent_size].
 
-    Source: `generate_interpolation_video` in util_scripts.py of Karras et al. 2018, where the root
-    is of all images of a frame together.
+    Source: `generate_interpolation_video` in util_scripts.py of Karras et al. 2018, where the root mean
+    square is over all images of a frame together.
     """
     from scipy.ndimage import gaussian_filter
 
-    # The second number keeps these apart from the latents of `samples.latents`.
+    # The second number distinguishes them from those of `latents.latents`.
     random = seeding.generator(seed, Stream.LATENTS, image, num_frames)
     path = random.standard_normal((num_frames, latent_size))
     path = gaussian_filter(path, (sigma, 0), mode="wrap")
@@ -106,7 +106,7 @@ def interpolation(
     sigma: float,
     label: str | None = None,
 ) -> Video:
-    """Images whose latents wander; the video can be repeated without a jump.
+    """Make a video of latent interpolation, which repeats without a jump.
 
     Args:
         sampler: makes the images.
@@ -161,18 +161,18 @@ def growth(sources: Sequence[ProGANSource], num_images: int, frames_each: int) -
 
 
 def save_video(path: Path, video: Video, fps: int, scale: int = 1) -> None:
-    """Write an MP4, a GIF or a WebP that repeats for ever, whole or not at all.
+    """Write an MP4, or an endless GIF or WebP, atomically.
 
     Args:
-        path: its ending decides.
+        path: path of the file, whose suffix chooses the format.
         video: the frames.
         fps: frames per second.
-        scale: how often each pixel is repeated in either direction.
+        scale: enlargement of each pixel in both directions.
 
     Raises:
-        OptionError: the ending is another one, the frames are too many for GIF or WebP, or too
-            fast for GIF; known before the first frame is made.
-        PgmetricsError: ffmpeg is not there, or the file cannot be written.
+        OptionError: the suffix is unknown, or the frames are too many for GIF or WebP, or too fast for GIF;
+            raised before the first frame is made.
+        PgmetricsError: ffmpeg is missing, or the file cannot be written.
     """
     suffix = path.suffix.lower()
     height, width = (side * scale for side in video.shape)
@@ -226,9 +226,9 @@ def _write_mp4(
     command = [
         *(program, "-y", "-loglevel", "error"),
         *("-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(fps), "-i", "-"),
-        # What every player shows: H.264 with colors at half resolution. Unless told, players guess
-        # the meaning of the colors from the size. Older ffmpegs convert by the one and tell by the
-        # other option; newer ones do both by either.
+        # H.264 with colors at half resolution plays everywhere. Without a declared color space, players
+        # guess it from the size. Older versions of ffmpeg convert by one option and declare by the other;
+        # newer ones do both with either.
         *("-vf", "scale=out_color_matrix=bt709:out_range=tv", "-pix_fmt", "yuv420p"),
         *("-colorspace", "bt709", "-c:v", "libx264", "-crf", "16"),
         *("-movflags", "+faststart", "-f", "mp4", str(aside)),
@@ -237,7 +237,7 @@ def _write_mp4(
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=said)
         assert process.stdin is not None
         try:
-            # A program that ended early says itself why.
+            # The program ended early and reports the reason itself.
             with suppress(BrokenPipeError), process.stdin as pipe:
                 for frame in frames:
                     pipe.write(np.ascontiguousarray(frame).data)

@@ -215,7 +215,7 @@ def test_options_change_the_preset(here, tmp_path):
     assert (config.loss, config.noise_strength, config.minibatch) == ("lsgan", 0.2, {4: 8})
     refused = train(here, "--preset", "test-8", "--out", tmp_path / "no", "--option", "color=blue")
     assert refused.exit_code == 1
-    assert "'color=blue' sets no option" in refused.stderr
+    assert "'color=blue' is not an option" in refused.stderr
 
 
 def test_states_are_kept_as_asked(here, tmp_path):

@@ -116,8 +116,8 @@ def test_options_as_written_on_a_command_line():
 @pytest.mark.parametrize(
     ("written", "fact"),
     [
-        ("sharpness=3", "'sharpness=3' sets no option of a ProGAN; .* with a name of resolution, channels"),
-        ("mirror", "'mirror' sets no option"),
+        ("sharpness=3", "'sharpness=3' is not an option of a ProGAN; .* with a name of resolution, channels"),
+        ("mirror", "'mirror' is not an option"),
         ("mirror=1", "mirror takes true or false, not '1'"),
         ("resolution=big", "resolution takes a whole number, not 'big'"),
         ("drift=none", "drift takes a number, not 'none'"),
