@@ -30,13 +30,13 @@ def main() -> None:
 
 @main.command()
 @click.option(
-    "--data", required=True, metavar="SOURCE", help="Real images, or what `progan data` made of them."
+    "--data", required=True, metavar="SOURCE", help="Real images, or a directory made by `progan data`."
 )
 @click.option(
     "--out",
     required=True,
     type=click.Path(path_type=Path),
-    help="Directory of the run: a new one, or one of the same run, which goes on.",
+    help="Directory of the run: a new one, or that of the same run, which resumes.",
 )
 @click.option("--preset", required=True, metavar="NAME", help="Configuration; `progan presets` lists them.")
 @click.option(
@@ -44,25 +44,25 @@ def main() -> None:
     "options",
     multiple=True,
     metavar="NAME=VALUE",
-    help="Change the preset, such as loss=lsgan or minibatch=4:16,256:14; repeatable.",
+    help="Change an option of the preset, such as loss=lsgan or minibatch=4:16,256:14; repeatable.",
 )
 @click.option(
     "--kimg", type=click.FloatRange(min=0, min_open=True), help="Train on this many thousand images."
 )
 @click.option("--total-images", type=click.IntRange(min=1), help="The same, in images.")
-@click.option("--seed", type=_SEED, help="Of everything random.  [default: the preset's]")
-@click.option("--conditional", is_flag=True, help="Learn the classes of the images, too.")
+@click.option("--seed", type=_SEED, help="Seed of all random numbers.  [default: the preset's]")
+@click.option("--conditional", is_flag=True, help="Also learn the classes of the images.")
 @click.option(
     "--snapshot-images",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Also write a checkpoint every N images.  [default: at the ends of phases only]",
+    help="Also write a checkpoint every N images.  [default: only at the ends of phases]",
 )
 @click.option(
     "--state-images",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Save every N images where to go on.  [default: every five minutes]",
+    help="Save a training state every N images.  [default: every five minutes]",
 )
 @click.option(
     "--keep-states",
@@ -70,24 +70,26 @@ def main() -> None:
     default=2,
     show_default=True,
     metavar="K",
-    help="Keep the last K of these states.",
+    help="Keep the last K training states.",
 )
-@click.option("--tensorboard", is_flag=True, help="Write TensorBoard's events, too.")
-@click.option("--compile", "compiled", is_flag=True, help="Translate the steps with torch.compile.")
+@click.option("--tensorboard", is_flag=True, help="Also write TensorBoard events.")
+@click.option("--compile", "compiled", is_flag=True, help="Compile the steps with torch.compile.")
 @click.option(
     "--micro-batch",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Take at most N images of a minibatch at a time, on devices that hold no more.",
+    help="Process at most N images of a minibatch at a time, to save device memory.",
 )
-@click.option("--resize", metavar="POLICY", help="box, lanczos …: make images of other sizes fit.")
-@click.option("--crop", is_flag=True, help="Take the center of images that are not square.")
+@click.option("--resize", metavar="POLICY", help="Resize images of other sizes: box, lanczos, …")
+@click.option("--crop", is_flag=True, help="Crop images that are not square to their center.")
 @click.option("--workers", type=click.IntRange(min=0), help="Decoding processes.  [default: one per core]")
-@click.option("--licence", default="unknown", show_default=True, help="Of the weights; kept in checkpoints.")
+@click.option(
+    "--licence", default="unknown", show_default=True, help="License of the weights, stored in checkpoints."
+)
 @click.option(
     "--same-images",
     is_flag=True,
-    help="Resume a run that an older version began, which did not identify its images by content.",
+    help="Resume a run of an older version, which did not identify its images by content.",
 )
 @_DEVICE
 def train(
@@ -114,10 +116,10 @@ def train(
 ) -> None:
     """Grow a ProGAN on the images of --data and print its last checkpoint.
 
-    Interrupted in whatever way, the same command goes on where the run stood. Ctrl-C and SIGTERM save
-    that first. A longer --kimg makes a run longer.
+    After any interruption the same command resumes the run. Ctrl-C and SIGTERM save a state first. A larger
+    --kimg makes a run longer.
 
-    --kimg and --total-images end training there; the schedule of the stages stays the preset's.
+    --kimg and --total-images set the end of training; the schedule of the stages stays the preset's.
     """
     from pgmetrics.runtime.devices import pick_device
     from pgmetrics.sources.base import warn_of_left_out, warn_of_no_classes
@@ -136,7 +138,7 @@ def train(
     source = open_training_source(data, config.resolution, resize=resize)
     if not follows():
         warn_of_left_out([source])
-    # What was asked for goes before what the data say.
+    # Options of the command line take precedence over those from the data.
     config = fitted(config, source, conditional=conditional).with_options(options)
     if not config.label_size and not follows():  # otherwise the refusal says the same
         warn_of_no_classes(source)
@@ -203,7 +205,7 @@ def inspect(checkpoint: Path, form: str) -> None:
 @main.command()
 @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
 def presets(form: str) -> None:
-    """List the configurations by name, and what each costs to train."""
+    """List the presets and their training costs."""
     from reference_models.progan.model.presets import PRESETS
 
     if form == "json":

@@ -14,7 +14,11 @@ from reference_models.progan.model import presets
 @click.command()
 @click.option("--preset", required=True, metavar="NAME", help="Configuration; `progan presets` lists them.")
 @click.option(
-    "--option", "options", multiple=True, metavar="NAME=VALUE", help="Change the preset; repeatable."
+    "--option",
+    "options",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Change an option of the preset; repeatable.",
 )
 @click.option(
     "--resolution",
@@ -24,8 +28,10 @@ from reference_models.progan.model import presets
     metavar="R",
     help="Time this stage; repeatable.  [default: all of the preset's]",
 )
-@click.option("--turns", type=click.IntRange(min=1), default=5, show_default=True, help="Looks at each.")
-@click.option("--compile", "compiled", is_flag=True, help="Translate the steps with torch.compile.")
+@click.option(
+    "--turns", type=click.IntRange(min=1), default=5, show_default=True, help="Measurements of each."
+)
+@click.option("--compile", "compiled", is_flag=True, help="Compile the steps with torch.compile.")
 @click.option("--micro-batch", type=click.IntRange(min=1), metavar="N", help="At most N images at a time.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda[:N] or mps.")
 @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
@@ -39,11 +45,10 @@ def bench(
     device: str,
     form: str,
 ) -> None:
-    """Print how many images a second training takes at each resolution of a preset.
+    """Print the images per second of training at each resolution of a preset.
 
-    Whole steps are timed, loading and updates included, on images of noise. The limit is what the device
-    reaches in products of two 4096 x 4096 matrices of the same precision, measured in the same run, before
-    and after.
+    Whole steps on images of noise are timed, including loading and updates. The limit is the device's speed
+    in products of two 4096 x 4096 matrices of the same precision, measured in the same run before and after.
     """
     import torch
     from tqdm import tqdm
@@ -54,7 +59,7 @@ def bench(
     config = presets.preset(preset).with_options(options)
     where = pick_device(device)
     wanted = resolutions or (config.resolutions if config.growing else (config.resolution,))
-    for resolution in wanted:  # one that is none is refused before anything is timed
+    for resolution in wanted:  # refuse an invalid resolution before anything is timed
         stage_at(config, resolution)
     with tqdm(total=len(wanted), unit=" stage", leave=False) as bar:
         bar.set_description("matrices")

@@ -17,9 +17,9 @@ from pgmetrics.errors import printable
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Directory of the levels.")
 @click.option("--resolution", type=click.IntRange(min=4), help="Side of the images.  [default: as they are]")
 @click.option(
-    "--resize", metavar="POLICY", help="crop-box, crop-lanczos, box …: make images of other sizes fit."
+    "--resize", metavar="POLICY", help="Resize images of other sizes: crop-box, crop-lanczos, box, …"
 )
-@click.option("--crop", is_flag=True, help="Take the center of images that are not square.")
+@click.option("--crop", is_flag=True, help="Crop images that are not square to their center.")
 @click.option(
     "--mirror/--no-mirror",
     default=None,
@@ -27,7 +27,9 @@ from pgmetrics.errors import printable
 )
 @click.option("--grey", is_flag=True, help="Store one channel; images in color are refused.")
 @click.option(
-    "--alpha", type=click.Choice(["white", "black", "drop"]), help="What becomes of transparent images."
+    "--alpha",
+    type=click.Choice(["white", "black", "drop"]),
+    help="How to resolve transparency; refused otherwise.",
 )
 @click.option("--bits", type=click.Choice(["8"]), help="Scale 16-bit images to this many bits.")
 @click.option("--workers", type=click.IntRange(min=0), help="Decoding processes.  [default: one per core]")
@@ -45,8 +47,8 @@ def data(
 ) -> None:
     """Decode the images of SRC once, at every level of growth, and print the directory.
 
-    The same command goes on where it was interrupted. On a complete directory it compares every
-    file with its checksum. Classes come along, from folders or from dataset.json.
+    After an interruption the same command resumes. On a complete directory it compares every file with its
+    checksum. Classes from folders or from dataset.json are stored, too.
     """
     from pgmetrics.sources.base import warn_of_left_out, warn_of_no_classes
     from pgmetrics.sources.resolve import open_source

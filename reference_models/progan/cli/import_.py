@@ -22,7 +22,10 @@ from pgmetrics.errors import printable
     help="The averaged generator, or the one in training.",
 )
 @click.option(
-    "--licence", default="unknown", show_default=True, help="Of the weights; kept in the checkpoint."
+    "--licence",
+    default="unknown",
+    show_default=True,
+    help="License of the weights, stored in the checkpoint.",
 )
 @click.option(
     "--images-shown",

@@ -12,7 +12,7 @@ from pgmetrics.errors import printable
 
 _NOT_DIRECTORIES = (".gif", ".jpeg", ".jpg", ".npy", ".tar", ".webp")
 
-_LARGEST_GRID = 2**16  # which is in memory at once
+_LARGEST_GRID = 2**16  # images; a grid is in memory at once
 
 
 @click.command()
@@ -23,30 +23,30 @@ _LARGEST_GRID = 2**16  # which is in memory at once
     "--num",
     "num_images",
     type=click.IntRange(min=1),
-    help="How many.  [default: 64, or 8 in each row of several]",
+    help="Number of images.  [default: 64, or 8 per row of several]",
 )
 @click.option(
-    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the latents and labels."
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the latents and labels."
 )
 @click.option(
     "--label",
     "labels",
     metavar="NAME",
     multiple=True,
-    help="Images of this class.  [default: as often as in training]",
+    help="Make images of this class.  [default: classes as frequent as in training]",
 )
 @click.option(
     "--truncation",
     type=click.FloatRange(0.001, 100),
     metavar="PSI",
-    help="Draw numbers of the latents beyond ±PSI again, from within.  [default: none]",
+    help="Redraw latent values beyond ±PSI from a truncated normal distribution.  [default: none]",
 )
 @click.option(
     "--at",
     type=click.Choice(["stage", "final"]),
     default="stage",
     show_default=True,
-    help="The checkpoint's own resolution, or its pixels repeated up to the final one.",
+    help="Use the checkpoint's own resolution, or repeat its pixels up to the final one.",
 )
 @click.option(
     "--out",
@@ -67,8 +67,8 @@ def sample(
 ) -> None:
     """Write images of CHECKPOINT as files in a directory or a zip, as an npz, or as one grid.
 
-    The ending of --out decides. Several checkpoints, or --label more than once, make a grid with a
-    row for each, of the same latents; stderr says which is which.
+    The suffix of --out chooses the format. Several checkpoints, or --label more than once, make a grid with a
+    row for each, of the same latents; stderr lists the rows.
     """
     from pgmetrics.runtime.devices import pick_device
     from pgmetrics.runtime.files import check_writable
@@ -77,9 +77,7 @@ def sample(
 
     suffix = out.suffix.lower()
     if suffix in _NOT_DIRECTORIES:
-        raise click.UsageError(
-            f"--out ends in .png, .zip or .npz, or names a directory; {suffix} it cannot be"
-        )
+        raise click.UsageError(f"--out must end in .png, .zip or .npz, or be a directory; got {suffix}")
     rows = list(product(checkpoints, labels or (None,)))
     if len(rows) > 1 and suffix != ".png":
         raise click.UsageError("several checkpoints or labels make one grid; let --out end in .png")
@@ -87,7 +85,7 @@ def sample(
         check_writable(out, checkpoints)
     if suffix == ".png" and (num_images or 0) > _LARGEST_GRID:
         raise click.UsageError(
-            f"a grid has {_LARGEST_GRID:,} images at most; more go into a directory, .zip or .npz"
+            f"a grid has at most {_LARGEST_GRID:,} images; write more to a directory, .zip or .npz"
         )
     num_images = num_images or (8 if len(rows) > 1 else 64)
     sources = [

@@ -21,11 +21,11 @@ _Command = TypeVar("_Command", bound=Callable[..., None])
 def _common(command: _Command) -> _Command:
     options = (
         click.option("--num", "num_images", type=click.IntRange(1, 1024), default=1, show_default=True,
-                     help="Images in a frame."),
+                     help="Images per frame."),
         click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True,
-                     help="Of the latents and labels."),
+                     help="Seed of the latents and labels."),
         click.option("--label", metavar="NAME",
-                     help="Images of this class.  [default: as often as in training]"),
+                     help="Make images of this class.  [default: classes as frequent as in training]"),
         click.option("--fps", type=click.IntRange(1, 120), default=30, show_default=True,
                      help="Frames per second."),
         click.option("--scale", type=click.IntRange(1, 256), metavar="N",
@@ -41,7 +41,7 @@ def _common(command: _Command) -> _Command:
 
 @click.group(cls=Commands)
 def video() -> None:
-    """Make a video of latents that wander, or of a network that grows."""
+    """Make a video of latent interpolation, or of a growing network."""
 
 
 @video.command()
@@ -73,12 +73,12 @@ def interpolate(
     out: Path,
     device: str,
 ) -> None:
-    """Let the latents of CHECKPOINT wander, as in the paper's videos (which last 60 seconds)."""
+    """Interpolate the latents of CHECKPOINT, as in the paper's videos (which last 60 seconds)."""
     from pgmetrics.runtime.devices import pick_device
     from reference_models.progan.sampling.sampler import Sampler
     from reference_models.progan.sampling.video import interpolation
 
-    # click takes NaN for a number in any range.
+    # click accepts NaN in any range.
     check_number("--seconds", seconds, 0, 3600, open_low=True)
     if smoothing is None:
         smoothing = min(1.0, seconds / 10)
@@ -104,13 +104,13 @@ def interpolate(
     type=click.FloatRange(0, 60, min_open=True),
     default=1.0,
     show_default=True,
-    help="For how long each checkpoint is shown.",
+    help="Seconds per checkpoint.",
 )
 @click.option(
     "--truncation",
     type=click.FloatRange(0.001, 100),
     metavar="PSI",
-    help="Draw numbers of the latents beyond ±PSI again, from within.  [default: none]",
+    help="Redraw latent values beyond ±PSI from a truncated normal distribution.  [default: none]",
 )
 @_common
 def grow(

@@ -128,7 +128,7 @@ def test_procedural_images_have_the_preset_s_resolution(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "code", "fact"),
     [
-        (("train", "--preset", "test-9", "--out", "OUT"), 1, "no preset 'test-9'; there are "),
+        (("train", "--preset", "test-9", "--out", "OUT"), 1, "unknown preset 'test-9'; choose from "),
         (("train", "--preset", "test-8", "--out", "IMAGES"), 1, "not empty"),
         (("train", "--preset", "test-8", "--out", "OUT", "--device", "abacus"), 1, "device 'abacus'"),
         (

@@ -107,7 +107,7 @@ def test_checkpoints_and_labels_make_rows(paths, tmp_path):
     [
         (("BOTH", "--out", "OUT"), "let --out end in .png"),
         (("ONE", "--label", "cat", "--label", "dog", "--out", "OUT/a.zip"), "let --out end in .png"),
-        (("ONE", "--out", "OUT/a.jpg"), ".jpg it cannot be"),
+        (("ONE", "--out", "OUT/a.jpg"), "got .jpg"),
         (("ONE", "--num", "0", "--out", "OUT/a.png"), "--num"),
         (("ONE", "--truncation", "0", "--out", "OUT/a.png"), "--truncation"),
         (("--out", "OUT/a.png"), "CHECKPOINT"),

@@ -151,7 +151,7 @@ def test_foreign_json_is_refused(change, fact):
 
 
 def test_an_unknown_preset_names_the_known_ones():
-    with pytest.raises(OptionError, match=r"'cifar'; there are .*cifar10-32"):
+    with pytest.raises(OptionError, match=r"'cifar'; choose from .*cifar10-32"):
         preset("cifar")
 
 
