@@ -583,7 +583,7 @@ def run(
     settings = {
         "version": VERSION,
         "images": source.fingerprint,
-        "metrics": {one.name: asdict(one) for one in metrics},  # type: ignore[call-overload]
+        "metrics": {metric.name: metric.parameters for metric in metrics},
         "networks": {name: network.fingerprint for name, network in networks.items()},
         "counts": list(counts),
         "seed": seed,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib.metadata
 import platform
 import sys
@@ -41,7 +40,7 @@ def versions(*, installed: bool = False) -> dict[str, str]:
 def parameters(setup: Setup) -> dict[str, Any]:
     """What decides the numbers, besides images and networks."""
     return {
-        "metrics": {one.name: dataclasses.asdict(one) for one in setup.metrics},  # type: ignore[call-overload]
+        "metrics": {metric.name: metric.parameters for metric in setup.metrics},
         "num_images": setup.options.num_images,
         "seed": setup.options.seed,
         "mirror": setup.options.mirror,

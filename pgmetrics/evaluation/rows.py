@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from math import isfinite
 from typing import Any
@@ -69,10 +68,10 @@ def row_protocol(
 
 def _changed(metric: Metric, usual: Metric) -> list[str]:
     """The parameters that make another number of a metric, where they are not the usual ones."""
-    mine, its = (dataclasses.asdict(one) for one in (metric, usual))  # type: ignore[call-overload]
+    its = usual.parameters
     return [
         f"{name}={value}"
-        for name, value in mine.items()
+        for name, value in metric.parameters.items()
         if name not in _NO_OTHER_NUMBER and name in its and value != its[name]
     ]
 

@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,10 +26,6 @@ if TYPE_CHECKING:
     from pgmetrics.metrics.base import Metric
     from pgmetrics.results import Results
 
-# What the images and networks were opened with, once for all items.
-_OPENED: dict[str, Any] = dict.fromkeys(
-    ("resolution", "resize", "alpha", "bits", "weights", "form", "precision")
-)
 _DESCRIBED = ("fingerprint", "metrics", "count", "height", "width")
 
 Progress = Callable[[str, int, int], None]  # what is being done, how much of it, of how much
@@ -145,7 +141,7 @@ class Scorer:
     def settings(self) -> dict[str, Any]:
         """Everything that decides a number of the series."""
         return {
-            "metrics": {one.name: asdict(one) for one in self.chosen},  # type: ignore[call-overload]
+            "metrics": {metric.name: metric.parameters for metric in self.chosen},
             "protocols": list(self.protocols),
             "num_images": self.options.num_images,
             "seed": self.options.seed,
@@ -220,7 +216,9 @@ class Scorer:
         # Reals of a fade are met once. Without one number of images for all, the floor's halves cut the
         # reals where nothing else does, and sums of other pieces have other last digits.
         once = faded < 1 or (task.snapshot is None and self.options.num_images is None)
-        options = replace(self.options, **_OPENED, networks=self.networks)
+        # The images and networks are open, and these options have been used.
+        used: dict[str, Any] = dict.fromkeys([*self.options.reading, "weights", "form", "precision"])
+        options = replace(self.options, **used, networks=self.networks)
         with _without_warnings():
             return evaluate(
                 real,

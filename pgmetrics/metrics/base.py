@@ -281,6 +281,11 @@ class Metric(ABC):
         return (output(self.name),) if declaration is None else declaration.outputs
 
     @property
+    def parameters(self) -> dict[str, Any]:
+        """The values of all parameters, by name."""
+        return asdict(self)  # type: ignore[call-overload, no-any-return]
+
+    @property
     def tap(self) -> Tap | None:
         """The network output it reads, or None for pixels."""
         return None
@@ -399,11 +404,7 @@ class Metric(ABC):
         self.check_resolution(*resolution)
         # Neither how many images are taken nor what errors are over decides what is remembered of each.
         budgets = ("num_images", "num_pairs", "error")
-        parameters = {
-            name: value
-            for name, value in asdict(self).items()  # type: ignore[call-overload]
-            if name not in budgets
-        }
+        parameters = {name: value for name, value in self.parameters.items() if name not in budgets}
         return StateKey(self.name, parameters, side, seed, *resolution, source)
 
 
