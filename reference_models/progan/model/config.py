@@ -19,20 +19,21 @@ _CHOICES: Mapping[str, tuple[bool | str, ...]] = {
     "activation": ("leaky", "relu"),
     "output": ("linear", "tanh"),
     "first_bias": ("channel", "pixel"),
+    "pixel_norm_epsilon": ("mean square", "root"),
     "loss": ("wgan-gp", "lsgan"),
     "gp_resolution": ("final", "current"),
     "precision": ("float32", "bfloat16"),
 } | dict.fromkeys(
     (
         "fused_scale", "normalise_latents", "normalise_labels", "equalized", "pixel_norm", "growing",
-        "simultaneous", "mirror",
+        "simultaneous", "mirror", "first_pixel_norm",
     ),
     (False, True),
 )  # fmt: skip
 
 # Of networks of other projects alone. At their defaults they are left out of files, which are then
 # those of versions that did not have them.
-_FOREIGN = ("first_bias",)
+_FOREIGN = ("first_bias", "first_pixel_norm", "pixel_norm_epsilon")
 
 _MOST_IMAGES = 10**12
 _WEIGHT = {"low": 0, "high": 10**9}
@@ -108,6 +109,9 @@ class ProGANConfig:
         output: "tanh" bounds the generator's images to -1 to 1, "linear" does not.
         first_bias: the generator's first layer has a bias for each channel, or for each channel at each
             of its 4 x 4 pixels.
+        first_pixel_norm: normalize the features behind that layer, too, where pixel_norm is on.
+        pixel_norm_epsilon: a pixel norm adds 1e-8 to the mean square; or to its root 1e-6 for latents
+            and 1e-5 for features.
         growing: grow from 4 x 4 on; otherwise every step is at the final resolution.
         stabilise_images, fade_images: lengths of the two phases of a resolution. 4 x 4 has no fade.
         total_images: real images shown until training ends.
@@ -153,6 +157,8 @@ class ProGANConfig:
     activation: Literal["leaky", "relu"] = "leaky"
     output: Literal["linear", "tanh"] = "linear"
     first_bias: Literal["channel", "pixel"] = "channel"
+    first_pixel_norm: bool = True
+    pixel_norm_epsilon: Literal["mean square", "root"] = "mean square"
 
     growing: bool = True
     stabilise_images: int = 600_000

@@ -41,6 +41,21 @@ def pixel_norm(x: Tensor, epsilon: float = 1e-8) -> Tensor:
     return (y * torch.rsqrt(y.square().mean(dim=1, keepdim=True) + epsilon)).to(x.dtype)
 
 
+def pixel_norm_by_root(x: Tensor, epsilon: float) -> Tensor:
+    """Divide every pixel's feature vector by its root mean square plus a constant.
+
+    Args:
+        x: float [N, C, ...].
+        epsilon: added to the root, so that a vector of zeros stays one.
+
+    Source: `pixel_norm` in pggan/modules.py of open-mmlab/mmgeneration.
+    """
+    y = at_least_float32(x)
+    root = torch.linalg.vector_norm(y, dim=1, keepdim=True) / sqrt(y.shape[1])
+    out: Tensor = (y / (root + epsilon)).to(x.dtype)
+    return out
+
+
 def minibatch_stddev(x: Tensor, group: int) -> Tensor:
     """Append a channel with the standard deviation over a group of images.
 

@@ -10,6 +10,7 @@ Source: networks.py of Karras et al. 2018; for the ablation, network.py of their
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from math import sqrt
 
 import torch
@@ -29,6 +30,7 @@ from reference_models.progan.model.layers import (
     leaky_relu,
     minibatch_stddev,
     pixel_norm,
+    pixel_norm_by_root,
 )
 
 
@@ -86,9 +88,10 @@ class Generator(nn.Module):
         x = latents if labels is None else torch.cat([latents, labels], dim=1)
         if not self.config.normalise_latents:
             return x
+        normalize = _pixel_norm_of(self.config, 1e-6)
         if labels is None or self.config.normalise_labels:
-            return pixel_norm(x)
-        return torch.cat([pixel_norm(latents), labels], dim=1)
+            return normalize(x)
+        return torch.cat([normalize(latents), labels], dim=1)
 
 
 class _GeneratorBlock(nn.Module):
@@ -102,10 +105,11 @@ class _GeneratorBlock(nn.Module):
         self.norm1 = nn.Identity() if self.biased else BatchNorm(channels)
         self.activation: Callable[[Tensor], Tensor] = leaky_relu if config.activation == "leaky" else F.relu
         self.pixel_norm = config.pixel_norm
+        self.normalize = _pixel_norm_of(config, 1e-5)
 
     def activated(self, x: Tensor) -> Tensor:
         x = self.activation(x)
-        return pixel_norm(x) if self.pixel_norm else x
+        return self.normalize(x) if self.pixel_norm else x
 
 
 class _FirstBlock(_GeneratorBlock):
@@ -113,6 +117,7 @@ class _FirstBlock(_GeneratorBlock):
 
     def __init__(self, config: ProGANConfig) -> None:
         super().__init__(config, config.feature_maps(4))
+        self.normalizes_first = config.first_pixel_norm
         # A quarter of the usual gain, as in the published networks.
         self.dense = EqualizedLinear(
             config.latent_size + config.label_size,
@@ -128,7 +133,8 @@ class _FirstBlock(_GeneratorBlock):
 
     def forward(self, latents: Tensor) -> Tensor:
         x = in_fast_order(self.dense(latents).reshape(-1, self.channels, 4, 4))
-        x = self.activated(self.norm0(x))
+        x = self.norm0(x)
+        x = self.activated(x) if self.normalizes_first else self.activation(x)
         return self.activated(self.norm1(self.conv(x)))
 
 
@@ -317,6 +323,12 @@ def measure_batch_norm(
         generator.train(training)
         for hook in hooks:
             hook.remove()
+
+
+def _pixel_norm_of(config: ProGANConfig, root_epsilon: float) -> Callable[[Tensor], Tensor]:
+    if config.pixel_norm_epsilon == "root":
+        return partial(pixel_norm_by_root, epsilon=root_epsilon)
+    return pixel_norm
 
 
 def _disturbed(x: Tensor, noise: Tensor | None) -> Tensor:
