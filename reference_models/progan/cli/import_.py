@@ -32,18 +32,32 @@ from pgmetrics.errors import printable
     type=click.IntRange(min=0),
     help="Real images shown in its training.  [default: as its name says, else unknown]",
 )
-def import_command(file: Path, out: Path, which: str, licence: str, images_shown: int | None) -> None:
+@click.option(
+    "--resolution",
+    type=click.IntRange(min=4),
+    metavar="PIXELS",
+    help="Stage at which images are made.  [default: as the file says, else the last that was trained]",
+)
+def import_command(
+    file: Path, out: Path, which: str, licence: str, images_shown: int | None, resolution: int | None
+) -> None:
     """Make a checkpoint of FILE, a network of another ProGAN.
 
-    FILE is a pickle of the original implementation, or a PyTorch file of ptrblck's or GAN-zoo's
-    layout, recognized by its content. Nothing in it is run.
+    FILE is a pickle of the original implementation, or a PyTorch file of ptrblck, InterFaceGAN, genforce,
+    SeFa, gandissect, GAN-zoo, mmgeneration, pro-gan-pth or aladdinpersson, recognized by its content.
+    Nothing in it is run.
     """
     from pgmetrics.runtime.files import check_writable
     from reference_models.progan.importers import import_network
 
     check_writable(out, [file])
     facts, layout = import_network(
-        file, out, which="G" if which == "G" else "Gs", licence=licence, images_shown=images_shown
+        file,
+        out,
+        which="G" if which == "G" else "Gs",
+        licence=licence,
+        images_shown=images_shown,
+        resolution=resolution,
     )
     r = facts.resolution
     click.echo(f"{layout} layout, {which}: {r} x {r}, alpha {facts.alpha:.2f}", err=True)

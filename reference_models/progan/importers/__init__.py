@@ -1,9 +1,11 @@
-"""Networks of other ProGANs, turned into checkpoints of ours."""
+"""Turn networks of other ProGANs into checkpoints of ours."""
 
 from __future__ import annotations
 
 import re
 import zlib
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -15,7 +17,17 @@ if TYPE_CHECKING:
     from reference_models.progan.importers.imported import Imported
     from reference_models.progan.model.checkpoint import Checkpoint
 
-Layout = Literal["original", "ptrblck", "gan-zoo"]
+Layout = Literal[
+    "original", "ptrblck", "interfacegan", "gandissect", "gan-zoo",
+   
+]  # fmt: skip
+# A name that a PyTorch file of each layout has, for the message where none is found.
+_MARKS: Mapping[Layout, str] = {
+    "ptrblck": "features.0.conv.weight",
+    "interfacegan": "layer1.wscale.bias",
+    "gandissect": "layer1.wscale.b",
+    "gan-zoo": "formatLayer",
+}
 
 _GROWTH = 20
 _SNAPSHOT = re.compile(r"network-snapshot-(\d{6})\.pkl(?:\.gz)?")
@@ -28,6 +40,7 @@ def import_network(
     which: Literal["Gs", "G"] = "Gs",
     licence: str = "unknown",
     images_shown: int | None = None,
+    resolution: int | None = None,
 ) -> tuple[Checkpoint, Layout]:
     """Write a checkpoint of ours with a generator of somebody else's file.
 
@@ -35,12 +48,14 @@ def import_network(
     configuration none is the file's, classes are named by their numbers and equally frequent.
 
     Args:
-        path: an official pickle, or a PyTorch file of ptrblck's or GAN-zoo's layout.
+        path: an official pickle, or a PyTorch file of a layout in docs/importing.md.
         out: of the checkpoint; its directory exists.
         which: "Gs" for the averaged generator, "G" for the one in training.
         licence: under which the weights may be used.
-        images_shown: real images shown in training; if None, what the original's own file name
-            says, and unknown under any other name.
+        images_shown: real images shown in training; if None, what the file or the original's own
+            file name says, else unknown.
+        resolution: of the stage at which images are made, fully faded in; if None, what the file
+            says, else the last stage that was trained, as the layers' biases tell.
 
     Returns:
         What the checkpoint says about itself, and the layout of the file.
@@ -48,7 +63,7 @@ def import_network(
     Raises:
         SourceError: the file cannot be read, has no layout that is known, or holds a network that
             ours cannot be.
-        OptionError: `out` is the file itself.
+        OptionError: `out` is the file itself, or the network has no layers of that resolution.
         PgmetricsError: the checkpoint cannot be written.
     """
     from reference_models.progan.model import checkpoint as checkpoints
@@ -57,12 +72,18 @@ def import_network(
         raise OptionError(f"{out} is the file to import; its checkpoint needs a name of its own")
     try:
         data = _bytes(path)
-        content = _unzipped(data)
-        layout = _recognize(content)
-        imported = _read(content, layout, which)
+        layout, imported = _read(_unzipped(data), which, resolution)
         generator = imported.generator()
     except (SourceError, OptionError) as error:
         raise SourceError(f"{path} cannot be imported: {error}") from error
+    if resolution is not None:
+        if resolution not in imported.config.resolutions:
+            raise OptionError(
+                f"{path} has no layers for {resolution} x {resolution}; it grows to "
+                f"{imported.config.resolution} x {imported.config.resolution}"
+            )
+        imported = replace(imported, resolution=resolution, alpha=1.0)
+    images_shown = imported.images_shown if images_shown is None else images_shown
     if images_shown is None:
         named = _SNAPSHOT.fullmatch(path.name)
         images_shown = int(named[1]) * 1000 if named else None
@@ -112,32 +133,21 @@ def _unzipped(data: bytes) -> bytes:
     return out
 
 
-def _recognize(data: bytes) -> Layout:
+def _read(data: bytes, which: Literal["Gs", "G"], resolution: int | None) -> tuple[Layout, Imported]:
     if not data.startswith((ZIP, TORCH_BEFORE_ZIP)):
         # Pickles of protocols 0 and 1 have no mark of their own, but begin with a tuple, list or name.
         if data[:1] != b"\x80" and not (data[:1] in (b"(", b"]", b"c") and data.endswith(b".")):
             raise SourceError("it is neither a pickle nor a PyTorch file")
-        return "original"
-    from reference_models.progan.importers import gan_zoo, ptrblck
-    from reference_models.progan.importers.torch_files import read_torch
+        from reference_models.progan.importers import official
+
+        return "original", official.read(data, which)
+    from reference_models.progan.importers import chained, gan_zoo
+    from reference_models.progan.importers.torch_files import OTHERWISE, read_torch
 
     content = read_torch(data)
-    if ptrblck.recognizes(content):
-        return "ptrblck"
+    if dialect := chained.dialect(content):
+        return dialect, chained.read(content, which)
     if gan_zoo.recognizes(content):
-        return "gan-zoo"
-    raise SourceError("it is a PyTorch file, but neither of ptrblck's layout nor of GAN-zoo's")
-
-
-def _read(data: bytes, layout: Layout, which: Literal["Gs", "G"]) -> Imported:
-    from reference_models.progan.importers import gan_zoo, official, ptrblck
-    from reference_models.progan.importers.torch_files import read_torch
-
-    if layout == "original":
-        return official.read(data, which)
-    content = read_torch(data)
-    if layout == "gan-zoo":
-        return gan_zoo.read(content, which)
-    if which == "G":
-        raise SourceError("it holds one generator, the averaged one, and --which G asks for the other")
-    return ptrblck.read(content)
+        return "gan-zoo", gan_zoo.read(content, which)
+    marks = ", ".join(f"{mark} ({name})" for name, mark in _MARKS.items())
+    raise SourceError(f"it is a PyTorch file of no layout that is known; looked for {marks}; {OTHERWISE}")

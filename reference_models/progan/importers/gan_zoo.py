@@ -17,7 +17,7 @@ from torch import Tensor
 
 from pgmetrics.errors import SourceError
 from reference_models.progan.importers.imported import Imported, feature_map_options, scales
-from reference_models.progan.importers.torch_files import GanZooConfig, refuse_others, weight
+from reference_models.progan.importers.torch_files import GanZooConfig, count, refuse_others, weight
 from reference_models.progan.model.config import ProGANConfig
 
 # Settings whose other values make a network that ours is not; the first is that project's default,
@@ -53,9 +53,7 @@ def read(content: Mapping[str, object], which: Literal["Gs", "G"] = "Gs") -> Imp
         raise SourceError("it holds no averaged generator avgG; --which G takes the other")
     # Newer versions of that project name the module inside a layer, too.
     state = {str(name).replace(".module.", "."): tensor for name, tensor in held.items()}
-    blocks = 1
-    while f"scaleLayers.{blocks - 1}.0.weight" in state:
-        blocks += 1
+    blocks = count(state, "toRGBLayers.{}.weight")
     names = {"formatLayer": "block4.dense", "groupScale0.0": "block4.conv"}
     for i in range(blocks):
         names[f"toRGBLayers.{i}"] = f"to_rgb{4 << i}"

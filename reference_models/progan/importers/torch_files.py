@@ -1,10 +1,12 @@
-"""PyTorch files of other ProGANs, read as tensors and plain values alone."""
+"""Read PyTorch files of other ProGANs as tensors and plain values alone."""
 
 from __future__ import annotations
 
 import io
+import math
 import warnings
 from collections.abc import Mapping
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -12,9 +14,14 @@ from torch import Tensor
 from pgmetrics.errors import SourceError
 from reference_models.progan.importers.unpickling import shown
 
+# Images of 16,384 x 16,384.
+MOST_BLOCKS = 13
+# How networks are scored whose layout is not known, such as those of rosinality or nashory.
+OTHERWISE = "a function of yours can make its images: pgmetrics growth --loader MODULE:NAME"
+
 
 class GanZooConfig:
-    """Stands in for the class of GAN-zoo's configuration: its attributes and nothing else."""
+    """Stand in for the class of GAN-zoo's configuration: hold its attributes and do nothing."""
 
 
 # torch finds a class by these, and the file asks for it by where it lives in that project.
@@ -23,7 +30,7 @@ GanZooConfig.__name__ = GanZooConfig.__qualname__ = "BaseConfig"
 
 
 def read_torch(data: bytes) -> Mapping[str, object]:
-    """What `torch.save` wrote, if it was a dictionary of tensors and plain values.
+    """Read what `torch.save` wrote, if it was a dictionary of tensors and plain values.
 
     Raises:
         SourceError: it was not, or the file is damaged.
@@ -36,15 +43,18 @@ def read_torch(data: bytes) -> Mapping[str, object]:
     # torch raises by whatever it stumbled over, and advises to read the file unsafely.
     except Exception as error:
         raise SourceError(
-            "torch reads no plain tensors from it: it is damaged, or holds code, which was not run"
+            "torch reads no plain tensors from it: it is damaged, or holds code, which was not run; "
+            f"{OTHERWISE}"
         ) from error
     if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
-        raise SourceError(f"it holds a {type(content).__name__} where layouts that are known have names")
+        raise SourceError(
+            f"it holds a {type(content).__name__} where layouts that are known have names; {OTHERWISE}"
+        )
     return content
 
 
 def weight(state: Mapping[str, object], name: str, dims: int) -> Tensor:
-    """A tensor of a state dictionary.
+    """Return a float32 tensor of a state dictionary.
 
     Raises:
         SourceError: it is missing, no float32 tensor, of other dimensions, or larger than its data.
@@ -65,12 +75,66 @@ def weight(state: Mapping[str, object], name: str, dims: int) -> Tensor:
     return tensor.detach()
 
 
+def count(state: Mapping[str, object], name: str, most: int = MOST_BLOCKS) -> int:
+    """Count the tensors of a numbered name, from 0 on.
+
+    Args:
+        state: of names and tensors.
+        name: such as "output{}.weight".
+        most: that a network can have.
+
+    Raises:
+        SourceError: there is none, or there are more.
+    """
+    n = 0
+    while name.format(n) in state:
+        n += 1
+        if n > most:
+            raise SourceError(
+                f"it has more than {most} tensors {shown(name.format('N'))}; no network has that"
+            )
+    if not n:
+        raise SourceError(f"it lacks the tensor {name.format(0)}")
+    return n
+
+
+def scalar(state: Mapping[str, object], name: str, default: float) -> float:
+    """Return a number of a state dictionary.
+
+    Args:
+        state: of names and tensors.
+        name: of the number.
+        default: where the name is missing.
+
+    Raises:
+        SourceError: it is no tensor of one finite number.
+    """
+    if name not in state:
+        return default
+    held = state[name]
+    if not isinstance(held, Tensor) or held.layout != torch.strided or held.device.type != "cpu":
+        raise SourceError(f"its {shown(name)} is no number")
+    if held.numel() != 1 or held.is_complex() or not math.isfinite(held.item()):
+        raise SourceError(f"its {shown(name)} is no finite number")
+    return float(held)
+
+
+def refuse_trained(which: Literal["Gs", "G"]) -> None:
+    """Refuse to look for a second generator in a file of one.
+
+    Raises:
+        SourceError: the generator in training is asked for.
+    """
+    if which == "G":
+        raise SourceError("it holds one generator, the averaged one, and --which G asks for the other")
+
+
 def refuse_others(state: Mapping[str, object], known: set[str]) -> None:
-    """Tell of a tensor that the layout does not have.
+    """Refuse a tensor that the layout does not have.
 
     Raises:
         SourceError: there is one.
     """
-    others = sorted(set(state) - known)
+    others = sorted(map(str, set(state) - known))
     if others:
         raise SourceError(f"it has {shown(others[0])}, which this layout has not")

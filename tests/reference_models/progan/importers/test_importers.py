@@ -39,6 +39,7 @@ from reference_models.progan.importers.imported import feature_map_options
 from reference_models.progan.importers.unpickling import MAX_OPCODES, loads
 from reference_models.progan.model.checkpoint import inspect, load
 from reference_models.progan.model.model_card import model_card
+from tests.helpers.foreign_networks import by_name, imported, normal, refuses, twice, unit
 from tests.helpers.samplers import sample_images
 
 # --------------------------------------------------------------------------- pickles of the original
@@ -95,17 +96,6 @@ def variable_shapes(kind, *, resolution, base, most, latent, labels=0, channels=
         layer(f"{side}/Conv1", (3, 3, nf(r - 1), nf(r - 1)), nf(r - 1))
         layer(f"ToRGB_lod{levels - r}", (1, 1, nf(r - 1), channels), channels)
     return out
-
-
-def by_name(name, shape):
-    """Numbers that look normal, by a formula of a variable's name."""
-    start = int(hashlib.sha256(name.encode()).hexdigest()[:8], 16) % 1000
-    i = np.arange(prod(shape), dtype=np.float64) + start
-    u = 43758.5453 * np.sin(12.9898 * i)
-    u2 = 12543.123 * np.sin(78.233 * i + 1)
-    u, u2 = u - np.floor(u), u2 - np.floor(u2)
-    value = np.sqrt(-2 * np.log(np.maximum(u, 1e-12))) * np.cos(2 * np.pi * u2)
-    return value.reshape(shape) * (0.1 if name.endswith("bias") else 1)
 
 
 def by_number(number, name, shape):
@@ -173,13 +163,6 @@ def pickled(foreign, tmp_path):
 @pytest.fixture
 def out(tmp_path):
     return tmp_path / "out.safetensors"
-
-
-def imported(path, out, **options):
-    facts, _ = import_network(path, out, **options)
-    said, generator = load(out)
-    assert facts == said
-    return facts, generator
 
 
 # lod, mean G, rms G.
@@ -694,16 +677,6 @@ def test_arguments_that_ours_cannot_be_are_named(pickled, out, arguments, fact):
     refuses(pickled(snapshot(TINY, **arguments)), out, fact)
 
 
-def refuses(path, out, fact, **options):
-    with pytest.raises(SourceError, match=fact) as refused:
-        import_network(path, out, **options)
-    message = str(refused.value)
-    assert message.startswith(f"{path} cannot be imported: ")
-    assert "\n" not in message
-    assert len(message) < len(str(path)) + 250
-    assert not out.exists()
-
-
 @pytest.mark.parametrize(
     ("change", "fact"),
     [
@@ -921,10 +894,6 @@ def test_no_truncation_and_no_flipped_byte_ends_in_a_traceback(pickled, out, tmp
 # --------------------------------------------------------------------------- torch files
 
 
-def normal(name, *shape):
-    return torch.from_numpy(by_name(name, shape).astype(np.float32))
-
-
 def ptrblck_state(channels, latent, colors=3):
     state = OrderedDict()
 
@@ -941,14 +910,6 @@ def ptrblck_state(channels, latent, colors=3):
         layer(f"features.{2 * k + 1}", after, after, 3, 3)
     layer("output", colors, channels[-1], 1, 1)
     return state
-
-
-def unit(x):
-    return x / (x.square().mean(1, keepdim=True) + 1e-8).sqrt()
-
-
-def twice(x):
-    return x.repeat_interleave(2, 2).repeat_interleave(2, 3)
 
 
 def ptrblck_images(state, z):
@@ -1164,7 +1125,7 @@ def without(state, name):
         (lambda s: s | {"features.0.conv.weight": torch.zeros(8, 6, 3, 3)}, r"is \[3, 3\] wide where 4 x 4"),
         (lambda s: s | {"features.2.conv.weight": torch.zeros(9, 8, 3, 3)}, "8, 9 channels, which no"),
         (lambda s: s | {"features.1.conv.weight": torch.zeros(8, 7, 3, 3)}, "block4.conv.weight has shape"),
-        (lambda s: {"state": s}, "neither of ptrblck's layout nor of GAN-zoo's"),
+        (lambda s: {"state": s}, "of no layout that is known; looked for features.0.conv.weight"),
         (lambda s: list(s.values()), "holds a list"),
         (lambda s: {"netG": {"formatLayer": 1}, "config": {}}, "config is not GAN-zoo's"),
     ],

@@ -1,0 +1,120 @@
+"""PyTorch files of other ProGANs make the images that those projects make of them.
+
+Their arithmetic is written down here from their sources, in float64.
+"""
+
+from collections import OrderedDict
+from itertools import pairwise
+from math import prod, sqrt
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from reference_models.progan.importers import import_network
+from tests.helpers.foreign_networks import imported, normal, refuses, twice, unit
+
+
+@pytest.fixture
+def out(tmp_path):
+    return tmp_path / "out.safetensors"
+
+
+@pytest.fixture
+def saved(tmp_path):
+    def write(content):
+        path = tmp_path / "network.pth"
+        torch.save(content, path)
+        return path
+
+    return write
+
+
+def images_of(facts, g, z):
+    """What an imported network makes of latents, at its stage."""
+    return g.double()(z.double(), resolution=facts.resolution, alpha=facts.alpha)
+
+
+# --------------------------------------------------------------------------- InterFaceGAN and gandissect
+
+
+def chain_state(bias, channels, latent, colors=3):
+    """A network of layer1, layer2, ... and output_RxR."""
+    state = OrderedDict()
+
+    def layer(name, *shape):
+        state[f"{name}.conv.weight"] = normal(name, *shape)
+        state[f"{name}.{bias}"] = normal(name + "bias", shape[0])
+
+    layer("layer1", channels[0], latent, 4, 4)
+    layer("layer2", channels[0], channels[0], 3, 3)
+    for k, (before, after) in enumerate(pairwise(channels), 1):
+        layer(f"layer{2 * k + 1}", after, before, 3, 3)
+        layer(f"layer{2 * k + 2}", after, after, 3, 3)
+    side = 2 << len(channels)
+    layer(f"output_{side}x{side}", colors, channels[-1], 1, 1)
+    return state
+
+
+def chain_images(state, bias, z):
+    x = z[:, :, None, None]
+    names = [name.removesuffix(".conv.weight") for name in state if name.endswith("conv.weight")]
+    for i, name in enumerate(names):
+        w, b = state[f"{name}.conv.weight"].double(), state[f"{name}.{bias}"].double()
+        x = unit(x)
+        if i >= 2 and i % 2 == 0 and not name.startswith("output"):
+            x = twice(x)
+        x = F.conv2d(x, w, padding={4: 3, 3: 1, 1: 0}[w.shape[-1]])
+        gain = 1 if name.startswith("output") else sqrt(2)
+        x = x * (gain / sqrt(prod(w.shape[1:]))) + b[:, None, None]
+        if not name.startswith("output"):
+            x = F.leaky_relu(x, 0.2)
+    return x
+
+
+@pytest.mark.parametrize(("layout", "bias"), [("interfacegan", "wscale.bias"), ("gandissect", "wscale.b")])
+@pytest.mark.parametrize("nested", [False, True])
+def test_chains_with_computed_scales(saved, out, layout, bias, nested):
+    # Channels of 256 x 256 of the LSUN networks, an eighth as many.
+    channels = (8, 8, 8, 4, 2)
+    state = chain_state(bias, channels, latent=8)
+    path = saved({"state_dict": state} if nested else state)
+    assert import_network(path, out)[1] == layout
+    facts, g = imported(path, out)
+    assert (facts.resolution, facts.config.resolution, facts.images_shown) == (64, 64, None)
+    z = normal("z", 3, 8).double()
+    assert torch.allclose(images_of(facts, g, z), chain_images(state, bias, z), rtol=0, atol=1e-4)
+
+
+def test_chains_that_are_not_whole_are_refused(saved, out):
+    state = chain_state("wscale.b", (4, 4), latent=4)
+    refuses(saved(state | {"output_16x16.conv.weight": torch.zeros(3, 4, 1, 1)}), out, "has 2 layers output")
+    refuses(saved(state | {"layer9.conv.weight": torch.zeros(1)}), out, "has 'layer9.conv.weight'")
+    del state["layer3.wscale.b"]
+    refuses(saved(state), out, "lacks the tensor layer3.wscale.b")
+
+
+MARKS = {
+    "interfacegan": {"layer1.conv.weight": 0, "layer1.wscale.bias": 0, "layer2.conv.weight": 0},
+}
+
+
+@pytest.mark.parametrize("layout", MARKS)
+def test_names_of_a_layout_without_its_tensors_end_in_a_line(saved, out, layout):
+    refuses(saved(MARKS[layout]), out, "lacks the tensor|is no float32 tensor|layers output|has 'layer1")
+
+
+def test_a_network_without_end_is_refused_before_it_is_made(saved, out):
+    state = chain_state("wscale.b", (1,), latent=1)
+    tensor = state["layer2.conv.weight"]
+    state |= {f"layer{i}.conv.weight": tensor for i in range(3, 20_000)}
+    refuses(saved(state), out, "has 'layer100.conv.weight'")
+
+
+def test_a_refusal_lists_what_was_looked_for(saved, out):
+    refuses(
+        saved({"model": {"progression_4.conv.weight": torch.zeros(1)}}),
+        out,
+        r"looked for features.0.conv.weight \(ptrblck\), .* --loader MODULE:NAME",
+    )
+    refuses(saved(torch.nn.Linear(1, 1)), out, "holds code, which was not run; .*--loader MODULE:NAME")
