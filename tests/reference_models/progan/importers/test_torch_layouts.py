@@ -94,7 +94,88 @@ def test_chains_that_are_not_whole_are_refused(saved, out):
     refuses(saved(state), out, "lacks the tensor layer3.wscale.b")
 
 
+# --------------------------------------------------------------------------- genforce and SeFa
+
+
+def genforce_state(channels, latent, *, fused, lod=0.0, colors=3):
+    state = OrderedDict(lod=torch.tensor(lod))
+
+    def layer(name, *shape, outputs):
+        state[f"{name}.weight"] = normal(name, *shape)
+        state[f"{name}.bias"] = normal(name + "bias", outputs)
+
+    for i, c in enumerate(channels):
+        if i == 0:
+            layer("layer0", c, latent, 4, 4, outputs=c)
+        else:
+            pair = (channels[i - 1], c) if fused else (c, channels[i - 1])
+            layer(f"layer{2 * i}", *pair, 3, 3, outputs=c)
+        layer(f"layer{2 * i + 1}", c, c, 3, 3, outputs=c)
+        layer(f"output{i}", colors, c, 1, 1, outputs=colors)
+    return state
+
+
+def genforce_images(state, z, *, fused):
+    """Of the stage that lod says, at its own resolution."""
+    lod, blocks = float(state["lod"]), sum(name.startswith("output") for name in state) // 2
+
+    def run(x, name, gain, up=False):
+        w, b = state[f"{name}.weight"].double(), state[f"{name}.bias"].double()
+        x = unit(x)
+        if up and fused:
+            # The fan in is that of the convolution, whose inputs are the first axis here.
+            w = w * gain / sqrt(9 * w.shape[0])
+            padded = F.pad(w, (1, 1, 1, 1))
+            w = sum(padded[:, :, i : i + 4, j : j + 4] for i in (0, 1) for j in (0, 1))
+            return F.conv_transpose2d(x, w, b, stride=2, padding=1)
+        w = w * gain / sqrt(prod(w.shape[1:]))
+        return F.conv2d(twice(x) if up else x, w, b, padding={4: 3, 3: 1, 1: 0}[w.shape[-1]])
+
+    # Normalized here and once more by the first layer.
+    x = unit(z)[:, :, None, None]
+    stages = []
+    for i in range(blocks):
+        if lod >= blocks - i:
+            break
+        x = F.leaky_relu(run(x, f"layer{2 * i}", sqrt(2), up=i > 0), 0.2)
+        x = F.leaky_relu(run(x, f"layer{2 * i + 1}", sqrt(2)), 0.2)
+        stages.append(run(x, f"output{i}", 1))
+    # The last stage is faded in.
+    alpha = min(blocks - len(stages) + 1 - lod, 1)
+    return stages[-1] if alpha == 1 else (1 - alpha) * twice(stages[-2]) + alpha * stages[-1]
+
+
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize(
+    ("lod", "side", "alpha"), [(0.0, 32, 1), (0.75, 32, 0.25), (1.0, 16, 1), (2.5, 8, 0.5)]
+)
+def test_genforce_s_layout(saved, out, fused, lod, side, alpha):
+    state = genforce_state((8, 8, 4, 2), latent=8, fused=fused, lod=lod)
+    trained = OrderedDict((name, 2 * t if "layer1.w" in name else t) for name, t in state.items())
+    path = saved({"generator": trained, "generator_smooth": state, "discriminator": {}})
+    assert import_network(path, out)[1] == "genforce"
+    facts, g = imported(path, out)
+    assert (facts.resolution, facts.alpha, facts.config.fused_scale) == (side, alpha, fused)
+    z = normal("z", 3, 8).double()
+    expected = genforce_images(state, z, fused=fused)
+    assert expected.shape == (3, 3, side, side)
+    assert torch.allclose(images_of(facts, g, z), expected, rtol=0, atol=1e-4)
+    other = imported(path, out, which="G")[1]
+    assert torch.allclose(other.block4.conv.weight.double(), 2 * g.block4.conv.weight)
+
+
+def test_one_generator_of_genforce_alone_is_the_averaged_one(saved, out):
+    state = genforce_state((4, 4), latent=4, fused=False)
+    assert imported(saved(state), out)[0].resolution == 8
+    out.unlink()
+    refuses(saved(state), out, "holds one generator, the averaged one", which="G")
+    refuses(saved({"generator": state}), out, "no averaged generator generator_smooth; --which G takes")
+    refuses(saved(state | {"lod": torch.tensor(2.0)}), out, "lod is none of a network of 2 resolutions")
+    refuses(saved(state | {"lod": [0.0]}), out, "'lod' is no number")
+
+
 MARKS = {
+    "genforce": {"layer0.weight": 0, "layer1.weight": 0, "output0.weight": 0},
     "interfacegan": {"layer1.conv.weight": 0, "layer1.wscale.bias": 0, "layer2.conv.weight": 0},
 }
 
@@ -105,10 +186,15 @@ def test_names_of_a_layout_without_its_tensors_end_in_a_line(saved, out, layout)
 
 
 def test_a_network_without_end_is_refused_before_it_is_made(saved, out):
+    many = {f"output{i}.weight": torch.zeros(1) for i in range(20_000)}
+    many |= {"layer0.weight": torch.zeros(1), "layer1.weight": torch.zeros(1)}
+    refuses(saved(many), out, "more than 13 tensors 'outputN.weight'")
     state = chain_state("wscale.b", (1,), latent=1)
     tensor = state["layer2.conv.weight"]
     state |= {f"layer{i}.conv.weight": tensor for i in range(3, 20_000)}
     refuses(saved(state), out, "has 'layer100.conv.weight'")
+    state = genforce_state((4, 4), latent=4, fused=False)
+    refuses(saved({"generator_smooth": state | {7: 1}}), out, "has '7', which this layout has not")
 
 
 def test_a_refusal_lists_what_was_looked_for(saved, out):
