@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from reference_models.progan.model.checkpoint import Checkpoint
 
 Layout = Literal[
-    "original", "ptrblck", "interfacegan", "gandissect", "genforce", "gan-zoo",
+    "original", "ptrblck", "interfacegan", "gandissect", "genforce", "gan-zoo", "mmgen",
    
 ]  # fmt: skip
 # A name that a PyTorch file of each layout has, for the message where none is found.
@@ -28,6 +28,7 @@ _MARKS: Mapping[Layout, str] = {
     "gandissect": "layer1.wscale.b",
     "genforce": "layer0.weight",
     "gan-zoo": "formatLayer",
+    "mmgen": "noise2feat",
 }
 
 _GROWTH = 20
@@ -142,7 +143,7 @@ def _read(data: bytes, which: Literal["Gs", "G"], resolution: int | None) -> tup
         from reference_models.progan.importers import official
 
         return "original", official.read(data, which)
-    from reference_models.progan.importers import chained, gan_zoo, genforce
+    from reference_models.progan.importers import chained, gan_zoo, genforce, mmgen
     from reference_models.progan.importers.torch_files import OTHERWISE, read_torch
 
     content = read_torch(data)
@@ -152,5 +153,7 @@ def _read(data: bytes, which: Literal["Gs", "G"], resolution: int | None) -> tup
         return "gan-zoo", gan_zoo.read(content, which)
     if genforce.recognizes(content):
         return "genforce", genforce.read(content, which)
+    if mmgen.recognizes(content):
+        return "mmgen", mmgen.read(content, which)
     marks = ", ".join(f"{mark} ({name})" for name, mark in _MARKS.items())
     raise SourceError(f"it is a PyTorch file of no layout that is known; looked for {marks}; {OTHERWISE}")

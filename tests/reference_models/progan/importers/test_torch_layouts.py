@@ -1,18 +1,25 @@
 """PyTorch files of other ProGANs make the images that those projects make of them.
 
-Their arithmetic is written down here from their sources, in float64.
+Files in `foreign_files` were written by the projects' own code, which also made the images beside them.
+Where a project cannot be installed, its arithmetic is written down here from its source, in float64.
 """
 
 from collections import OrderedDict
 from itertools import pairwise
 from math import prod, sqrt
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
 from reference_models.progan.importers import import_network
 from tests.helpers.foreign_networks import imported, normal, refuses, twice, unit
+from tests.helpers.samplers import sample_images
+
+FILES = Path(__file__).parent / "foreign_files"
+IMAGES = dict(np.load(FILES / "images.npz"))
 
 
 @pytest.fixture
@@ -33,6 +40,38 @@ def saved(tmp_path):
 def images_of(facts, g, z):
     """What an imported network makes of latents, at its stage."""
     return g.double()(z.double(), resolution=facts.resolution, alpha=facts.alpha)
+
+
+@pytest.mark.parametrize("name", [name for name in IMAGES if name != "z"])
+def test_files_of_the_projects_own_code_make_their_images(out, name):
+    file, _, which = name.partition(" ")
+    facts, g = imported(FILES / file, out, which=which or "Gs")
+    made = images_of(facts, g, torch.from_numpy(IMAGES["z"])).numpy()
+    assert made.shape == IMAGES[name].shape
+    assert np.abs(made - IMAGES[name]).max() < 1e-4
+    assert np.abs(IMAGES[name]).max() > 0.5
+    side = facts.resolution
+    assert sample_images(out, 2).shape == (2, 3, side, side)
+
+
+def test_mmgeneration_s_buffers_say_the_stage_and_the_images_shown(out, saved):
+    facts, _ = imported(FILES / "mmagic-1.2.0-fused.pth", out)
+    assert (facts.resolution, facts.alpha, facts.images_shown) == (16, 0.25, 1_234_500)
+    content = torch.load(FILES / "mmagic-1.2.0-fused.pth", weights_only=True)
+    state = content["state_dict"]
+    state["_curr_scale_int"] = torch.tensor(8, dtype=torch.int32)
+    state["shown_nkimg"] = torch.tensor(0.0)
+    facts, _ = imported(saved(content), out)
+    assert (facts.resolution, facts.config.resolution, facts.images_shown) == (8, 16, None)
+    out.unlink()
+    state["_curr_scale_int"] = torch.tensor(12, dtype=torch.int32)
+    refuses(
+        saved(content), out, "stands at 12 x 12 and alpha 0.25, which is no stage of a network that grows"
+    )
+    state["_curr_scale_int"] = torch.tensor(float("nan"))
+    refuses(saved(content), out, "'_curr_scale_int' is no finite number")
+    only = {name: tensor for name, tensor in state.items() if not name.startswith("generator_ema")}
+    refuses(saved({"state_dict": only}), out, "holds no generator_ema; --which G takes the other")
 
 
 # --------------------------------------------------------------------------- InterFaceGAN and gandissect
@@ -176,6 +215,7 @@ def test_one_generator_of_genforce_alone_is_the_averaged_one(saved, out):
 
 MARKS = {
     "genforce": {"layer0.weight": 0, "layer1.weight": 0, "output0.weight": 0},
+    "mmgen": {"state_dict": {"generator_ema.noise2feat.linear.weight_orig": torch.zeros(64, 4)}},
     "interfacegan": {"layer1.conv.weight": 0, "layer1.wscale.bias": 0, "layer2.conv.weight": 0},
 }
 
@@ -201,6 +241,6 @@ def test_a_refusal_lists_what_was_looked_for(saved, out):
     refuses(
         saved({"model": {"progression_4.conv.weight": torch.zeros(1)}}),
         out,
-        r"looked for features.0.conv.weight \(ptrblck\), .* --loader MODULE:NAME",
+        r"looked for features.0.conv.weight \(ptrblck\), .*noise2feat \(mmgen\).* --loader MODULE:NAME",
     )
     refuses(saved(torch.nn.Linear(1, 1)), out, "holds code, which was not run; .*--loader MODULE:NAME")
