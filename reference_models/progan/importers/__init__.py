@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from reference_models.progan.model.checkpoint import Checkpoint
 
 Layout = Literal[
-    "original", "ptrblck", "interfacegan", "gandissect", "genforce", "gan-zoo", "mmgen",
+    "original", "ptrblck", "interfacegan", "gandissect", "genforce", "gan-zoo", "mmgen", "akanimax",
    
 ]  # fmt: skip
 # A name that a PyTorch file of each layout has, for the message where none is found.
@@ -29,6 +29,7 @@ _MARKS: Mapping[Layout, str] = {
     "genforce": "layer0.weight",
     "gan-zoo": "formatLayer",
     "mmgen": "noise2feat",
+    "akanimax": "rgb_converters",
 }
 
 _GROWTH = 20
@@ -143,7 +144,7 @@ def _read(data: bytes, which: Literal["Gs", "G"], resolution: int | None) -> tup
         from reference_models.progan.importers import official
 
         return "original", official.read(data, which)
-    from reference_models.progan.importers import chained, gan_zoo, genforce, mmgen
+    from reference_models.progan.importers import akanimax, chained, gan_zoo, genforce, mmgen
     from reference_models.progan.importers.torch_files import OTHERWISE, read_torch
 
     content = read_torch(data)
@@ -155,5 +156,7 @@ def _read(data: bytes, which: Literal["Gs", "G"], resolution: int | None) -> tup
         return "genforce", genforce.read(content, which)
     if mmgen.recognizes(content):
         return "mmgen", mmgen.read(content, which)
+    if akanimax.recognizes(content):
+        return "akanimax", akanimax.read(content, which)
     marks = ", ".join(f"{mark} ({name})" for name, mark in _MARKS.items())
     raise SourceError(f"it is a PyTorch file of no layout that is known; looked for {marks}; {OTHERWISE}")
