@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 Layout = Literal[
     "original", "ptrblck", "interfacegan", "gandissect", "genforce", "gan-zoo", "mmgen", "akanimax",
-   
+    "aladdinpersson",
 ]  # fmt: skip
 # A name that a PyTorch file of each layout has, for the message where none is found.
 _MARKS: Mapping[Layout, str] = {
@@ -30,6 +30,7 @@ _MARKS: Mapping[Layout, str] = {
     "gan-zoo": "formatLayer",
     "mmgen": "noise2feat",
     "akanimax": "rgb_converters",
+    "aladdinpersson": "prog_blocks",
 }
 
 _GROWTH = 20
@@ -144,7 +145,7 @@ def _read(data: bytes, which: Literal["Gs", "G"], resolution: int | None) -> tup
         from reference_models.progan.importers import official
 
         return "original", official.read(data, which)
-    from reference_models.progan.importers import akanimax, chained, gan_zoo, genforce, mmgen
+    from reference_models.progan.importers import akanimax, aladdinpersson, chained, gan_zoo, genforce, mmgen
     from reference_models.progan.importers.torch_files import OTHERWISE, read_torch
 
     content = read_torch(data)
@@ -158,5 +159,7 @@ def _read(data: bytes, which: Literal["Gs", "G"], resolution: int | None) -> tup
         return "mmgen", mmgen.read(content, which)
     if akanimax.recognizes(content):
         return "akanimax", akanimax.read(content, which)
+    if aladdinpersson.recognizes(content):
+        return "aladdinpersson", aladdinpersson.read(content, which, resolution)
     marks = ", ".join(f"{mark} ({name})" for name, mark in _MARKS.items())
     raise SourceError(f"it is a PyTorch file of no layout that is known; looked for {marks}; {OTHERWISE}")
