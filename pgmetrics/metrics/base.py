@@ -265,14 +265,14 @@ class Metric(ABC):
         two_sided: whether it compares real and fake; otherwise it scores each side by itself.
         equal_counts: whether a two-sided metric needs as many reals as fakes.
         sides: whose images it can use.
-        errors: what its parameter `error` may be, the default first; empty if it has no such parameter.
+        error_choices: what its parameter `error` may be, the default first; empty if it has none.
     """
 
     name: ClassVar[str]
     two_sided: ClassVar[bool]
     equal_counts: ClassVar[bool] = False
     sides: ClassVar[tuple[Side, ...]] = ("real", "fake")
-    errors: ClassVar[tuple[str, ...]] = ()
+    error_choices: ClassVar[tuple[str, ...]] = ()
 
     @property
     def outputs(self) -> tuple[Output, ...]:
@@ -310,9 +310,9 @@ class Metric(ABC):
             over: "images", "directions" or "both". A metric that draws no directions takes "both" for
                 "images".
         """
-        if over == "both" and over not in self.errors:
+        if over == "both" and over not in self.error_choices:
             over = "images"
-        return replace(self, error=over) if over in self.errors else self  # type: ignore[type-var]
+        return replace(self, error=over) if over in self.error_choices else self  # type: ignore[type-var]
 
     @property
     def keeps_moments(self) -> bool:

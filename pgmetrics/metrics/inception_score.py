@@ -53,7 +53,7 @@ class InceptionScore(FeatureMetric):
     name: ClassVar[str] = "is"
     two_sided: ClassVar[bool] = False
     layer: ClassVar[str] = "logits"
-    errors: ClassVar[tuple[str, ...]] = ("splits", "images")
+    error_choices: ClassVar[tuple[str, ...]] = ("splits", "images")
 
     splits: int = 10
     shuffle: Literal["keyed", "torch-fidelity", "none"] = "keyed"
@@ -70,7 +70,7 @@ class InceptionScore(FeatureMetric):
             raise OptionError(f"is cuts even or chunks, not {self.cut}")
         if self.ddof not in (0, 1):
             raise OptionError(f"is divides by splits - ddof with ddof 0 or 1, not {self.ddof}")
-        if self.error not in self.errors:
+        if self.error not in self.error_choices:
             raise OptionError(f"is has errors over splits or images, not {self.error}")
 
     @property

@@ -60,7 +60,7 @@ class PRDC(FeatureMetric):
 
     name: ClassVar[str] = "prdc"
     two_sided: ClassVar[bool] = True
-    errors: ClassVar[tuple[str, ...]] = ("one side", "images")
+    error_choices: ClassVar[tuple[str, ...]] = ("one side", "images")
 
     k: int = 5
     names: tuple[str, ...] = NAMES
@@ -72,7 +72,7 @@ class PRDC(FeatureMetric):
         unknown = [name for name in self.names if name not in NAMES]
         if unknown or not self.names or len(set(self.names)) < len(self.names):
             raise OptionError(f"prdc gives some of {', '.join(NAMES)}, each once, not {self.names}")
-        if self.error not in self.errors:
+        if self.error not in self.error_choices:
             raise OptionError(f"prdc has errors over one side or images, not {self.error}")
 
     @property

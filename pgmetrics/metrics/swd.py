@@ -91,7 +91,7 @@ class SlicedWasserstein(Metric):
     name: ClassVar[str] = "swd"
     two_sided: ClassVar[bool] = True
     equal_counts: ClassVar[bool] = True
-    errors: ClassVar[tuple[str, ...]] = tuple(_KINDS)
+    error_choices: ClassVar[tuple[str, ...]] = tuple(_KINDS)
 
     num_images: int = 16_384
     patches_per_image: int = 128
