@@ -325,9 +325,9 @@ def main(
     needed = {"clean-fid": ("clean-fid", "pytorch-fid")}
     with tempfile.TemporaryDirectory() as place:
         source = open_source(data, resolution=resolution, resize=resize)
-        order = sequence(source, SEED).tolist()
+        order = list(sequence(source, SEED))
         other = source if fake is None else open_source(fake, resolution=resolution, resize=resize)
-        others = order[num_images:] if fake is None else sequence(other, SEED).tolist()
+        others = order[num_images:] if fake is None else list(sequence(other, SEED))
         if min(len(order), len(others)) < num_images:
             raise click.UsageError(f"{data} holds {len(source)} images; --num-images {num_images} needs more")
         if "inception" not in weights:

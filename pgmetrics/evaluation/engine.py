@@ -12,9 +12,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice, pairwise
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from pgmetrics.errors import SampleError
 from pgmetrics.features.base import FeatureExtractor
@@ -22,7 +20,7 @@ from pgmetrics.metrics.base import State, Tap
 from pgmetrics.metrics.feature_rows import first_not_finite
 from pgmetrics.runtime.blocks import Block, FeatureBlock, block_length, plan
 from pgmetrics.sources import loading
-from pgmetrics.sources.base import ImageSource
+from pgmetrics.sources.base import ImageSource, Order
 from pgmetrics.sources.ranges import ByteRange
 
 _Span = tuple[int, int]  # places start ... stop - 1 of an order
@@ -65,7 +63,7 @@ class Feed:
 
 def run_pass(
     source: ImageSource,
-    order: NDArray[np.int64],
+    order: Order,
     feeds: Sequence[Feed],
     *,
     device: torch.device,
@@ -173,7 +171,7 @@ def _features(
     pixels: torch.Tensor,
     networks: Mapping[str, FeatureExtractor],
     source: ImageSource,
-    order: NDArray[np.int64],
+    order: Order,
     check: Callable[[Tap, int], None] | None,
 ) -> dict[Tap, FeatureBlock]:
     """One forward of each network that a feed taps, over the images that some feed needs."""

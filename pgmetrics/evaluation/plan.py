@@ -18,6 +18,8 @@ from pgmetrics.runtime.files import dump_json
 from pgmetrics.runtime.spill import Storage
 
 _ENDLESS = 10**9  # images that a generator can make
+_MOST_TAKEN = 10**8  # images of a set: beyond it, their indices alone take gigabytes, and reading them weeks
+_PUBLISHED = 50_000
 
 
 @dataclass(frozen=True)
@@ -279,9 +281,15 @@ class _Draft:
         if side == "fake" and self.at_most is not None:
             held = min(held, self.at_most)
         try:
-            return metric.usable(held, side)
+            taken = metric.usable(held, side)
         except SampleError as error:
             raise SampleError(f"{source.name}: {error}") from error
+        if taken > _MOST_TAKEN:
+            raise SampleError(
+                f"{source.name} has {held:,} images, and {metric.name} would take {taken:,} of them; at "
+                f"most {_MOST_TAKEN:,} are taken: num_images={_PUBLISHED} takes the first"
+            )
+        return taken
 
 
 def _side(name: str) -> Side:

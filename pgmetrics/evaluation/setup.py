@@ -6,9 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from pgmetrics.errors import OptionError, SampleError
 from pgmetrics.evaluation.options import Options
@@ -22,7 +20,7 @@ from pgmetrics.prepared.cache import Cache
 from pgmetrics.prepared.statistics import MomentsReals, StoredReals, open_statistics
 from pgmetrics.runtime.devices import pick_device
 from pgmetrics.runtime.spill import WORKING_MEMORY, Storage
-from pgmetrics.sources.base import ImageSource, sequence, warn_of_left_out
+from pgmetrics.sources.base import ImageSource, Order, sequence, warn_of_left_out
 from pgmetrics.sources.resolve import open_source
 from pgmetrics.sources.wrappers import Mirrored
 
@@ -51,7 +49,7 @@ class Setup:
     metrics: Sequence[Metric]
     options: Options
     sources: Mapping[str, ImageSource]
-    orders: Mapping[str, NDArray[np.int64]]
+    orders: Mapping[str, Order]
     statistics: StoredReals | MomentsReals | None
     size: tuple[int, int]
     device: torch.device
@@ -239,7 +237,7 @@ def _preset(name: str | None) -> Preset | None:
     return None if name is None else PRESETS[name]
 
 
-def _order(source: ImageSource, seed: int, in_listing_order: bool) -> NDArray[np.int64]:
+def _order(source: ImageSource, seed: int, in_listing_order: bool) -> Order:
     return source.by_characters if in_listing_order else sequence(source, seed)
 
 

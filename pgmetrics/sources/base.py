@@ -19,6 +19,8 @@ from pgmetrics.runtime.seeding import Stream
 logger = logging.getLogger("pgmetrics")
 LARGEST_SIDE = 2**16
 """The largest side of an image in pixels; a larger number is damage or a mistake."""
+Order = NDArray[np.int64] | range
+"""Indices of a source's images; a range where an array might be of 2^32 of them, which take 34 GB."""
 MOST_IMAGES = 2**32
 """The largest number of images that a generator may declare."""
 IDENTITY = "v2:"
@@ -137,9 +139,9 @@ class ImageSource(ABC):
         return f"image {index}"
 
     @property
-    def by_characters(self) -> NDArray[np.int64]:
+    def by_characters(self) -> Order:
         """Indices that sort the images' names character by character, as other tools do."""
-        return np.arange(len(self))
+        return range(len(self))
 
     @property
     def label_names(self) -> list[str]:
@@ -215,7 +217,7 @@ def listed(indices: Sequence[int] | NDArray[np.int64]) -> str:
     return sha256(places.tobytes()).hexdigest()[:32]
 
 
-def sequence(source: ImageSource, seed: int) -> NDArray[np.int64]:
+def sequence(source: ImageSource, seed: int) -> Order:
     """Return the order in which a source's images are evaluated.
 
     A sorted listing is sorted by class, so its first n images are not a fair sample. Listings are therefore
@@ -224,5 +226,5 @@ def sequence(source: ImageSource, seed: int) -> NDArray[np.int64]:
     this sequence.
     """
     if not source.shuffled:
-        return np.arange(len(source))
+        return range(len(source))
     return seeding.generator(seed, Stream.ORDER, len(source)).permutation(len(source))

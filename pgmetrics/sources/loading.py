@@ -93,8 +93,7 @@ def pieces(
     """As `blocks`, but the (start, stop) of each piece of the sequence are given."""
     if workers is not None:
         check_number("workers", workers, 0, MOST_WORKERS, whole=True)
-    places = np.asarray(indices, np.int64)
-    tasks = [places[start:stop].tolist() for start, stop in cuts]
+    tasks = [np.asarray(indices[start:stop], np.int64).tolist() for start, stop in cuts]
     count = _useful_workers(source, workers, len(tasks))
     pickled = _pickled(source) if count else None
     loaded = _in_processes(source, pickled, tasks, count) if pickled else map(source.batch, tasks)

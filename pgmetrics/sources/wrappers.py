@@ -11,7 +11,7 @@ from pgmetrics.errors import SourceError
 from pgmetrics.runtime import seeding
 from pgmetrics.runtime.files import sha256
 from pgmetrics.runtime.seeding import Stream
-from pgmetrics.sources.base import ImageSource
+from pgmetrics.sources.base import ImageSource, Order
 
 
 class Wrapped(ImageSource):
@@ -61,7 +61,7 @@ class Wrapped(ImageSource):
         return self._source.called(index)
 
     @property
-    def by_characters(self) -> NDArray[np.int64]:
+    def by_characters(self) -> Order:
         """Indices that sort the wrapped source's names character by character."""
         return self._source.by_characters
 
@@ -112,13 +112,16 @@ class Subset(Wrapped):
         self.name += f"@{start}:{stop}"
         if source.shuffled:
             shuffled = seeding.generator(0, Stream.SLICES, len(source)).permutation(len(source))
-            self._indices = shuffled[start:stop]
+            self._indices: Order = shuffled[start:stop]
         else:
-            self._indices = np.arange(start, stop)
+            self._indices = range(start, stop)
 
     def identity(self, indices: Sequence[int] | NDArray[np.int64]) -> str:
         """Identify images as the wrapped source does."""
-        return super().identity(self._indices[np.asarray(indices, np.int64)])
+        wanted = np.asarray(indices, np.int64)
+        if isinstance(self._indices, range):
+            return super().identity(wanted + self._indices.start)
+        return super().identity(self._indices[wanted])
 
     def __len__(self) -> int:
         return len(self._indices)
@@ -128,9 +131,9 @@ class Subset(Wrapped):
         return super().called(int(self._indices[index]))
 
     @property
-    def by_characters(self) -> NDArray[np.int64]:
+    def by_characters(self) -> Order:
         """The slice's own order; no other tool has slices."""
-        return np.arange(len(self))
+        return range(len(self))
 
     @property
     def labels(self) -> NDArray[np.int64] | None:

@@ -103,3 +103,20 @@ def test_a_number_that_is_not_finite_is_refused(monkeypatch, which, number):
     metric = Endless(patches_per_image=16, directions=8, repeats=2)
     with pytest.raises(SampleError, match=rf"swd.* of swd at level 32 is {number}"):
         pgmetrics.evaluate(Counting(10), Counting(10, seed=1), [metric])
+
+
+def test_a_generator_may_claim_more_images_than_memory_has_room_for_the_order_of():
+    # Wrong: an order of 2^32 indices, which are 34 GB.
+    few, endless = (
+        [f"synthetic:leaves,resolution=32,n={n},seed={seed}" for seed in (0, 1)] for n in (80, 2**32)
+    )
+    expected = score(*few, [SWD, "ms-ssim"], num_images=20, workers=0)
+    assert score(*endless, [SWD, "ms-ssim"], num_images=20, workers=0).rows == expected.rows
+    sliced = [f"{source}@60:" for source in endless]
+    expected = pgmetrics.swd(*[f"{source}@60:80" for source in few], num_images=20, workers=0)
+    found = pgmetrics.swd(*sliced, num_images=20, workers=0)
+    assert [row["value"] for row in found.rows] == [row["value"] for row in expected.rows]
+    fingerprints = [each.provenance["sources"]["real"]["fingerprint"] for each in (found, expected)]
+    assert fingerprints[0] == fingerprints[1]
+    with pytest.raises(SampleError, match=r"fid would take 4,294,967,296 of them; at most 100,000,000"):
+        score(endless[0], few[1], ["fid"], workers=0)

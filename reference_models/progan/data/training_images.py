@@ -27,6 +27,7 @@ from reference_models.progan.model.schedule import Stage
 
 # Number of images per set of decoding processes.
 _WINDOW = 1 << 18
+_MOST_IMAGES = 10**9  # each epoch's permutation of them takes 8 GB
 
 
 class IndexStream:
@@ -125,6 +126,11 @@ class TrainingImages:
 
     def _check(self, crop: bool) -> None:
         name, (height, width) = self._source.name, self._source.resolution
+        if len(self._source) > _MOST_IMAGES:
+            raise SampleError(
+                f"{name} has {len(self._source):,} images; training takes at most {_MOST_IMAGES:,}, since "
+                f"each epoch permutes all of them: {name}@0:1000000 takes the first million"
+            )
         final = self._config.resolution
         if min(height, width) < final:
             raise SourceError(

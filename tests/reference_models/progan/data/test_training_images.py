@@ -353,3 +353,9 @@ def test_images_that_do_not_fit_are_refused():
         TrainingImages(Noise(width=24), CONFIG)
     with pytest.raises(SampleError, match="3 images, fewer than the largest minibatch, 4"):
         TrainingImages(Noise(count=3), CONFIG)
+
+
+def test_more_images_than_an_epoch_can_order_are_refused():
+    endless = sources.open_source("synthetic:leaves,resolution=16,n=4294967296")
+    with pytest.raises(SampleError, match=r"has 4,294,967,296 images; .*@0:1000000 takes the first million"):
+        TrainingImages(endless, CONFIG)
