@@ -191,7 +191,7 @@ def inspect(checkpoint: Path, form: str) -> None:
     about = inspect_checkpoint(checkpoint)
     facts = about.to_json()
     if about.is_imported:
-        facts["config"] = about.config.network_json()
+        facts["config"] = about.config.generator_json()
     if form == "json":
         click.echo(dump_json(facts, indent=2))
         return

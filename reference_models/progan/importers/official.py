@@ -32,16 +32,16 @@ from reference_models.progan.importers.unpickling import (
 from reference_models.progan.model.config import ProGANConfig
 
 _VERSION = 2
-# Arguments whose other values make a network that ours cannot be.
+# Arguments that must have these values; our networks support no others.
 _AS_OURS: Mapping[str, object] = {"pixelnorm_epsilon": 1e-8, "dtype": "float32"}
-# Arguments that are read elsewhere, or that decide how a function is computed and not which.
+# Arguments that are read elsewhere, or that change how a function is computed but not which one.
 _KNOWN = (
     "num_channels", "resolution", "label_size", "latent_size", "fmap_base", "fmap_decay", "fmap_max",
     "normalize_latents", "use_wscale", "use_pixelnorm", "use_leakyrelu", "fused_scale", "mbstd_group_size",
     "structure", "is_template_graph",
 )  # fmt: skip
 _NO_NETWORKS = "its pickle holds no networks of the original, (G, D, Gs) or a generator alone"
-# Which of our axes each stored axis is.
+# For each kind of variable, the axis of our parameter that each stored axis becomes.
 _AXES: Mapping[str, tuple[int, ...]] = {
     "conv": (2, 3, 1, 0),
     "up": (2, 3, 0, 1),
@@ -51,7 +51,7 @@ _AXES: Mapping[str, tuple[int, ...]] = {
 
 
 def read(data: bytes, which: Literal["Gs", "G"] = "Gs") -> Imported:
-    """One of the generators of a snapshot.
+    """Read one of the generators of a snapshot.
 
     Args:
         data: the file's bytes.
@@ -68,7 +68,9 @@ def read(data: bytes, which: Literal["Gs", "G"] = "Gs") -> Imported:
         group = 4 if fused else 16
     else:
         if fused != any(name.endswith("/Conv1_down/weight") for name in _variables(discriminator)):
-            raise SourceError("one of its networks has fused_scale and the other has not, which ours cannot")
+            raise SourceError(
+                "one of its networks has fused_scale and the other has not, which our networks cannot have"
+            )
         group = _whole(_arguments(discriminator), "mbstd_group_size", 4, least=0)
     config = _config(_arguments(generator), group, fused)
     resolution, alpha = _stage(found.pop("lod", None), config)
@@ -83,10 +85,10 @@ def read(data: bytes, which: Literal["Gs", "G"] = "Gs") -> Imported:
 def _networks(
     content: object, which: Literal["Gs", "G"]
 ) -> tuple[Mapping[str, object], Mapping[str, object] | None]:
-    """The generator that is asked for, and the discriminator if there is one."""
+    """Return the generator that is asked for, and the discriminator if there is one."""
     networks = content if isinstance(content, tuple | list) else (content,)
     if not 1 <= len(networks) <= 3:
-        raise SourceError(f"{_NO_NETWORKS}, but {len(networks)} things")
+        raise SourceError(f"{_NO_NETWORKS}, but {len(networks)} objects")
     states = [_state(network) for network in networks]
     generators = [state for state in states if state["build_func_name"] == "G_paper"]
     discriminators = [state for state in states if state["build_func_name"] == "D_paper"]
@@ -124,7 +126,7 @@ def _state(network: object) -> Mapping[str, object]:
 
 
 def _variables(state: Mapping[str, object]) -> dict[str, object]:
-    """The records of the variables by name, unread."""
+    """Return the records of the variables by name, without reading them."""
     variables = state.get("variables")
     out: dict[str, object] = {}
     for pair in variables if isinstance(variables, list) else (None,):
@@ -137,7 +139,7 @@ def _variables(state: Mapping[str, object]) -> dict[str, object]:
 
 
 def _arguments(state: Mapping[str, object]) -> Mapping[str, object]:
-    """The arguments the network was built with, once all are known to mean what ours does."""
+    """Return the arguments the network was built with, after checking that ours supports all of them."""
     held = state.get("static_kwargs")
     if not isinstance(held, dict):
         raise SourceError("its networks carry no static_kwargs")
@@ -150,7 +152,7 @@ def _arguments(state: Mapping[str, object]) -> Mapping[str, object]:
         # The original ignores what it does not know; a modified one may not, unless it is off.
         elif name not in _KNOWN and value not in (None, False, 0):
             raise SourceError(
-                f"it was built with {shown(name)}={_briefly(value)}, which our networks have not"
+                f"it was built with {shown(name)}={_briefly(value)}, which our networks do not have"
             )
     return arguments
 
@@ -160,7 +162,7 @@ def _config(arguments: Mapping[str, object], group: int, fused: bool) -> ProGANC
     fmap_max = _whole(arguments, "fmap_max", 512)
     decay = arguments.get("fmap_decay", 1.0)
     if isinstance(decay, bool) or not isinstance(decay, int | float) or not 0 <= decay <= 16:
-        raise SourceError(f"its fmap_decay is {_briefly(decay)}, which is no number from 0 to 16")
+        raise SourceError(f"its fmap_decay is {_briefly(decay)}, which is not a number from 0 to 16")
     latent_size = min(fmap_base, fmap_max)
     if arguments.get("latent_size") is not None:
         latent_size = _whole(arguments, "latent_size", None)
@@ -173,14 +175,14 @@ def _config(arguments: Mapping[str, object], group: int, fused: bool) -> ProGANC
         fmap_decay=float(decay),
         fmap_max=fmap_max,
         fused_scale=fused,
-        # The original takes a group of one for none at all.
+        # A group of one compares nothing.
         mbstd_group=max(group, 1),
         minibatch_statistics="stddev" if group > 1 else "none",
         normalise_latents=_flag(arguments, "normalize_latents"),
         equalized=_flag(arguments, "use_wscale"),
         pixel_norm=_flag(arguments, "use_pixelnorm"),
         activation="leaky" if _flag(arguments, "use_leakyrelu") else "relu",
-        # The file does not say; any that the group divides.
+        # The file does not say the minibatch; any that the group divides is valid.
         minibatch={4: 16 if group and 16 % group == 0 else max(group, 1)},
     )
 
@@ -193,13 +195,13 @@ def _whole(
         value = int(value)
     if type(value) is not int or not least <= value <= most:
         raise SourceError(
-            f"its {name} is {_briefly(value)}, which is no whole number from {least} to {most:,}"
+            f"its {name} is {_briefly(value)}, which is not a whole number from {least} to {most:,}"
         )
     return value
 
 
 def _flag(arguments: Mapping[str, object], name: str) -> bool:
-    """A switch, which in the original is on unless the file says otherwise."""
+    """Read a switch, which is on in the original unless the file says otherwise."""
     value = arguments.get(name, True)
     if type(value) is not bool:
         raise SourceError(f"its {name} is {_briefly(value)}, which is neither true nor false")
@@ -207,7 +209,7 @@ def _flag(arguments: Mapping[str, object], name: str) -> bool:
 
 
 def _briefly(value: object) -> str:
-    """A foreign value for a message: texts and numbers shortened, of others only the type."""
+    """Show a foreign value in a message: text and numbers, or the type of anything else."""
     if value is None or isinstance(value, bool):
         return str(value)
     if isinstance(value, str):
@@ -218,7 +220,7 @@ def _briefly(value: object) -> str:
 
 
 def _stage(value: object, config: ProGANConfig) -> tuple[int, float]:
-    """Resolution and alpha for the level of detail, which counts halvings of the final resolution."""
+    """Return the resolution and alpha of a level of detail, which counts halvings of the final one."""
     if value is None:
         raise SourceError("it has no variable lod, so its stage is unknown")
     array = float32_array(value, "lod")
@@ -257,7 +259,7 @@ def _weights(found: Mapping[str, object], config: ProGANConfig) -> dict[str, Ten
 
 
 def _names(config: ProGANConfig) -> Iterator[tuple[str, tuple[str, str]]]:
-    """The original's variables with our parameters and how their axes lie."""
+    """Yield the names of the original's variables, our parameters, and the kinds of their axes."""
     for lod, r in enumerate(reversed(config.resolutions)):
         layers = [(f"ToRGB_lod{lod}", f"to_rgb{r}", "conv")]
         if r == 4:

@@ -71,7 +71,7 @@ def weight(state: Mapping[str, object], name: str, dims: int) -> Tensor:
         raise SourceError(f"its {shown(name)} is no float32 tensor")
     # A view can repeat one number without end.
     if tensor.dim() != dims or 0 in tensor.shape or tensor.numel() * 4 > tensor.untyped_storage().nbytes():
-        raise SourceError(f"its {shown(name)} has shape {list(tensor.shape)}, which its layer has not")
+        raise SourceError(f"its {shown(name)} has shape {list(tensor.shape)}, which its layer does not have")
     return tensor.detach()
 
 
@@ -137,4 +137,4 @@ def refuse_others(state: Mapping[str, object], known: set[str]) -> None:
     """
     others = sorted(map(str, set(state) - known))
     if others:
-        raise SourceError(f"it has {shown(others[0])}, which this layout has not")
+        raise SourceError(f"it has {shown(others[0])}, which this layout does not have")

@@ -95,7 +95,7 @@ def loads(data: bytes) -> object:
         raise SourceError(f"it has {len(data):,} bytes; networks have at most {MAX_BYTES:,}")
     machine = _Machine()
     try:
-        # Of texts in a form that Python no longer likes, pickletools warns before we refuse them.
+        # pickletools warns about deprecated escape sequences before we refuse them.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             for count, (opcode, argument, _) in enumerate(pickletools.genops(data)):
@@ -109,13 +109,13 @@ def loads(data: bytes) -> object:
     except SourceError:
         raise
     except (ValueError, IndexError, KeyError) as error:
-        # In this order: what pickletools does not understand, an empty stack, an empty memo.
+        # Raised by pickletools, an empty stack and an empty memo, in this order.
         raise SourceError("its pickle is damaged or was cut short") from error
     raise AssertionError("pickletools ends at STOP or raises")
 
 
 class _Machine:
-    """A stack, the stacks below the marks, and the memo."""
+    """Execute opcodes on a stack, the stacks below the marks, and the memo."""
 
     def __init__(self) -> None:
         self.stack: list[object] = []
@@ -203,7 +203,7 @@ class _Machine:
     def _extend(self, items: list[object]) -> None:
         target = self.stack[-1]
         if not isinstance(target, list):
-            raise SourceError("its pickle appends to what is no list")
+            raise SourceError("its pickle appends to something that is not a list")
         target.extend(items)
 
     def _update(self, items: list[object]) -> None:
@@ -211,7 +211,7 @@ class _Machine:
         keys, values = items[::2], items[1::2]
         # Other keys would be hashed, and the hash of nested tuples has no limit to its depth.
         if not isinstance(target, dict) or len(keys) != len(values) or not all(type(k) is str for k in keys):
-            raise SourceError("its pickle has a dictionary whose keys are no texts")
+            raise SourceError("its pickle has a dictionary whose keys are not text")
         target.update(zip(keys, values, strict=True))
 
     def _record(self, name: str) -> None:
@@ -228,18 +228,20 @@ class _Machine:
             case "REDUCE", Global() as called, tuple(given) if called in _CALLABLE:
                 self.stack.append(Made(called, given))
             case _:
-                raise SourceError("its pickle calls what no network's does; nothing of it was run")
+                raise SourceError(
+                    "its pickle makes a call that no network's pickle makes; nothing of it was run"
+                )
 
     def _build(self) -> None:
         state, made = self.stack.pop(), self.stack[-1]
         if not isinstance(made, Made) or made.state is not None:
-            raise SourceError("its pickle gives a state to what takes none; nothing of it was run")
+            raise SourceError("its pickle gives a state to an object that takes none; nothing of it was run")
         made.state = state
 
 
 def _global(module: object, name: object) -> Global:
     if not isinstance(module, str) or not isinstance(name, str):
-        raise SourceError("its pickle names a global by what is no text")
+        raise SourceError("its pickle names a global by something that is not text")
     if (module, name) == ("network", "Network"):
         raise SourceError(
             "it is a network of the Theano version, which the original's own TensorFlow version converts; "

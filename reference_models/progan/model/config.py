@@ -270,11 +270,12 @@ class ProGANConfig:
             changes[name] = _parsed(name, text, getattr(self, name))
         return replace(self, **changes)
 
-    def network_json(self) -> dict[str, Any]:
-        """Those fields of `to_json` that define the networks, and none of their training."""
+    def generator_json(self) -> dict[str, Any]:
+        """Return those fields of `to_json` that define the generator, and none of its training."""
         names = [each.name for each in fields(self)]
-        network = names[: names.index("growing")]
-        return {name: value for name, value in self.to_json().items() if name in network}
+        generator = set(names[: names.index("growing")])
+        generator -= {"mbstd_group", "minibatch_statistics", "discriminator_norm"}
+        return {name: value for name, value in self.to_json().items() if name in generator}
 
     @property
     def resolutions(self) -> tuple[int, ...]:

@@ -551,7 +551,16 @@ def test_inspect_shows_nothing_of_a_training_that_nobody_knows(pickled, out):
     assert shown["images_shown"] == "unknown"
     assert shown["config.resolution"] == "16"
     assert shown["config.normalise_latents"] == "True"
-    for name in ("loss", "total_images", "minibatch", "learning_rate", "seed", "ema", "growing"):
+    for name in (
+        "loss",
+        "total_images",
+        "minibatch",
+        "learning_rate",
+        "seed",
+        "ema",
+        "growing",
+        "mbstd_group",
+    ):
         assert f"config.{name}" not in shown
     as_json = json.loads(CliRunner().invoke(main, ["inspect", str(out), "--format", "json"]).stdout)
     assert as_json["images_shown"] is None
@@ -683,8 +692,8 @@ def test_arguments_that_ours_cannot_be_are_named(pickled, out, arguments, fact):
         (lambda s: s[:2], "no averaged generator Gs; --which G takes the other"),
         (lambda s: s[1:2], "but 0 generators and 1 discriminators"),
         (lambda s: [s[0], s[2], s[2]], "but 3 generators and 0 discriminators"),
-        (lambda s: [*s, s[2]], "but 4 things"),
-        (lambda s: [], "but 0 things"),
+        (lambda s: [*s, s[2]], "but 4 objects"),
+        (lambda s: [], "but 0 objects"),
         (lambda s: changed_state(s, 2, version=3), "version 3; 2 can be read"),
         (lambda s: changed_state(s, 2, build_func_name="G_style"), "built by 'G_style' where G_paper"),
         (lambda s: changed_state(s, 2, static_kwargs=None), "no static_kwargs"),
@@ -772,27 +781,27 @@ OBJECT = stack_global("builtins", "object")
     [
         # What the five globals can be made to do elsewhere.
         (RECONSTRUCT + NETWORK + b"K\x00\x85C\x01b\x87R", "no networks of the original"),
-        (NETWORK + b")R", "calls what no network's does"),
-        (DTYPE + b")\x81", "calls what no network's does"),
-        (stack_global("_codecs", "encode") + op("00") + op("hex") + b"\x86R", "calls what no network's does"),
-        (stack_global("_codecs", "encode") + op("x") + op("latin1") * 2 + b"\x87R", "calls what no network"),
+        (NETWORK + b")R", "makes a call that no"),
+        (DTYPE + b")\x81", "makes a call that no"),
+        (stack_global("_codecs", "encode") + op("00") + op("hex") + b"\x86R", "makes a call that no"),
+        (stack_global("_codecs", "encode") + op("x") + op("latin1") * 2 + b"\x87R", "makes a call that no"),
         (stack_global("_codecs", "encode") + b"\x8c\x02\xc4\x80" + op("latin1") + b"\x86R", "damaged"),
-        (stack_global("copyreg", "_reconstructor") + DTYPE + OBJECT + b"N\x87R", "calls what no network's"),
-        (stack_global("copyreg", "_reconstructor") + NETWORK + NETWORK + b"N\x87R", "calls what no network"),
-        (stack_global("builtins", "bytes") + b"K\x7f\x85R", "calls what no network's does"),
-        (OBJECT + b")R", "calls what no network's does"),
+        (stack_global("copyreg", "_reconstructor") + DTYPE + OBJECT + b"N\x87R", "makes a call that no"),
+        (stack_global("copyreg", "_reconstructor") + NETWORK + NETWORK + b"N\x87R", "makes a call that no"),
+        (stack_global("builtins", "bytes") + b"K\x7f\x85R", "makes a call that no"),
+        (OBJECT + b")R", "makes a call that no"),
         (stack_global("builtins", "eval"), "asks for 'builtins.eval'"),
-        (stack_global("numpy", "ndarray") + b"J\xff\xff\xff\x7f\x85R", "calls what no network's does"),
-        (b"K\x01)R", "calls what no network's does"),
-        (NETWORK + b"}b", "gives a state to what takes none"),
-        (NETWORK + b")\x81}b}b", "gives a state to what takes none"),
-        (DTYPE + b"}b", "gives a state to what takes none"),
+        (stack_global("numpy", "ndarray") + b"J\xff\xff\xff\x7f\x85R", "makes a call that no"),
+        (b"K\x01)R", "makes a call that no"),
+        (NETWORK + b"}b", "gives a state to an object that takes none"),
+        (NETWORK + b")\x81}b}b", "gives a state to an object that takes none"),
+        (DTYPE + b"}b", "gives a state to an object that takes none"),
         # Other ways to a global or to a call.
         (b"cos\nsystem\n", "asks for 'os.system'"),
         (stack_global("builtins", "getattr"), "asks for 'builtins.getattr'"),
         (stack_global("tfutil", "Network.__init__"), "asks for 'tfutil.Network.__init__'"),
         (stack_global("numpy.core.multiarray", "fromfile"), "asks for 'numpy.core.multiarray.fromfile'"),
-        (b"K\x01K\x02\x93", "by what is no text"),
+        (b"K\x01K\x02\x93", "by something that is not text"),
         (b"(S'touch x'\nios\nsystem\n", "uses STRING"),
         (b"(ios\nsystem\n", "uses INST"),
         (b"(cos\nsystem\no", "asks for 'os.system'"),
@@ -806,10 +815,10 @@ OBJECT = stack_global("builtins", "object")
         # The Theano version's networks.
         (b"cnetwork\nNetwork\n)\x81}b", "network of the Theano version"),
         # Structures that do not fit, and programs that take what is not there.
-        (b"}K\x01K\x02s", "keys are no texts"),
-        (b"](K\x01K\x02u", "keys are no texts"),
-        (b"}(K\x01u", "keys are no texts"),
-        (b"K\x01K\x02a", "appends to what is no list"),
+        (b"}K\x01K\x02s", "keys are not text"),
+        (b"](K\x01K\x02u", "keys are not text"),
+        (b"}(K\x01u", "keys are not text"),
+        (b"K\x01K\x02a", "appends to something that is not"),
         (b"", "damaged"),
         (b"a", "damaged"),
         (b"e", "damaged"),
@@ -870,10 +879,10 @@ def test_deep_and_circular_pickles_end_in_a_line(tmp_path, out):
     path = tmp_path / "file.pkl"
     for program in (b")" + b"\x85" * 150_000, b"]" * 50_000 + b"a" * 49_999, b"]\x94h\x00a"):
         path.write_bytes(b"\x80\x04" + program + b".")
-        refuses(path, out, "no networks of the original|0 things")
+        refuses(path, out, "no networks of the original|0 objects")
     # Nested so deep, a key's hash would end the process.
     path.write_bytes(b"\x80\x04})" + b"\x85" * 150_000 + b"K\x01s.")
-    refuses(path, out, "keys are no texts")
+    refuses(path, out, "keys are not text")
 
 
 def test_no_truncation_and_no_flipped_byte_ends_in_a_traceback(pickled, out, tmp_path):

@@ -329,7 +329,7 @@ def test_a_network_without_end_is_refused_before_it_is_made(saved, out):
     state |= {f"layer{i}.conv.weight": tensor for i in range(3, 20_000)}
     refuses(saved(state), out, "has 'layer100.conv.weight'")
     state = genforce_state((4, 4), latent=4, fused=False)
-    refuses(saved({"generator_smooth": state | {7: 1}}), out, "has '7', which this layout has not")
+    refuses(saved({"generator_smooth": state | {7: 1}}), out, "has '7', which this layout does not have")
 
 
 def test_a_refusal_lists_what_was_looked_for(saved, out):
