@@ -59,5 +59,5 @@ class FeatureExtractor(ABC):
                 padded = torch.cat([piece, piece[-1:].expand(short, -1, -1, -1)]) if short else piece
                 for layer, rows in self._forward(padded, layers).items():
                     pieces[layer].append(rows[: len(piece)])
-        # Cloned outside inference mode, so that the caller may use the rows in any computation.
+        # Concatenated outside inference mode, so that the caller may use the rows in any computation.
         return {layer: torch.cat(rows) for layer, rows in pieces.items()}

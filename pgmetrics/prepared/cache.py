@@ -102,9 +102,9 @@ class Cache:
         """Describe the difference from the most similar entry."""
         wanted = {**state.key.to_dict(), "part": list(part)}
         differences = [
-            {key: (found.get(key), value) for key, value in wanted.items() if found.get(key) != value}
-            for found in map(_made_of, self._similar(name))
-            if found
+            {key: (stored.get(key), value) for key, value in wanted.items() if stored.get(key) != value}
+            for stored in map(_made_of, self._similar(name))
+            if stored
         ]
         if not differences:
             return "no state of this kind is cached yet"
@@ -112,8 +112,8 @@ class Cache:
         if "source" in nearest:
             return "no state of these images in this order is cached yet"
         return "; ".join(
-            f"{key} was {_short(found)} in the nearest entry and is {_short(value)} now"
-            for key, (found, value) in nearest.items()
+            f"{key} was {_short(stored)} in the nearest entry and is {_short(value)} now"
+            for key, (stored, value) in nearest.items()
         )
 
 

@@ -110,8 +110,8 @@ class StoredStates:
 
     def key(self, name: str) -> dict[str, Any]:
         """How a state was made, in the form of `StateKey.to_dict`."""
-        found: dict[str, Any] = self._states[name]["key"]
-        return found
+        key: dict[str, Any] = self._states[name]["key"]
+        return key
 
     def load(self, name: str, like: State) -> State:
         """Read a state into a fresh one.

@@ -85,7 +85,7 @@ def _checkpoint(plugin: Plugin, facts: Mapping[str, Any]) -> PluginCheckpoint:
 
 
 def advice(path: Path) -> str | None:
-    """What a plug-in advises to do with a file that none can open; None if none knows it."""
+    """Return a plug-in's advice on a file that no plug-in can open; None if no plug-in knows the file."""
     for plugin in map(load_plugin, installed_plugins().values()):
         if hasattr(plugin, "advise"):
             with refusing_damaged(path.name):

@@ -79,15 +79,15 @@ def bench(
         limit = max(limit, matmul_rate(where, config.precision))
     rows: list[dict[str, Any]] = [
         {
-            "resolution": one.resolution,
-            "minibatch": one.minibatch,
-            "first_seconds": one.first,
-            "seconds": list(one.seconds),
-            "images_per_second": one.images_per_second,
-            "flops_per_second": one.flops_per_second,
-            "of_limit": one.flops_per_second / limit,
+            "resolution": speed.resolution,
+            "minibatch": speed.minibatch,
+            "first_seconds": speed.first,
+            "seconds": list(speed.seconds),
+            "images_per_second": speed.images_per_second,
+            "flops_per_second": speed.flops_per_second,
+            "of_limit": speed.flops_per_second / limit,
         }
-        for one in speeds
+        for speed in speeds
     ]
     name = torch.cuda.get_device_name(where) if where.type == "cuda" else platform.machine()
     machine = f"{where} ({name}), {torch.get_num_threads()} threads, torch {torch.__version__}"

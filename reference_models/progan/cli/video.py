@@ -149,10 +149,10 @@ def _expanded(path: Path) -> list[Path]:
 
     if not path.is_dir():
         return [path]
-    found = checkpoints(path)
-    if not found:
+    paths = checkpoints(path)
+    if not paths:
         raise click.UsageError(f"{path} has no checkpoints; a directory of `progan train` has them")
-    return found
+    return paths
 
 
 def _save(out: Path, made: Video, fps: int, scale: int | None) -> None:

@@ -166,22 +166,22 @@ def _claim(out: Path, settings: PreparedSettings) -> int | None:
         holds_something = any(not each.name.startswith(f".{UNFINISHED}.") for each in out.iterdir())
     done: int | None
     if (out / MANIFEST).is_file():
-        found, done = read_manifest(out)[0], None
+        begun_settings, done = read_manifest(out)[0], None
     elif (out / UNFINISHED).is_file():
         begun = read_json(out / UNFINISHED)
         done = begun.pop("done", None)
-        found = parsed_settings(out / UNFINISHED, begun)
-        if type(done) is not int or not 0 <= done <= found.num_images:
+        begun_settings = parsed_settings(out / UNFINISHED, begun)
+        if type(done) is not int or not 0 <= done <= begun_settings.num_images:
             raise SourceError(f"{out / UNFINISHED} is damaged; delete {out} and prepare the set again")
     elif holds_something:
         raise OptionError(
             f"{out} is there already and not empty; a prepared set needs a directory of its own"
         )
     else:
-        found, done = settings, 0
+        begun_settings, done = settings, 0
         _mark(out, settings, 0)
     for each in fields(PreparedSettings):
-        old, new = getattr(found, each.name), getattr(settings, each.name)
+        old, new = getattr(begun_settings, each.name), getattr(settings, each.name)
         if old != new:
             what = f"with {each.name} {shown_value(old)}, not {shown_value(new)}"
             if each.name == "fingerprint":

@@ -110,15 +110,15 @@ def interpolation(
 
     Args:
         sampler: makes the images.
-        seed: of latents and classes.
+        seed: seed of latents and classes.
         num_images: in a frame, each with latents of its own and, in a conditional network, with
             one class for the whole video.
-        num_frames: of the video.
+        num_frames: number of frames.
         sigma: how long the latents keep their direction, in frames.
-        label: class of all images; None draws one for each, as often as training had it.
+        label: the class of all images; None draws classes with the frequencies of training.
 
     Raises:
-        OptionError: the network has no such class, or the latents would stand still.
+        OptionError: the network has no such class, or the latents would hardly move.
     """
     check_number("sigma", sigma, 0, 10**6)
     if sigma > num_frames / 4:
@@ -144,7 +144,7 @@ def interpolation(
 
 
 def growth(sources: Sequence[ProGANSource], num_images: int, frames_each: int) -> Video:
-    """The same latents in one checkpoint after the other, enlarged to the size of the largest.
+    """Make a video of the same latents in successive checkpoints, enlarged to the largest size.
 
     Args:
         sources: the checkpoints, in the order of training.
