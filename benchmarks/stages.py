@@ -111,12 +111,13 @@ def _quiet() -> Iterator[None]:
 
 
 def _train(source: str, run: Path, config: ProGANConfig, snapshot_images: int | None) -> None:
+    from pgmetrics.cli.bars import progress_bar
     from pgmetrics.sources.resolve import open_source
-    from reference_models.progan.training.progress import TrainingBar, decoding_bar
+    from reference_models.progan.cli.training_bar import TrainingBar
     from reference_models.progan.training.train import train
 
     images = open_source(source, resolution=config.resolution)
-    with decoding_bar() as decoded, TrainingBar(config) as report:
+    with progress_bar(" img") as decoded, TrainingBar(config) as report:
         train(images, run, config, snapshot_images=snapshot_images, decoded=decoded, report=report)
 
 
@@ -126,7 +127,7 @@ def score(source: str, run: Path, metrics: Sequence[str], **options: Any) -> Res
     Raises:
         PgmetricsError: anything that keeps a checkpoint from being scored.
     """
-    from pgmetrics.cli.options import progress_bar
+    from pgmetrics.cli.bars import progress_bar
     from pgmetrics.growth import score_run
 
     with progress_bar() as progress, _quiet():  # remarks are told once, at the end

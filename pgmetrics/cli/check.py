@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import click
 
+from pgmetrics.cli.bars import progress_bar
 from pgmetrics.cli.delivery import deliver
-from pgmetrics.cli.options import progress_bar, reading
+from pgmetrics.cli.options import reading
 from pgmetrics.runtime.files import dump_json
 
 
@@ -33,6 +34,6 @@ def check(
 
     decoding = Decoding(resolution=resolution, resize=resize, alpha=alpha, bits=bits)
     with progress_bar() as progress:
-        found = audit(source, decoding, lambda done, total: progress("checking", done, total))
+        found = audit(source, decoding, progress)
     deliver(dump_json(found.to_dict(), indent=1) if format_ == "json" else str(found))
     ctx.exit(found.exit_code)

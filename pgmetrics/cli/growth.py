@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import click
 
+from pgmetrics.cli.bars import items_bar
 from pgmetrics.cli.commands import INTERRUPTED
 from pgmetrics.cli.delivery import deliver
 from pgmetrics.cli.options import metrics_option, networking, reading, running, writing
-from pgmetrics.errors import printable
 from pgmetrics.metrics.registry import DEFAULT, ERRORS, METRICS
 
 _WITH_CHOICE = [
@@ -98,7 +96,7 @@ def growth(
     error = None if options["preset"] else error or "images"
     chosen, rest = custom_network_for(names(metrics), options)
     try:
-        with _bar() as progress:
+        with items_bar("scoring") as progress:
             found, skipped = score_run(
                 run, metrics=chosen, floor=not no_floor, error=error, progress=progress, **rest
             )
@@ -114,26 +112,3 @@ def growth(
 next(
     option for option in growth.params if option.name == "cache"
 ).help = "Where real sides are kept for other runs.  [default: in RUN, until all is scored]"
-
-
-@contextmanager
-def _bar() -> Iterator[Callable[[str, int, int], None]]:
-    """Shows the items done and the time left on standard error."""
-    from tqdm import tqdm
-
-    interval = 0.1 if sys.stderr.isatty() else 10.0
-    with tqdm(
-        total=0,
-        file=sys.stderr,
-        mininterval=interval,
-        delay=interval,  # a refusal is one line
-        leave=False,
-        bar_format="{percentage:3.0f}% {bar} {n_fmt}/{total_fmt} {elapsed}, {remaining} left{postfix}",
-    ) as bar:
-
-        def report(what: str, done: int, total: int) -> None:
-            bar.total = total
-            bar.set_postfix_str(printable(what), refresh=False)
-            bar.update(done - bar.n)
-
-        yield report

@@ -1,16 +1,13 @@
-"""Options that commands share, and how they show progress."""
+"""Options that commands share."""
 
 from __future__ import annotations
 
 import re
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from pgmetrics.errors import printable
 from pgmetrics.metrics.registry import outputs
 
 if TYPE_CHECKING:
@@ -242,32 +239,6 @@ def say(text: str) -> None:
         ReaderGone: nobody reads it any more.
     """
     click.echo(text, nl=not text.endswith("\n"))
-
-
-@contextmanager
-def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
-    """A function (what, done, total) that keeps a progress bar on standard error."""
-    from tqdm import tqdm
-
-    # In a log file a bar is a line each time; there it moves every ten seconds at most.
-    interval = 0.1 if sys.stderr.isatty() else 10.0
-    bar: Any = None
-    shown = ("", 0)
-
-    def report(what: str, done: int, total: int) -> None:
-        nonlocal bar, shown
-        if shown != (what, total):
-            shown = (what, total)
-            if bar is not None:
-                bar.close()
-            bar = tqdm(desc=printable(what), total=total, file=sys.stderr, mininterval=interval, leave=False)
-        bar.update(done - bar.n)
-
-    try:
-        yield report
-    finally:
-        if bar is not None:
-            bar.close()
 
 
 def names(text: str) -> list[str | Metric]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import click
 
+from pgmetrics.cli.bars import progress_bar
 from pgmetrics.cli.delivery import keep
-from pgmetrics.cli.options import progress_bar, say
+from pgmetrics.cli.options import say
 from pgmetrics.errors import printable
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pgmetrics.cli.bars import progress_bar
 from pgmetrics.cli.delivery import deliver
 from pgmetrics.cli.options import (
     Command,
@@ -14,7 +15,6 @@ from pgmetrics.cli.options import (
     metrics_option,
     names,
     networking,
-    progress_bar,
     reading,
     running,
     writing,

@@ -7,13 +7,13 @@ from typing import Any
 
 import click
 
+from pgmetrics.cli.bars import progress_bar
 from pgmetrics.cli.delivery import keep
 from pgmetrics.cli.options import (
     custom_network_for,
     metrics_option,
     names,
     networking,
-    progress_bar,
     reading,
     running,
     say,

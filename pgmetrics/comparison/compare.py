@@ -12,13 +12,14 @@ from pgmetrics.comparison.result import COLUMNS, Comparison, Gate, Judging
 from pgmetrics.comparison.scores import Key, Scores, base_protocol, is_results, name
 from pgmetrics.comparison.settings import BY_NAMES, Setting, differing_settings, images_of_source
 from pgmetrics.errors import OptionError, StateError
-from pgmetrics.evaluation.api import Progress, observe
+from pgmetrics.evaluation.api import observe
 from pgmetrics.evaluation.options import EvaluateOptions, Options, takes_options
 from pgmetrics.evaluation.setup import choose_metrics
 from pgmetrics.metrics.base import Metric, State
 from pgmetrics.metrics.error_kinds import is_over_images
 from pgmetrics.metrics.outputs import Aim
 from pgmetrics.metrics.registry import DEFAULT, output
+from pgmetrics.runtime.progress import Progress
 from pgmetrics.sources.resolve import open_source
 from pgmetrics.uncertainty import intervals, randomization, verdicts
 from pgmetrics.uncertainty.intervals import Difference

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -22,11 +22,11 @@ from pgmetrics.metrics.base import Metric, State
 from pgmetrics.metrics.registry import DEFAULT
 from pgmetrics.prepared.cache import Cache
 from pgmetrics.results import Results
+from pgmetrics.runtime.progress import Progress
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-Progress = Callable[[str, int, int], None]  # what is being done, how much of it, of how much
 
 logger = logging.getLogger("pgmetrics")
 

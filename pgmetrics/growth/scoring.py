@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pgmetrics.errors import OptionError, PgmetricsError, SampleError, SourceError
 from pgmetrics.evaluation.options import Options
 from pgmetrics.growth.checkpoints import AT_FINAL, AT_STAGE, Snapshot, open_snapshot
+from pgmetrics.runtime.progress import Progress
 from pgmetrics.sources.base import ImageSource
 from pgmetrics.sources.resolve import open_source
 from pgmetrics.sources.stage import AtStage
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
     from pgmetrics.results import Results
 
 _DESCRIBED = ("fingerprint", "metrics", "count", "height", "width")
-
-Progress = Callable[[str, int, int], None]  # what is being done, how much of it, of how much
 
 
 class Unreadable(PgmetricsError):

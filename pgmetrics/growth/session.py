@@ -6,7 +6,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -34,6 +34,7 @@ from pgmetrics.results import Results, run_scores
 from pgmetrics.results.run_scores import Entry, Journal
 from pgmetrics.runtime.files import dump_json, locked, parse_json, refusing_unwritable
 from pgmetrics.runtime.heartbeat import Listener
+from pgmetrics.runtime.progress import Progress
 from pgmetrics.runtime.workers import MOST_WORKERS
 from pgmetrics.sources.base import IDENTITY, LARGEST_SIDE
 
@@ -48,7 +49,6 @@ FINISHED = "finished.json"
 WORK = ".growth"
 """Directory in a run's own for what is remembered of the reals; gone when all is scored."""
 
-Progress = Callable[[str, int, int], None]  # what is being done, items done, items to do
 
 logger = logging.getLogger("pgmetrics")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,13 +14,13 @@ from pgmetrics.growth import checkpoints
 from pgmetrics.report.run_curves import Growth, ScoredCheckpoint
 from pgmetrics.runtime import images as byte_images
 from pgmetrics.runtime.blocks import block_length
+from pgmetrics.runtime.progress import Progress
 from pgmetrics.sources import loading
 from pgmetrics.sources.base import ImageSource, sequence
 from pgmetrics.sources.resolve import open_source
 from pgmetrics.sources.stage import AtStage
 
 Pixels = NDArray[np.uint8]
-Progress = Callable[[str, int, int], None]
 
 CELL = 96
 """Pixels of an image's side on the page, at most; smaller images are enlarged by repeated pixels."""
@@ -248,18 +248,16 @@ def neighbors(
     both = _rows(np.concatenate([queries, reference]))
     distances = np.empty((len(both), number), np.float64)
 
-    def told(done: int, total: int) -> None:
-        if progress is not None:
-            progress("looking for neighbors", done, total)
-
     norms = (both * both).sum(axis=1)
     indices = [int(index) for index in order]
-    for start, pixels in loading.blocks(real, indices, block_length(side), None, told):
+    for start, pixels in loading.blocks(real, indices, block_length(side)):
         rows = _rows(pixels)
         # Whole numbers below 2**53: every sum is exact.
         distances[:, start : start + len(rows)] = (
             norms[:, None] + (rows * rows).sum(axis=1) - 2 * both @ rows.T
         )
+        if progress is not None:
+            progress("looking for neighbors", start + len(rows), number)
     of_samples, of_reals = distances[: len(queries)], distances[len(queries) :]
     of_reals[np.arange(len(of_reals)), np.arange(len(of_reals))] = np.inf
     near = np.argsort(of_samples, axis=1, kind="stable")[:, :k]

@@ -20,10 +20,11 @@ from markupsafe import Markup
 from pgmetrics._version import __version__
 from pgmetrics.errors import OptionError, printable
 from pgmetrics.report import gallery, sections
-from pgmetrics.report.gallery import Images, Progress
+from pgmetrics.report.gallery import Images
 from pgmetrics.report.plots import need_matplotlib
 from pgmetrics.report.run_curves import CONFIDENCE, Growth, read_growth
 from pgmetrics.runtime.files import check_writable, resolved, sha256, write_whole
+from pgmetrics.runtime.progress import Progress
 
 SavePage = Callable[[str, bytes], None]
 

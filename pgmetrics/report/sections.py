@@ -16,7 +16,7 @@ from pgmetrics.metrics import registry
 from pgmetrics.metrics.outputs import Aim
 from pgmetrics.metrics.registry import in_order, output
 from pgmetrics.report import gallery, svg
-from pgmetrics.report.gallery import Images, Progress
+from pgmetrics.report.gallery import Images
 from pgmetrics.report.plots import Plot, in_words, plots, shared_key
 from pgmetrics.report.run_curves import (
     Change,
@@ -33,6 +33,7 @@ from pgmetrics.report.run_curves import (
     whole,
 )
 from pgmetrics.results import tables
+from pgmetrics.runtime.progress import Progress
 from pgmetrics.uncertainty import verdicts
 
 ALPHA = 0.01

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pgmetrics.errors import SourceError, printable
+from pgmetrics.runtime.progress import Progress
 from pgmetrics.sources.base import ImageSource
 from pgmetrics.sources.decode import Decoding, decode, facts_of, open_image, quiet_pillow
 from pgmetrics.sources.folder import FolderSource
@@ -102,9 +103,7 @@ class Audit:
         return "\n".join(map(printable, lines))
 
 
-def audit(
-    spec: object, decoding: Decoding | None = None, progress: Callable[[int, int], None] | None = None
-) -> Audit:
+def audit(spec: object, decoding: Decoding | None = None, progress: Progress | None = None) -> Audit:
     """Read a whole source and report what is unusual about it, without stopping at the first fault.
 
     From a generator the first thousand images are read.
@@ -113,7 +112,7 @@ def audit(
         spec: a source, as for `open_source`.
         decoding: the rules for reading images. Without `alpha` and `bits`, files that need them count as
             problems. With a resize policy, images may differ in size.
-        progress: called with the number of images read so far, and of all images.
+        progress: called with (what, images read, images in all).
 
     Raises:
         SourceError: the source itself cannot be opened.
@@ -131,7 +130,7 @@ def audit(
     return _audit_images(source, progress)
 
 
-def _audit_files(source: FolderSource, progress: Callable[[int, int], None] | None) -> Audit:
+def _audit_files(source: FolderSource, progress: Progress | None) -> Audit:
     report = Audit(source.name, len(source), ignored=source.ignored)
     if source.left_out is not None:
         report.left_out = source.left_out.removeprefix(f"{printable(source.name)}: ")
@@ -160,7 +159,7 @@ def _audit_files(source: FolderSource, progress: Callable[[int, int], None] | No
                 by_pixels.setdefault(_pixel_key(pixels), []).append(name)
                 bytes_used.add(pixels[None])
             if progress is not None:
-                progress(index + 1, len(source))
+                progress("checking", index + 1, len(source))
     report.sizes = dict(sizes.most_common())
     report.modes = dict(modes.most_common())
     report.formats = dict(formats.most_common())
@@ -177,7 +176,7 @@ def _audit_files(source: FolderSource, progress: Callable[[int, int], None] | No
     return report
 
 
-def _audit_images(source: ImageSource, progress: Callable[[int, int], None] | None) -> Audit:
+def _audit_images(source: ImageSource, progress: Progress | None) -> Audit:
     """Audit images that are not files: they have one size and are RGB by construction."""
     report = Audit(source.name, len(source))
     by_pixels: dict[bytes, list[str]] = {}
@@ -197,7 +196,7 @@ def _audit_images(source: ImageSource, progress: Callable[[int, int], None] | No
                 bytes_used.add(pixels[None])
                 grey += bool((pixels[0] == pixels[1]).all() and (pixels[0] == pixels[2]).all())
         if progress is not None:
-            progress(indices.stop, total)
+            progress("checking", indices.stop, total)
     readable = total - len(report.unreadable)
     report.sizes = {source.resolution: readable} if readable else {}
     report.modes = {mode: count for mode, count in (("RGB", readable - grey), ("L", grey)) if count}

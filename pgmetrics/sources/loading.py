@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -15,8 +15,6 @@ from numpy.typing import NDArray
 from pgmetrics.errors import SourceError, check_number
 from pgmetrics.runtime.blocks import plan
 from pgmetrics.runtime.workers import MOST_WORKERS, NotSendable, Pool, WorkerDied, sendable, usable_cores
-
-Progress = Callable[[int, int], None]  # images done, images in all
 
 _MOST_WORKERS = 16  # unless more are asked for
 # Decoding is no matrix product; the threads that BLAS keeps ready would only cost memory.
@@ -54,7 +52,6 @@ def blocks(
     indices: Sequence[int] | NDArray[np.int64],
     length: int,
     workers: int | None = None,
-    progress: Progress | None = None,
 ) -> Iterator[tuple[int, NDArray[np.uint8]]]:
     """Images of a sequence, block after block, the same bytes for any number of workers.
 
@@ -68,7 +65,6 @@ def blocks(
         workers: processes that decode; 0 for none, None for one per usable core. Sources that
             gain nothing from them (`in_workers` False) are read in this process, and so are sources
             whose class is defined in the running script, with a warning.
-        progress: told after each block how many images have been given out, and of how many.
 
     Yields:
         (start, pixels): place of the block's first image in the sequence, uint8 [n, 3, H, W].
@@ -77,11 +73,7 @@ def blocks(
         SourceError: an image cannot be read, as the source says it; or a worker died.
         OptionError: workers are below 0 or beyond MOST_WORKERS.
     """
-    cuts = plan(len(indices), length)
-    for (_, stop), (start, pixels) in zip(cuts, pieces(source, indices, cuts, workers), strict=True):
-        yield start, pixels
-        if progress is not None:
-            progress(stop, len(indices))
+    yield from pieces(source, indices, plan(len(indices), length), workers)
 
 
 def pieces(

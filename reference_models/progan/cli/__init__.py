@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from pgmetrics.cli.bars import progress_bar
 from pgmetrics.cli.commands import Commands, log_to_stderr
 from pgmetrics.errors import check_number, printable
 from pgmetrics.runtime.files import dump_json
@@ -123,10 +124,10 @@ def train(
     """
     from pgmetrics.runtime.devices import pick_device
     from pgmetrics.sources.base import warn_of_left_out, warn_of_no_classes
+    from reference_models.progan.cli.training_bar import TrainingBar
     from reference_models.progan.data.prepared import open_training_source
     from reference_models.progan.data.training_images import fitted
     from reference_models.progan.training.distributed import follows
-    from reference_models.progan.training.progress import TrainingBar, decoding_bar
     from reference_models.progan.training.train import train as run_training
 
     if kimg is not None and total_images is not None:
@@ -148,7 +149,7 @@ def train(
         config = replace(config, seed=seed)
     bar = TrainingBar(config)
     try:
-        with decoding_bar() as decoded, bar as report:
+        with progress_bar(" img") as decoded, bar as report:
             last = run_training(
                 source,
                 out,

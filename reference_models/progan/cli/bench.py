@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from pgmetrics.cli.bars import items_bar
 from pgmetrics.runtime.files import dump_json
 from reference_models.progan.model import presets
 
@@ -51,7 +52,6 @@ def bench(
     in products of two 4096 x 4096 matrices of the same precision, measured in the same run before and after.
     """
     import torch
-    from tqdm import tqdm
 
     from pgmetrics.runtime.devices import pick_device
     from reference_models.progan.training.speed import StepSpeed, matmul_rate, stage_at, step_speeds
@@ -61,21 +61,21 @@ def bench(
     wanted = resolutions or (config.resolutions if config.growing else (config.resolution,))
     for resolution in wanted:  # refuse an invalid resolution before anything is timed
         stage_at(config, resolution)
-    with tqdm(total=len(wanted), unit=" stage", leave=False) as bar:
-        bar.set_description("matrices")
+    with items_bar("timing") as progress:
+        progress("matrices", 0, len(wanted))
         limit = matmul_rate(where, config.precision)
-        speeds: list[StepSpeed] = []
-        for speed in step_speeds(
-            config,
-            wanted,
-            device=where,
-            turns=turns,
-            compiled=compiled,
-            micro_batch=micro_batch,
-            progress=bar.set_description,
-        ):
-            speeds.append(speed)
-            bar.update()
+        speeds: list[StepSpeed] = list(
+            step_speeds(
+                config,
+                wanted,
+                device=where,
+                turns=turns,
+                compiled=compiled,
+                micro_batch=micro_batch,
+                progress=progress,
+            )
+        )
+        progress("matrices", len(wanted), len(wanted))
         limit = max(limit, matmul_rate(where, config.precision))
     rows: list[dict[str, Any]] = [
         {

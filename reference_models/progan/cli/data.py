@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import click
 
+from pgmetrics.cli.bars import progress_bar
 from pgmetrics.errors import printable
 
 
@@ -53,7 +52,6 @@ def data(
     from pgmetrics.sources.base import warn_of_left_out, warn_of_no_classes
     from pgmetrics.sources.resolve import open_source
     from reference_models.progan.data import level_files, prepare
-    from reference_models.progan.training.progress import decoding_bar
 
     if resize is not None and crop:
         raise click.UsageError("--resize crop-box and the like crop already; give either --resize or --crop")
@@ -63,7 +61,7 @@ def data(
     warn_of_left_out([images])
     warn_of_no_classes(images)
     complete = os.path.isfile(out / level_files.MANIFEST)
-    with decoding_bar() as report:
+    with progress_bar(" img") as report:
         prepare.prepare(
             images,
             out,
@@ -76,20 +74,7 @@ def data(
     for note, count in sorted(images.take_notes().items()):
         click.echo(f"note: {note}: {count:,}", err=True)
     if complete:
-        with _checking_bar() as report:
+        with progress_bar("B", scale=True) as report:
             prepare.verify(out, report)
         click.echo(f"{printable(str(out))} is complete, and every checksum holds", err=True)
     click.echo(printable(str(out)))
-
-
-@contextmanager
-def _checking_bar() -> Iterator[Callable[[int, int], None]]:
-    from tqdm import tqdm
-
-    with tqdm(desc="checking", unit="B", unit_scale=True, leave=False) as bar:
-
-        def report(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-        yield report

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import click
 
+from pgmetrics.cli.bars import progress_bar
 from pgmetrics.cli.commands import Commands
 from pgmetrics.errors import check_number, printable
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from reference_models.progan.sampling.video import Video
 
 _Command = TypeVar("_Command", bound=Callable[..., None])
@@ -156,12 +160,16 @@ def _expanded(path: Path) -> list[Path]:
 
 
 def _save(out: Path, made: Video, fps: int, scale: int | None) -> None:
-    from tqdm import tqdm
-
     from pgmetrics.runtime.files import check_writable
     from reference_models.progan.sampling.video import save_video
 
     check_writable(out)
-    with tqdm(made.images, desc="frames", total=made.num_frames, unit="frame", leave=False) as shown:
-        save_video(out, replace(made, images=shown), fps, scale or made.comfortable_scale)
+    with progress_bar("frame") as progress:
+
+        def shown() -> Iterator[NDArray[np.uint8]]:
+            for number, frame in enumerate(made.images, start=1):
+                yield frame
+                progress("frames", number, made.num_frames)
+
+        save_video(out, replace(made, images=shown()), fps, scale or made.comfortable_scale)
     click.echo(printable(str(out)))

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pgmetrics.errors import OptionError, PgmetricsError, SourceError
 from pgmetrics.runtime.blocks import block_length
 from pgmetrics.runtime.files import open_regular, refusing_unwritable, sha256, written_atomically
+from pgmetrics.runtime.progress import Progress
 from pgmetrics.sources import loading
 from pgmetrics.sources.base import IDENTITY, ImageSource
 from reference_models.progan.data.level_files import (
@@ -37,7 +38,7 @@ from reference_models.progan.data.level_files import (
     shown_value,
     write_json,
 )
-from reference_models.progan.data.prepared import PreparedSource, Report
+from reference_models.progan.data.prepared import PreparedSource
 from reference_models.progan.data.pyramid_levels import center_square, levels, to_channels
 
 
@@ -49,7 +50,7 @@ def prepare(
     crop: bool = False,
     mirror: bool | None = None,
     workers: int | None = None,
-    report: Report | None = None,
+    report: Progress | None = None,
 ) -> PreparedSource:
     """Decode every image of a source once and write all levels of it.
 
@@ -63,7 +64,7 @@ def prepare(
         crop: take the center of images that are not square.
         mirror: whether training should flip half of the images; None leaves that to its configuration.
         workers: decoding processes; None for one per core.
-        report: called with (images done, images in total).
+        report: called with (what, images done, images in total).
 
     Raises:
         SourceError: an image cannot be read, or the images have another size; or existing files are of other
@@ -81,7 +82,7 @@ def prepare(
         for _, pixels in loading.blocks(source, rest, block_length(settings.resolution), workers):
             files.write(to_channels(center_square(pixels), channels, source.name))
             if report is not None:
-                report(files.done, len(source))
+                report("decoding", files.done, len(source))
         digests = files.digests()
     if source.labels is not None:
         with written_atomically(out / LABELS) as aside:
@@ -94,12 +95,12 @@ def prepare(
     return PreparedSource(out)
 
 
-def verify(directory: Path, report: Report | None = None) -> None:
+def verify(directory: Path, report: Progress | None = None) -> None:
     """Compare every file of a prepared directory with its checksum.
 
     Args:
         directory: a directory that `prepare` wrote.
-        report: called with (bytes read, bytes in total).
+        report: called with (what, bytes read, bytes in total).
 
     Raises:
         SourceError: the directory is incomplete, or a file is missing or has other bytes.
@@ -114,7 +115,7 @@ def verify(directory: Path, report: Report | None = None) -> None:
                     digest.update(piece)
                     read += len(piece)
                     if report is not None:
-                        report(read, total)
+                        report("checking", read, total)
             if digest.hexdigest() != expected:
                 raise SourceError(
                     f"{directory / name} does not have the checksum it was written with; it is damaged, "

@@ -10,7 +10,7 @@ Source: dataset_tool.py of Karras et al. 2018, which stores the same levels in o
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +31,6 @@ from reference_models.progan.data.level_files import (
     read_manifest,
 )
 from reference_models.progan.data.pyramid_levels import to_channels
-
-Report = Callable[[int, int], None]
 
 
 class PreparedSource(ImageSource):

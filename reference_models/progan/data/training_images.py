@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import cached_property
@@ -17,6 +17,7 @@ from pgmetrics.errors import SampleError, SourceError
 from pgmetrics.runtime import images as byte_images
 from pgmetrics.runtime import seeding
 from pgmetrics.runtime.blocks import block_length
+from pgmetrics.runtime.progress import Progress
 from pgmetrics.runtime.seeding import Stream
 from pgmetrics.sources import loading
 from pgmetrics.sources.base import ImageSource
@@ -77,7 +78,7 @@ class TrainingImages:
         crop: take the center of images that are not square.
         max_bytes: maximum memory for decoded images.
         workers: decoding processes; None for one per core.
-        report: called with (images decoded, images in total) during the initial decoding.
+        report: called with (what, images decoded, images in total) during the initial decoding.
 
     Raises:
         SampleError: there are fewer images than a minibatch needs.
@@ -93,7 +94,7 @@ class TrainingImages:
         crop: bool = False,
         max_bytes: int = 2 << 30,
         workers: int | None = None,
-        report: Callable[[int, int], None] | None = None,
+        report: Progress | None = None,
     ) -> None:
         self._source = source
         self._config = config
@@ -172,16 +173,18 @@ class TrainingImages:
         self.label_distribution = tuple(float(count) for count in counts / len(self._labels))
 
     def _decode(
-        self, resolutions: Sequence[int], workers: int | None, report: Callable[[int, int], None] | None
+        self, resolutions: Sequence[int], workers: int | None, report: Progress | None
     ) -> dict[int, NDArray[np.uint8]]:
         total, channels = len(self._source), self._config.channels
         decoded = {r: np.empty((total, channels, r, r), np.uint8) for r in resolutions}
         length = block_length(self._config.resolution)
-        for start, rgb in loading.blocks(self._source, range(total), length, workers, report):
+        for start, rgb in loading.blocks(self._source, range(total), length, workers):
             pixels = to_channels(center_square(rgb), channels, self._source.name)
             for resolution, level in levels(pixels):
                 if resolution in decoded:
                     decoded[resolution][start : start + len(level)] = level
+            if report is not None:
+                report("decoding", start + len(rgb), total)
         return decoded
 
     def minibatch(

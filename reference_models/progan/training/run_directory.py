@@ -47,7 +47,7 @@ from reference_models.progan.model.flops import phases
 from reference_models.progan.model.model_card import save_model_card
 from reference_models.progan.model.networks import Discriminator, Generator
 from reference_models.progan.training import resume_state as states
-from reference_models.progan.training.progress import Progress
+from reference_models.progan.training.progress import TrainingStatus
 from reference_models.progan.training.resume_state import TrainingState
 
 if TYPE_CHECKING:
@@ -342,7 +342,7 @@ class RunDirectory:
                 for leftover in directory.glob(".images*.part"):
                     leftover.unlink(missing_ok=True)
 
-    def log(self, progress: Progress) -> None:
+    def log(self, progress: TrainingStatus) -> None:
         """Keep the numbers of a look at the schedule, when it is time for a row."""
         self.images_shown = progress.images_shown
         if progress.images_shown - self._logged < _IMAGES_BETWEEN_STATS:
@@ -558,7 +558,7 @@ def _short(value: object) -> str:
     return value if isinstance(value, str) else dump_json(value)
 
 
-def _sentence(progress: Progress, speed: float) -> str:
+def _sentence(progress: TrainingStatus, speed: float) -> str:
     now = progress.stage
     return (
         f"{progress.images_shown:>12,} images  {now.resolution:>4} x {now.resolution}, "
@@ -569,11 +569,11 @@ def _sentence(progress: Progress, speed: float) -> str:
     )
 
 
-def _losses(progress: Progress) -> dict[str, float]:
+def _losses(progress: TrainingStatus) -> dict[str, float]:
     return {name: getattr(progress, name) for name in ("real", "fake", "penalty", "norm", "classes")}
 
 
-def _scalars(progress: Progress, speed: float) -> dict[str, float]:
+def _scalars(progress: TrainingStatus, speed: float) -> dict[str, float]:
     return {f"loss/{name}": value for name, value in _losses(progress).items()} | {
         "stage/resolution": progress.stage.resolution,
         "stage/alpha": progress.stage.alpha,

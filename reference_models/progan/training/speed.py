@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from pgmetrics.errors import OptionError
 from pgmetrics.runtime import seeding
+from pgmetrics.runtime.progress import Progress
 from pgmetrics.runtime.seeding import Stream
 from pgmetrics.sources.arrays import ArraySource
 from reference_models.progan.data.training_images import TrainingImages
@@ -80,7 +81,7 @@ def step_speeds(
     turns: int = 5,
     compiled: bool = False,
     micro_batch: int | None = None,
-    progress: Callable[[str], None] | None = None,
+    progress: Progress | None = None,
 ) -> Iterator[StepSpeed]:
     """Time whole looks at the schedule, loading of images and updates included, on images of noise.
 
@@ -90,19 +91,19 @@ def step_speeds(
         device: to train on.
         turns: looks that are timed at each, after one that is not.
         compiled, micro_batch: as of `Trainer`.
-        progress: told what is under way.
+        progress: called with (what, stages timed, stages in all).
 
     Raises:
         OptionError: a resolution is none of the configuration's.
     """
     stages = [stage_at(config, resolution) for resolution in resolutions]
     if progress is not None:
-        progress("making images")
+        progress("making images", 0, len(stages))
     with closing(TrainingImages(noise_images(config), config, workers=0)) as images:
         trainer = Trainer(config, images, device, compiled=compiled, micro_batch=micro_batch)
-        for now in stages:
+        for number, now in enumerate(stages):
             if progress is not None:
-                progress(f"{now.resolution} x {now.resolution}")
+                progress(f"{now.resolution} x {now.resolution}", number, len(stages))
             yield _measured(trainer, now, turns)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from pgmetrics.errors import PgmetricsError, check_number
+from pgmetrics.runtime.progress import Progress
 from pgmetrics.sources.base import ImageSource
 from reference_models.progan.data.training_images import TrainingImages
 from reference_models.progan.model.checkpoint import Checkpoint
@@ -17,7 +18,7 @@ from reference_models.progan.model.schedule import Stage, stage
 from reference_models.progan.sampling.export import save_grid
 from reference_models.progan.training import microbatches, run_directory
 from reference_models.progan.training.distributed import Ranks, joined
-from reference_models.progan.training.progress import Alarms, Progress
+from reference_models.progan.training.progress import Alarms, TrainingStatus
 from reference_models.progan.training.run_directory import RunDirectory, RunSettings
 from reference_models.progan.training.signals import Interrupted, stop_requests
 from reference_models.progan.training.trainer import Diverged, Trainer
@@ -38,8 +39,8 @@ def train(
     tensorboard: bool = False,
     compiled: bool = False,
     micro_batch: int | None = None,
-    decoded: Callable[[int, int], None] | None = None,
-    report: Callable[[Progress], None] | None = None,
+    decoded: Progress | None = None,
+    report: Callable[[TrainingStatus], None] | None = None,
     warn: Callable[[str], None] | None = None,
     same_images: bool = False,
 ) -> Path:
@@ -71,7 +72,7 @@ def train(
             to rounding.
         micro_batch: images that a device takes at a time, at most, for devices that hold no whole
             minibatch; None for all.
-        decoded: called with (done, total) while the images are decoded.
+        decoded: called with (what, done, total) while the images are decoded.
         report: called after each look at the schedule; its KeyboardInterrupt counts as Ctrl-C.
         warn: called with what a person should know at once, each time one line.
         same_images: take the images for those of a run that an older version began, which did not
@@ -174,7 +175,7 @@ class _TrainingSession:
         ranks: Ranks,
         licence: str,
         snapshot_images: int | None,
-        report: Callable[[Progress], None] | None,
+        report: Callable[[TrainingStatus], None] | None,
     ) -> None:
         self._run = run
         self._trainer = trainer
@@ -250,7 +251,7 @@ class _TrainingSession:
             trainer.reset_optimizers()
         return due
 
-    def _told(self, progress: Progress, requested: Callable[[], int | None]) -> int | None:
+    def _told(self, progress: TrainingStatus, requested: Callable[[], int | None]) -> int | None:
         """Report; the exit code of the stop that was requested, if one was."""
         try:
             if self._report is not None:

@@ -29,7 +29,7 @@ from reference_models.progan.sampling.latents import latents as sample_latents
 from reference_models.progan.training import microbatches
 from reference_models.progan.training.distributed import Ranks
 from reference_models.progan.training.microbatches import Share
-from reference_models.progan.training.progress import Progress
+from reference_models.progan.training.progress import TrainingStatus
 from reference_models.progan.training.resume_state import TrainingState
 from reference_models.progan.training.steps import Drawn, Steps
 
@@ -244,7 +244,7 @@ class Trainer:
         drawn = sample_labels(self.config.seed, places, self.images.label_distribution)
         return torch.from_numpy(drawn).to(self.device)
 
-    def run(self, now: Stage) -> Progress:
+    def run(self, now: Stage) -> TrainingStatus:
         """The steps between two looks at the schedule.
 
         Raises:
@@ -257,7 +257,7 @@ class Trainer:
                 for _ in range(self.config.d_repeats):
                     loss = self._step_discriminator(now)
                 self._step_generator(now)
-        return Progress(
+        return TrainingStatus(
             images_shown=self.images_shown,
             stage=now,
             skipped=self.skipped,

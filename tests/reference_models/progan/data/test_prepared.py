@@ -129,10 +129,10 @@ def test_after_a_kill_the_same_call_goes_on(tmp_path, prepared):
     with (out / "level-0016.npy").open("ab") as file:
         file.write(b"a row cut short")
     source = Labeled(N)
-    told: list[tuple[int, int]] = []
+    told: list[tuple[str, int, int]] = []
     prepare(source, out, report=lambda *done: told.append(done))
     assert source.read == list(range(12, N))
-    assert told == [(16, N), (20, N)]
+    assert told == [("decoding", 16, N), ("decoding", 20, N)]
     assert contents(out) == contents(prepared)
 
 
@@ -216,9 +216,10 @@ def test_a_foreign_directory_is_left_alone(tmp_path):
 
 def test_damage_is_found(prepared):
     verify(prepared)
-    told: list[tuple[int, int]] = []
+    told: list[tuple[str, int, int]] = []
     verify(prepared, lambda *done: told.append(done))
-    assert told[-1][0] == told[-1][1]
+    assert told[-1][0] == "checking"
+    assert told[-1][1] == told[-1][2]
     path = prepared / "level-0008.npy"
     data = bytearray(path.read_bytes())
     data[-7] ^= 1

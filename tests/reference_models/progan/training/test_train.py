@@ -29,7 +29,7 @@ from reference_models.progan.model.schedule import stage
 from reference_models.progan.sampling.export import image_grid
 from reference_models.progan.sampling.source import ProGANSource
 from reference_models.progan.training import run_directory, steps
-from reference_models.progan.training.progress import Alarms, Progress
+from reference_models.progan.training.progress import Alarms, TrainingStatus
 from reference_models.progan.training.signals import Interrupted
 from reference_models.progan.training.train import train
 from reference_models.progan.training.trainer import Diverged, Trainer
@@ -634,7 +634,7 @@ def test_each_checkpoint_has_its_card(run):
 
 def test_alarms_are_raised_once_each():
     now = stage(0, CONFIG)
-    fine = Progress(images_shown=8, stage=now, skipped=0, real=1.0, fake=-1.0, penalty=0.0, norm=9.9)
+    fine = TrainingStatus(images_shown=8, stage=now, skipped=0, real=1.0, fake=-1.0, penalty=0.0, norm=9.9)
     alarms = Alarms(CONFIG)
     assert alarms.raised_by(fine) == []
     (told,) = alarms.raised_by(replace(fine, norm=10.1))
