@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.timing import machine, take_turns
+from benchmarks.timing import OUT, machine, show, take_turns
 from pgmetrics.functional.frechet import GaussianMoments, frechet_distance
 from pgmetrics.metrics.base import State
 from pgmetrics.metrics.frechet import FrechetInceptionDistance
@@ -39,9 +39,6 @@ NUM = click.option(
     "--num-images", type=click.IntRange(min=2), default=10_000, show_default=True, help="Per side."
 )
 TURNS = click.option("--turns", type=click.IntRange(min=1), default=3, show_default=True)
-OUT = click.option(
-    "--out", type=click.Path(path_type=Path, dir_okay=False), help="Also write the table here."
-)
 
 
 @click.group()
@@ -133,7 +130,7 @@ def distance(width: int, num_images: int, turns: int, out: Path | None) -> None:
             f"{abs(run() / expected - 1):.0e} | {to_itself[name]():.0e} |"
         )
     lines += [f"| {name} | not installed | | | |" for name in absent]
-    _tell(lines, out)
+    show(lines, out)
 
 
 def state(rows: Array, side: Any, block: int) -> State:
@@ -181,7 +178,7 @@ def error(width: int, counts: tuple[int, ...], turns: int, out: Path | None) -> 
                 f"| {num_images:,} | {name} | {timing.median:.2f} ({timing.fastest:.2f} to "
                 f"{timing.slowest:.2f}) | {first.value:.3f}{stderr} | {bias} |"
             )
-    _tell(lines, out)
+    show(lines, out)
 
 
 @main.command()
@@ -202,14 +199,7 @@ def moments(width: int, turns: int, out: Path | None) -> None:
     for name, timing in take_turns(runs, turns=turns, warm_up=1).items():
         median, low, high = (1000 * t / len(rows) for t in (timing.median, timing.fastest, timing.slowest))
         lines.append(f"| {name} | {median:.2f} ({low:.2f} to {high:.2f}) |")
-    _tell(lines, out)
-
-
-def _tell(lines: list[str], out: Path | None) -> None:
-    text = "\n".join(lines) + "\n"
-    click.echo(text, nl=False)
-    if out is not None:
-        out.write_text(text)
+    show(lines, out)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from PIL import Image
 from torch import Tensor
 
 from benchmarks.random_weights import write_inception
-from benchmarks.timing import machine, take_turns
+from benchmarks.timing import OUT, machine, show, take_turns
 from pgmetrics.features.inception import SIDE, Inception, torch_fidelity_bilinear
 from pgmetrics.features.preprocess import RESIZERS
 from pgmetrics.functional.frechet import GaussianMoments, frechet_distance
@@ -38,9 +38,6 @@ WEIGHTS = click.option(
 )
 TURNS = click.option("--turns", type=click.IntRange(min=1), default=3, show_default=True)
 DEVICE = click.option("--device", default="cpu", show_default=True)
-OUT = click.option(
-    "--out", type=click.Path(path_type=Path, dir_okay=False), help="Also write the table here."
-)
 DATA = click.option("--data", metavar="SOURCE", help="Images.  [default: procedural]")
 
 
@@ -123,7 +120,7 @@ def forward(
             f"| {name} | {num_images / timing.median:.1f} | "
             f"{timing.times_faster_than(timings['plain, float32']):.2f} | {first[name]:.1f} |"
         )
-    _tell(lines, out)
+    show(lines, out)
 
 
 def pillow_bicubic(pixels: Tensor, side: int) -> Tensor:
@@ -174,7 +171,7 @@ def resize(
                 values.append(_fid_of_halves(extractor.extract(pixels, ["features"])["features"]))
             effect = f"{abs(values[0] / values[1] - 1):.1e}"
         lines.append(f"| {name} | {1e3 * timing.median / num_images:.2f} | {difference} | {effect} |")
-    _tell(lines, out)
+    show(lines, out)
 
 
 @main.command()
@@ -207,7 +204,7 @@ def precision(
             f"| {form}, {kind} | {off:.1e} | {value:.4f} | {value / reference - 1:+.1e} | "
             f"{_fid(exact, made):.1e} |"
         )
-    _tell(lines, out)
+    show(lines, out)
 
 
 def _fid_of_halves(features: Tensor) -> float:
@@ -218,13 +215,6 @@ def _fid(real: Tensor, fake: Tensor) -> float:
     """The Fréchet distance of two sets of rows."""
     a, b = GaussianMoments.of(real), GaussianMoments.of(fake)
     return frechet_distance(a.mean, a.covariance(), b.mean, b.covariance())
-
-
-def _tell(lines: list[str], out: Path | None) -> None:
-    text = "\n".join(lines) + "\n"
-    click.echo(text, nl=False)
-    if out is not None:
-        out.write_text(text)
 
 
 if __name__ == "__main__":

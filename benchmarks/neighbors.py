@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.timing import PeakMemory, machine, take_turns
+from benchmarks.timing import OUT, PeakMemory, machine, show, take_turns
 from pgmetrics.metrics.feature_rows import FeatureMetric
 from pgmetrics.metrics.kid import KernelInceptionDistance
 from pgmetrics.metrics.prdc import PRDC
@@ -35,9 +35,6 @@ NUM = click.option(
 )
 TURNS = click.option("--turns", type=click.IntRange(min=1), default=3, show_default=True)
 DEVICE = click.option("--device", default="cpu", show_default=True, help="Ours only.")
-OUT = click.option(
-    "--out", type=click.Path(path_type=Path, dir_okay=False), help="Also write the table here."
-)
 
 Values = tuple[float, ...]
 
@@ -165,10 +162,7 @@ def _table(
             f"| {name} | {timing.median:.2f} ({timing.fastest:.2f} to {timing.slowest:.2f}) | {ratio} | "
             f"{(peak.bytes or 0) / 1e9:.2f} GB | {' '.join(f'{value:.6g}' for value in found)} |"
         )
-    text = "\n".join(lines) + "\n"
-    click.echo(text, nl=False)
-    if out is not None:
-        out.write_text(text)
+    show(lines, out)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ from torch import Tensor
 import pgmetrics
 from benchmarks.inception import bare, network, pictures
 from benchmarks.random_weights import write_inception
-from benchmarks.timing import Timing, machine, take_turns
+from benchmarks.timing import OUT, Timing, machine, show, take_turns
 from pgmetrics.features.inception import Inception
 from pgmetrics.sources.loading import blocks
 from pgmetrics.sources.resolve import open_source
@@ -243,7 +243,7 @@ def _score(name: str, folders: Folders, workers: int) -> float | str:
 @click.option("--weights", type=click.Path(path_type=Path, exists=True), help="[default: random]")
 @click.option("--turns", type=click.IntRange(min=1), default=5, show_default=True)
 @click.option("--workers", type=click.IntRange(min=0), default=1, show_default=True, help="Per tool.")
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Also write the table here.")
+@OUT
 def main(
     num_images: int,
     side: int,
@@ -280,10 +280,7 @@ def main(
             "",
             *_table(timings, scores, folders, workers, 2 * num_images),
         ]
-    text = "\n".join(lines) + "\n"
-    click.echo(text, nl=False)
-    if out is not None:
-        out.write_text(text)
+    show(lines, out)
 
 
 def _table(

@@ -25,7 +25,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks import plain_recipe
-from benchmarks.timing import PeakMemory, machine, take_turns
+from benchmarks.timing import OUT, PeakMemory, machine, show, take_turns
 from pgmetrics import SlicedWasserstein, evaluate
 from pgmetrics.functional.pyramid import level_sizes
 from pgmetrics.runtime.blocks import Block, block_length, plan
@@ -84,7 +84,7 @@ def plain(real: NDArray[np.uint8], fake: NDArray[np.uint8], seed: int = 0) -> li
 @DEVICE
 @click.option("--turns", type=click.IntRange(min=1), default=3, show_default=True)
 @click.option("--plain/--no-plain", "with_plain", default=True, help="Leave the recipe out.")
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Also write the table here.")
+@OUT
 def speed(side: int, num_images: int, device: str, turns: int, with_plain: bool, out: Path | None) -> None:
     """End to end from bytes in memory; the median of alternating turns."""
     real, fake = (procedural(side, num_images, seed) for seed in (0, 1))
@@ -116,14 +116,14 @@ def speed(side: int, num_images: int, device: str, turns: int, with_plain: bool,
             + " ".join(f"{1e3 * value:.2f}" for value in values[name])
             + " |"
         )
-    _tell(lines, out)
+    show(lines, out)
 
 
 @main.command()
 @SIDE
 @NUM
 @DEVICE
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Also write the table here.")
+@OUT
 def phases(side: int, num_images: int, device: str, out: Path | None) -> None:
     """Images per second of each phase of ours, the second of two runs."""
     from pgmetrics.functional import patches, pyramid, sliced_wasserstein
@@ -158,7 +158,7 @@ def phases(side: int, num_images: int, device: str, out: Path | None) -> None:
     lines += ["| phase | seconds, summed over threads | images/s |", "|:--|--:|--:|"]
     for name, spent in [*seconds.items(), ("all, on the clock", total)]:
         lines.append(f"| {name} | {spent:.2f} | {2 * num_images / spent:,.0f} |")
-    _tell(lines, out)
+    show(lines, out)
 
 
 @main.command()
@@ -169,7 +169,7 @@ def phases(side: int, num_images: int, device: str, out: Path | None) -> None:
     "--max-memory", "bounds", type=int, multiple=True, help="Bytes; repeat to compare.  [default: 3 GiB]"
 )
 @click.option("--workers", type=click.IntRange(min=0), help="Decoding processes.")
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Also write the table here.")
+@OUT
 def memory(
     side: int, num_images: int, device: str, bounds: tuple[int, ...], workers: int | None, out: Path | None
 ) -> None:
@@ -190,14 +190,7 @@ def memory(
             f"{found.provenance['spilled_bytes'] / 1e9:.2f} GB | {found.provenance['seconds']:.0f} | "
             f"{1e3 * found.rows[-1]['value']!r} |"
         )
-    _tell(lines, out)
-
-
-def _tell(lines: list[str], out: Path | None) -> None:
-    text = "\n".join(lines) + "\n"
-    click.echo(text, nl=False)
-    if out is not None:
-        out.write_text(text)
+    show(lines, out)
 
 
 if __name__ == "__main__":

@@ -13,11 +13,13 @@ import platform
 import statistics
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from types import TracebackType
+
+import click
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,19 @@ def synchronize() -> None:
 
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         torch.cuda.synchronize()
+
+
+OUT = click.option(
+    "--out", type=click.Path(path_type=Path, dir_okay=False), help="Also write the table here."
+)
+
+
+def show(lines: Sequence[str], out: Path | None) -> None:
+    """Print a table, and write it to --out if that was given."""
+    text = "\n".join(lines) + "\n"
+    click.echo(text, nl=False)
+    if out is not None:
+        out.write_text(text)
 
 
 def machine() -> str:
