@@ -33,11 +33,15 @@ from benchmarks.scoring import (
     Picked,
     SetScore,
     SetScorer,
+    even_numbers,
+    inception_options,
     label,
     open_inception,
     order_of_columns,
     put_into,
-    save_figure,
+    running_options,
+    save_figures,
+    writing_options,
 )
 from pgmetrics import PgmetricsError, SampleError
 from pgmetrics.features import FeatureExtractor
@@ -343,24 +347,10 @@ def draw_errors(found: Sequence[Floor]) -> Figure:
     return figure
 
 
-def _parse_sizes(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, ...] | None:
-    if value is None:
-        return None
-    try:
-        sizes = tuple(sorted({int(part) for part in value.split(",")}))
-    except ValueError:
-        raise click.BadParameter(f"{value!r} is no list of sizes such as 256,512", ctx, param) from None
-    if sizes[0] < 20 or any(size % 2 for size in sizes):
-        raise click.BadParameter("each size is even and at least 20", ctx, param)
-    return sizes
-
-
 @click.command()
 @click.option("--data", metavar="SOURCE", required=True, help="Real images.")
-@click.option("--weights", type=click.Path(path_type=Path), help="Inception's; else SWD and MS-SSIM alone.")
-@click.option("--allow-unverified-weights", is_flag=True, help="Such as random ones.")
-@click.option("--precision", type=click.Choice(["float32", "bfloat16"]), help="Of Inception.")
-@click.option("--sizes", callback=_parse_sizes, metavar="N,N,…", help="Per side.  [default: 128 … 16384]")
+@inception_options
+@even_numbers("--sizes", "128 … 16384")
 @click.option(
     "--network-images",
     type=click.IntRange(min=40),
@@ -369,12 +359,9 @@ def _parse_sizes(ctx: click.Context, param: click.Parameter, value: str | None) 
     help="That go through Inception at most.",
 )
 @click.option("--draws", "most", type=click.IntRange(min=1), default=4, show_default=True, help="Of a size.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
-@click.option("--device", default="auto", show_default=True)
-@click.option("--workers", type=click.IntRange(min=0), default=0, show_default=True, help="That decode.")
+@running_options
 @click.option("--quick", is_flag=True, help="Few images: whether it runs, not what it finds.")
-@click.option("--docs", type=click.Path(path_type=Path, exists=True), help="Put tables and plots there, too.")
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True)
+@writing_options
 def main(out: Path, data: str, docs: Path | None, quick: bool, **options: Any) -> None:
     """Score real images against other real ones, at growing numbers of them."""
     try:
@@ -403,10 +390,7 @@ def report(found: Sequence[Floor], out: Path, docs: Path | None) -> None:
     figures = {"noise-floor": draw_floors(found), "noise-floor-errors": draw_errors(found)}
     if docs is not None:
         put_into(docs, "tables of noise floor", text)
-    for folder in (out, *([docs.parent / "images"] if docs else [])):
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, figure in figures.items():
-            save_figure(figure, folder, name)
+    save_figures(figures, out, docs)
 
 
 if __name__ == "__main__":

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from math import sqrt
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 import numpy as np
@@ -38,8 +38,10 @@ from pgmetrics.runtime.devices import pick_device
 from pgmetrics.runtime.files import dump_json, parse_json, sha256, write_whole, written_atomically
 from pgmetrics.runtime.spill import Storage
 from pgmetrics.sources.base import ImageSource
-from pgmetrics.sources.wrappers import Wrapped
+from pgmetrics.sources.wrappers import Chosen
 from pgmetrics.uncertainty.intervals import stderr
+
+Command = TypeVar("Command", bound=Callable[..., object])
 
 PIXEL_METRICS: tuple[Metric, ...] = (SlicedWasserstein(), MultiScaleSSIM())
 FEATURE_METRICS: tuple[Metric, ...] = (
@@ -254,38 +256,12 @@ class Remembering(FeatureExtractor):
         return {layer: torch.stack([found[key][layer] for key in keys]) for layer in layers}
 
 
-class Picked(Wrapped):
-    """Images of a source by their places, in the order given, repeats allowed."""
+class Picked(Chosen):
+    """Images of a source by their places; an evaluation takes them in the order given."""
 
     def __init__(self, source: ImageSource, places: NDArray[np.int64] | Sequence[int]) -> None:
-        self._places = np.asarray(places, np.int64)
-        super().__init__(source)
+        super().__init__(source, np.asarray(places, np.int64))
         self.shuffled = False
-
-    def identity(self, indices: Sequence[int] | NDArray[np.int64]) -> str:
-        """That of the same images in the source."""
-        return super().identity(self._places[np.asarray(indices, np.int64)])
-
-    def __len__(self) -> int:
-        return len(self._places)
-
-    @property
-    def by_characters(self) -> NDArray[np.int64]:
-        """The order given."""
-        return np.arange(len(self))
-
-    @property
-    def labels(self) -> NDArray[np.int64] | None:
-        """The class of each image."""
-        labels = super().labels
-        return None if labels is None else labels[self._places]
-
-    def called(self, index: int) -> str:
-        """What people call an image."""
-        return super().called(int(self._places[index]))
-
-    def _read(self, indices: Sequence[int]) -> NDArray[np.uint8]:
-        return super()._read([int(self._places[i]) for i in indices])
 
 
 class CellFiles:
@@ -359,7 +335,72 @@ COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#00
 """Told apart by the color-blind, too (Okabe and Ito)."""
 
 
-def save_figure(figure: Any, out: Path, name: str) -> None:
+def even_numbers(option: str, usual: str) -> Callable[[Command], Command]:
+    """An option that takes numbers of images on each side, such as 512,2048."""
+
+    def parsed(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, ...] | None:
+        if value is None:
+            return None
+        try:
+            numbers = tuple(sorted({int(part) for part in value.split(",")}))
+        except ValueError:
+            raise click.BadParameter(
+                f"{value!r} is no list of numbers such as 512,2048", ctx, param
+            ) from None
+        if numbers[0] < 20 or any(number % 2 for number in numbers):
+            raise click.BadParameter("each number is even and at least 20", ctx, param)
+        return numbers
+
+    return click.option(option, callback=parsed, metavar="N,N,…", help=f"Per side.  [default: {usual}]")
+
+
+def inception_options(command: Command) -> Command:
+    """Options that `open_inception` takes, but for the device."""
+    for option in (
+        click.option("--precision", type=click.Choice(["float32", "bfloat16"]), help="Of Inception."),
+        click.option("--allow-unverified-weights", is_flag=True, help="Such as random ones."),
+        click.option(
+            "--weights", type=click.Path(path_type=Path), help="Inception's; else SWD and MS-SSIM alone."
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def running_options(command: Command) -> Command:
+    """Options that say how the work is done."""
+    for option in (
+        click.option(
+            "--workers", type=click.IntRange(min=0), default=0, show_default=True, help="That decode."
+        ),
+        click.option("--device", default="auto", show_default=True),
+        click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True),
+    ):
+        command = option(command)
+    return command
+
+
+def writing_options(command: Command) -> Command:
+    """Options that say where tables and figures go."""
+    for option in (
+        click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True),
+        click.option(
+            "--docs", type=click.Path(path_type=Path, exists=True), help="Put tables and plots there, too."
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def save_figures(figures: Mapping[str, Any], out: Path, docs: Path | None) -> None:
+    """Write figures by name into a folder, and into the images beside a document if one is given."""
+    for folder in (out, *([docs.parent / "images"] if docs else [])):
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, figure in figures.items():
+            _save_figure(figure, folder, name)
+
+
+def _save_figure(figure: Any, out: Path, name: str) -> None:
     """Write a figure as PNG and SVG; equal figures give equal files."""
     import matplotlib
 

@@ -35,11 +35,15 @@ from benchmarks.scoring import (
     Picked,
     SetScore,
     SetScorer,
+    even_numbers,
+    inception_options,
     label,
     open_inception,
     order_of_columns,
     put_into,
-    save_figure,
+    running_options,
+    save_figures,
+    writing_options,
 )
 from pgmetrics import PgmetricsError, SampleError
 from pgmetrics.features import FeatureExtractor
@@ -602,32 +606,15 @@ def plan(source: ImageSource, names: Sequence[str], quick: bool) -> list[tuple[F
     ]
 
 
-def _parse_counts(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, ...] | None:
-    if value is None:
-        return None
-    try:
-        counts = tuple(sorted({int(part) for part in value.split(",")}))
-    except ValueError:
-        raise click.BadParameter(f"{value!r} is no list of counts such as 512,2048", ctx, param) from None
-    if counts[0] < 20 or any(count % 2 for count in counts):
-        raise click.BadParameter("each count is even and at least 20", ctx, param)
-    return counts
-
-
 @click.command()
 @click.option("--data", metavar="SOURCE", required=True, help="Real images; folders in it are classes.")
-@click.option("--weights", type=click.Path(path_type=Path), help="Inception's; else SWD and MS-SSIM alone.")
-@click.option("--allow-unverified-weights", is_flag=True, help="Such as random ones.")
-@click.option("--precision", type=click.Choice(["float32", "bfloat16"]), help="Of Inception.")
-@click.option("--counts", callback=_parse_counts, metavar="N,N,…", help="Per side.  [default: 512,2048]")
+@inception_options
+@even_numbers("--counts", "512,2048")
 @click.option("--fault", "names", multiple=True, type=click.Choice(NAMES_OF_FAULTS), help="All, if left out.")
 @click.option("--alpha", type=click.FloatRange(0, 1, True, True), default=0.01, show_default=True)
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
-@click.option("--device", default="auto", show_default=True)
-@click.option("--workers", type=click.IntRange(min=0), default=0, show_default=True, help="That decode.")
+@running_options
 @click.option("--quick", is_flag=True, help="Few images and strengths: whether it runs, not what it finds.")
-@click.option("--docs", type=click.Path(path_type=Path, exists=True), help="Put table and plots there, too.")
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True)
+@writing_options
 def main(out: Path, data: str, names: tuple[str, ...], quick: bool, alpha: float, **options: Any) -> None:
     """Put known faults into real images and tell which metric notices which."""
     try:
@@ -668,10 +655,7 @@ def report(
         figures["sensitivity-features"] = draw_curves(found, FAULTS, FEATURE_PANELS, max(counts))
     if docs is not None:
         put_into(docs, "table of sensitivity", table)
-    for folder in (out, *([docs.parent / "images"] if docs else [])):
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, figure in figures.items():
-            save_figure(figure, folder, name)
+    save_figures(figures, out, docs)
 
 
 if __name__ == "__main__":

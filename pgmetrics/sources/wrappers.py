@@ -94,7 +94,46 @@ class Wrapped(ImageSource):
         return images
 
 
-class Subset(Wrapped):
+class Chosen(Wrapped):
+    """Images of a source by their indices, in the order given; an index may repeat.
+
+    They have the identity of a directory that holds only these images, in their order.
+    """
+
+    def __init__(self, source: ImageSource, indices: Order) -> None:
+        super().__init__(source)
+        self._indices = indices
+
+    def identity(self, indices: Sequence[int] | NDArray[np.int64]) -> str:
+        """Identify images as the wrapped source does."""
+        wanted = np.asarray(indices, np.int64)
+        if isinstance(self._indices, range):
+            return super().identity(self._indices.start + self._indices.step * wanted)
+        return super().identity(self._indices[wanted])
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def called(self, index: int) -> str:
+        """The name of an image in messages."""
+        return super().called(int(self._indices[index]))
+
+    @property
+    def by_characters(self) -> Order:
+        """The order given; no other tool has these images by name."""
+        return range(len(self))
+
+    @property
+    def labels(self) -> NDArray[np.int64] | None:
+        """The class of each image; classes without images stay in `label_names`."""
+        labels = super().labels
+        return None if labels is None else labels[self._indices]
+
+    def _read(self, indices: Sequence[int]) -> NDArray[np.uint8]:
+        return super()._read([int(self._indices[i]) for i in indices])
+
+
+class Subset(Chosen):
     """Images start ... stop of a source in a fixed shuffled order.
 
     The order depends on the number of images alone, not on a run's seed, so that `set.zip@0:25000` and
@@ -108,41 +147,11 @@ class Subset(Wrapped):
                 f"{source.name}@{start}:{stop} asks for images {start} to {stop - 1}; "
                 f"{source.name} has {len(source):,}"
             )
-        super().__init__(source)
-        self.name += f"@{start}:{stop}"
+        indices: Order = range(start, stop)
         if source.shuffled:
-            shuffled = seeding.generator(0, Stream.SLICES, len(source)).permutation(len(source))
-            self._indices: Order = shuffled[start:stop]
-        else:
-            self._indices = range(start, stop)
-
-    def identity(self, indices: Sequence[int] | NDArray[np.int64]) -> str:
-        """Identify images as the wrapped source does."""
-        wanted = np.asarray(indices, np.int64)
-        if isinstance(self._indices, range):
-            return super().identity(wanted + self._indices.start)
-        return super().identity(self._indices[wanted])
-
-    def __len__(self) -> int:
-        return len(self._indices)
-
-    def called(self, index: int) -> str:
-        """The name of an image in messages."""
-        return super().called(int(self._indices[index]))
-
-    @property
-    def by_characters(self) -> Order:
-        """The slice's own order; no other tool has slices."""
-        return range(len(self))
-
-    @property
-    def labels(self) -> NDArray[np.int64] | None:
-        """The class of each image; classes without images stay in `label_names`."""
-        labels = super().labels
-        return None if labels is None else labels[self._indices]
-
-    def _read(self, indices: Sequence[int]) -> NDArray[np.uint8]:
-        return super()._read([int(self._indices[i]) for i in indices])
+            indices = seeding.generator(0, Stream.SLICES, len(source)).permutation(len(source))[start:stop]
+        super().__init__(source, indices)
+        self.name += f"@{start}:{stop}"
 
 
 class Mirrored(Wrapped):
