@@ -10,12 +10,12 @@ from pgmetrics.cli.bars import progress_bar
 from pgmetrics.cli.delivery import deliver
 from pgmetrics.cli.options import (
     custom_network_for,
-    in_tables,
     metrics_option,
     names,
     networking,
     reading,
     running,
+    writing_to,
 )
 from pgmetrics.errors import PgmetricsError
 from pgmetrics.metrics.outputs import Aim
@@ -73,15 +73,7 @@ _PROBABILITY = click.FloatRange(0, 1, min_open=True, max_open=True)
     f"{', '.join(_OF_VARIETY)} is asked only if --metrics names it.",
 )
 @click.option("--explain", is_flag=True, help="List every setting in which A and B were scored differently.")
-@click.option(
-    "--format",
-    "format_",
-    type=click.Choice(["table", "csv", "json", "markdown"]),
-    default="table",
-    show_default=True,
-    help=f"Of standard output. {in_tables()}",
-)
-@click.option("--out", metavar="FILE", help="Also write a file: .csv, .json, .md or .txt.")
+@writing_to(".csv, .json, .md or .txt")
 @running
 @networking
 @reading

@@ -210,25 +210,24 @@ def networking(command: Command) -> Command:
     return command
 
 
-def writing(command: Command) -> Command:
-    """Options that say where results go."""
-    for option in reversed(
-        (
-            click.option(
-                "--format",
-                "format_",
-                type=click.Choice(["table", "csv", "json", "markdown"]),
-                default="table",
-                show_default=True,
-                help=f"Of standard output. {in_tables()}",
-            ),
-            click.option(
-                "--out", metavar="FILE", help="Also write a file: .csv, .json, .md, .txt, .tex or .parquet."
-            ),
-        )
-    ):
-        command = option(command)
-    return command
+def writing_to(suffixes: str) -> Callable[[Command], Command]:
+    """Options that say where results go, into files of these suffixes."""
+
+    def decorated(command: Command) -> Command:
+        command = click.option("--out", metavar="FILE", help=f"Also write a file: {suffixes}.")(command)
+        return click.option(
+            "--format",
+            "format_",
+            type=click.Choice(["table", "csv", "json", "markdown"]),
+            default="table",
+            show_default=True,
+            help=f"Of standard output. {in_tables()}",
+        )(command)
+
+    return decorated
+
+
+writing = writing_to(".csv, .json, .md, .txt, .tex or .parquet")
 
 
 def say(text: str) -> None:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pgmetrics.comparison.settings import ABSENT, Setting
-from pgmetrics.errors import OptionError, check_number, encodable, markdown_text, printable
+from pgmetrics.errors import OptionError, check_number, markdown_text, printable
 from pgmetrics.metrics.outputs import Aim
 from pgmetrics.metrics.registry import output
-from pgmetrics.results.files import check_destination
+from pgmetrics.results.files import check_destination, csv_text
 from pgmetrics.runtime.files import dump_json, write_whole
 from pgmetrics.uncertainty import verdicts
 
@@ -44,6 +42,8 @@ COLUMNS = (
     "b_beside_reals",
     "nearer",
 )
+_COUNTS = ("level", "n_real", "n_fake")
+_TEXTS = ("metric", "protocol", "test", "verdict", "a_beside_reals", "b_beside_reals", "nearer")
 FORMATS = ("table", "csv", "json", "markdown")
 
 
@@ -159,30 +159,14 @@ class Comparison:
         import pandas as pd
 
         frame = pd.DataFrame(list(self.rows), columns=list(COLUMNS))
-        numbers = (
-            "a",
-            "b",
-            "difference",
-            "stderr",
-            "low",
-            "high",
-            "p_value",
-            "p_holm",
-            "p_difference",
-            "reals",
-            "reals_stderr",
-        )
-        types = dict.fromkeys(("level", "n_real", "n_fake"), "Int64") | dict.fromkeys(numbers, "float64")
+        numbers = [name for name in COLUMNS if name not in (*_COUNTS, *_TEXTS)]
+        types = dict.fromkeys(_COUNTS, "Int64") | dict.fromkeys(numbers, "float64")
         tidy: pd.DataFrame = frame.astype(types)
         return tidy
 
     def to_csv(self) -> str:
         """The rows, raw values, missing ones empty."""
-        text = io.StringIO()
-        writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(self.rows)
-        return encodable(text.getvalue())
+        return csv_text(COLUMNS, self.rows)
 
     def to_json(self) -> str:
         """Everything, as one object."""

@@ -127,11 +127,7 @@ class Results:
 
         A byte of a label that is no UTF-8 is written `\xff`, since a CSV could not be encoded with it.
         """
-        text = io.StringIO()
-        writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(self.rows)
-        return encodable(text.getvalue())
+        return files.csv_text(COLUMNS, self.rows)
 
     def to_json(self) -> str:
         """`{"results": [row, ...], "provenance": {...}}`; floats are exact when read back."""

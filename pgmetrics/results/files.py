@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
-from pgmetrics.errors import OptionError, PgmetricsError, StateError
+from pgmetrics.errors import OptionError, PgmetricsError, StateError, encodable
 from pgmetrics.runtime.files import check_writable, dump_json, open_regular, parse_json, resolved
 
 FORMAT_OF_SUFFIX = {
@@ -44,6 +45,15 @@ def check_destination(path: str | os.PathLike[str], inputs: Iterable[object] = (
     if suffix == ".parquet":
         _parquet(os.fspath(path))
     return FORMAT_OF_SUFFIX[suffix]
+
+
+def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
+    """Rows as CSV: floats are exact when read back, missing values empty, and all text is valid UTF-8."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return encodable(text.getvalue())
 
 
 def to_parquet(frame: Any, provenance: Mapping[str, Any], name: str) -> bytes:
