@@ -156,7 +156,7 @@ def torchmetrics(sets: Sets, draws: Pairs, order: Indices) -> dict[str, float]:
     network = NoTrainInceptionV3("inception-v3-compat", ["2048", "logits_unbiased"], path)
     made: dict[bytes, tuple[Tensor, ...]] = {}
 
-    class Layer(nn.Module):
+    class NetworkOutput(nn.Module):
         """One output of the network."""
 
         num_features = 2048
@@ -172,9 +172,9 @@ def torchmetrics(sets: Sets, draws: Pairs, order: Indices) -> dict[str, float]:
             return made[key][self.which]
 
     fid = image.FrechetInceptionDistance(feature_extractor_weights_path=path)
-    fid.inception = Layer(0)
-    kid = image.KernelInceptionDistance(Layer(0), subsets=sets.subsets, subset_size=sets.subset_size)
-    score = image.InceptionScore(Layer(1))
+    fid.inception = NetworkOutput(0)
+    kid = image.KernelInceptionDistance(NetworkOutput(0), subsets=sets.subsets, subset_size=sets.subset_size)
+    score = image.InceptionScore(NetworkOutput(1))
     for folder, real in ((sets.real, True), (sets.fake, False)):
         for images in _batches(folder):
             fid.update(images, real=real)

@@ -27,6 +27,7 @@ from pgmetrics.runtime.files import check_writable, resolved, sha256, write_whol
 from pgmetrics.runtime.progress import Progress
 
 SavePage = Callable[[str, bytes], None]
+"""Writes content into the file of that name."""
 
 
 def write_report(
@@ -83,7 +84,7 @@ def write_report(
 
 
 def to_html(growth: Growth, images: Images, progress: Progress | None = None) -> str:
-    """The page as text."""
+    """Render the page as text."""
     style, script = (_resource(name) for name in ("page.css", "page.js"))
     # In the order of the page; a section's template is called like it.
     content = {
@@ -114,7 +115,7 @@ def to_html(growth: Growth, images: Images, progress: Progress | None = None) ->
 
 @cache
 def _templates() -> Environment:
-    """The page's templates: whatever they print is escaped, and a misspelled name is an error."""
+    """Load the templates; all that they print is escaped, and an unknown name is an error."""
     environment = Environment(
         loader=PackageLoader("pgmetrics.report"),
         autoescape=True,
@@ -129,10 +130,10 @@ def _templates() -> Environment:
 
 
 def _printed(value: Any) -> Any:
-    """Text as the page prints it: without what would turn the direction of writing, and escaped.
+    """Escape a value for the page; what a template marks as safe is unchanged.
 
-    Jinja's autoescaping would write the same characters; it knows nothing of `printable`, which has to come
-    first. Only what a template marks as safe passes as it is.
+    Autoescaping alone would keep control characters and changes of the writing direction, which `printable`
+    has to replace before HTML is escaped.
     """
     if not isinstance(value, str) or isinstance(value, Markup):
         return value

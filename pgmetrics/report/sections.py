@@ -1,4 +1,4 @@
-"""What the page about a run says, section by section, as values that its templates arrange.
+"""Prepare the content of each section of the page about a run, for the templates to arrange.
 
 Text is unescaped here: the templates escape all of it. Numbers are formatted here, so that a
 template decides where something stands and never what it is.
@@ -37,7 +37,7 @@ from pgmetrics.runtime.progress import Progress
 from pgmetrics.uncertainty import verdicts
 
 ALPHA = 0.01
-"""Level of the tests between stages."""
+"""Significance level of the tests between stages."""
 
 _WIDE, _NARROW = (500.0, 300.0), (340.0, 270.0)
 _IN_TILES, _IN_CARDS = 8, 4
@@ -45,7 +45,7 @@ _IN_TILES, _IN_CARDS = 8, 4
 
 @dataclass(frozen=True)
 class Picture:
-    """Images side by side as a PNG, base64, with its size in pixels and its description."""
+    """A PNG of images side by side in base64, its size in pixels, and a description for `alt`."""
 
     png: str
     width: int
@@ -63,7 +63,7 @@ def _picture(pixels: gallery.Pixels, columns: int, alt: str) -> Picture:
 
 @dataclass(frozen=True)
 class Tile:
-    """A metric of the last checkpoint.
+    """A tile in the header: one metric of the last checkpoint.
 
     Attributes:
         title, value, reach: its title, its value, and half of its interval as ±.
@@ -78,7 +78,7 @@ class Tile:
 
 @dataclass(frozen=True)
 class HeaderSection:
-    """The top of the page: the run in a sentence, a few facts, and the metrics of its last checkpoint."""
+    """The top of the page: a sentence about the run, a few facts, and a tile for each metric."""
 
     lede: str
     facts: tuple[str, ...]
@@ -86,7 +86,7 @@ class HeaderSection:
 
 
 def header(growth: Growth) -> HeaderSection:
-    """The top of the page."""
+    """Prepare the top of the page."""
     protocol, stages = growth.protocols[0], growth.stages
     counts = sorted({row["n_fake"] for row in growth.results.rows if row["n_fake"]})
     count = f"{counts[0]:,}" if len(counts) == 1 else f"{counts[0]:,} to {counts[-1]:,}"
@@ -105,7 +105,7 @@ def header(growth: Growth) -> HeaderSection:
 
 
 def headline(growth: Growth) -> str:
-    """How good the last checkpoint is, in a sentence or two."""
+    """Say in a sentence or two how good the last checkpoint is."""
     curves = {curve.metric: curve for curve in whole(growth.curves(growth.protocols[0]))}
     # A distance to the reals if there is one, else the first that says how good a set is.
     scores = [declared for name in in_order(list(curves)) if (declared := output(name)).is_score]
@@ -152,7 +152,7 @@ def _tile(curve: Curve, is_mean: bool) -> Tile:
 
 
 def _reach(point: Point) -> str:
-    """Half of the interval, as ±."""
+    """Format half of the confidence interval as ±."""
     if point.high is None:
         return ""
     kind = " (sd)" if is_deviation(point.row) else ""
@@ -160,7 +160,7 @@ def _reach(point: Point) -> str:
 
 
 def _beside_reals(curve: Curve, point: Point) -> str:
-    """How varied the images are beside the reals, where the metric says so."""
+    """Say how varied the images are beside the reals; empty unless the metric measures variety."""
     found = variety_beside_reals(curve, point, ALPHA)
     return "" if found is None else verdicts.beside_reals(found)
 
@@ -174,7 +174,7 @@ def _square(resolution: int) -> str:
 
 @dataclass(frozen=True)
 class StageScore:
-    """A metric at the end of a stage.
+    """The value of a metric at the end of a stage.
 
     Attributes:
         title: of the metric.
@@ -195,7 +195,7 @@ class StageScore:
 
 @dataclass(frozen=True)
 class StageCard:
-    """The end of a stage: its side in pixels, the images shown at its ends, samples and scores."""
+    """A card about a stage: its side in pixels, the images shown at its ends, samples and final scores."""
 
     side: str
     start: int
@@ -228,7 +228,7 @@ class StagesSection:
 
 
 def stages_section(growth: Growth, images: Images) -> StagesSection:
-    """The last checkpoint of each resolution."""
+    """Prepare the cards of the last checkpoint of each resolution."""
     protocol = growth.protocols[0]
     curves = list(whole(growth.curves(protocol)))[:_IN_CARDS]
     changes = stage_changes(growth, curves, ALPHA)
@@ -298,7 +298,7 @@ def _signed(metric: str, value: float) -> str:
 
 @dataclass(frozen=True)
 class Figure:
-    """A plot: its title, which way is better, SVG for wide and for narrow screens, and its key."""
+    """A plot: its title, which way is better, its SVG for wide and for narrow screens, and its key."""
 
     title: str
     direction: str
@@ -325,7 +325,7 @@ class PlotsSection:
 
 
 def plots_section(growth: Growth, progress: Progress | None) -> PlotsSection:
-    """Every metric against the images shown."""
+    """Draw every metric against the images shown."""
     drawn = plots(growth)
     figures: dict[str, list[Figure]] = {}
     for number, plot in enumerate(drawn):
@@ -386,7 +386,7 @@ class SamplesSection:
 
 
 def samples_section(images: Images) -> SamplesSection | None:
-    """Samples of every stage and what is missing of them; None where there is nothing to say."""
+    """Prepare the samples of every stage and the notes on missing ones; None if there are neither."""
     if not images.panels and not images.notes:
         return None
     first = images.panels[0] if images.panels else None
@@ -432,7 +432,7 @@ class NeighborsSection:
 
 
 def neighbors_section(images: Images) -> NeighborsSection | None:
-    """The nearest real images, where they were looked for."""
+    """Prepare the nearest real images; None if they were not searched for."""
     near = images.near
     if near is None:
         return None
@@ -466,7 +466,7 @@ class TableColumn:
 
 @dataclass(frozen=True)
 class TableCell:
-    """A cell: its text, whether its column holds text, and what it is sorted by, None for the text."""
+    """A cell: its text, whether its column holds text, and the sort key if that is not the text."""
 
     text: str
     is_text: bool
@@ -475,7 +475,7 @@ class TableCell:
 
 @dataclass(frozen=True)
 class TableRow:
-    """A row of the results, the run's label first; `reals` where it is about real images."""
+    """A row of the results, beginning with the run's label; `reals` says whether it scores real images."""
 
     cells: tuple[TableCell, ...]
     reals: bool
@@ -524,7 +524,7 @@ class NumbersSection:
 
 
 def numbers_section(growth: Growth) -> NumbersSection:
-    """All rows, and the scores in the layout of the paper."""
+    """Prepare the table of all rows and the tables in the layout of the paper."""
     rows = growth.results.rows
     name = "".join(c if c.isalnum() or c in "-_." else "-" for c in growth.name).strip("-") or "run"
     shown = {snapshot.label: snapshot.images_shown for snapshot in _all_snapshots(growth)}
@@ -540,7 +540,7 @@ def numbers_section(growth: Growth) -> NumbersSection:
 
 
 def _all_snapshots(growth: Growth) -> list[ScoredCheckpoint]:
-    """The untrained network, if it was scored, and the trained ones."""
+    """List the untrained network, if it was scored, and the trained ones."""
     return [*([growth.untrained] if growth.untrained else []), *growth.snapshots]
 
 
@@ -561,7 +561,7 @@ def _cell(column: str, value: str | int | float | None) -> TableCell:
 
 
 def _paper_table(growth: Growth, protocol: str) -> PaperTable:
-    """Numbers as the paper prints them; those of unlike protocols are never in one table."""
+    """Arrange scores as the paper prints them, one table for each family of protocols."""
     rows = [row for row in growth.results.rows if protocol_family(row["protocol"]) == protocol]
     known = {snapshot.label: snapshot for snapshot in growth.snapshots}
     columns, lines = tables.layout(rows)
@@ -579,7 +579,7 @@ def _paper_table(growth: Growth, protocol: str) -> PaperTable:
 
 
 def _readable(label: str, known: Mapping[str, ScoredCheckpoint]) -> str:
-    """`0000022016-8x8` as people say it; other labels as they are."""
+    """Format the label of a checkpoint, such as `0000022016-8x8`, for people; return others unchanged."""
     if label not in known:
         return label
     snapshot = known[label]
@@ -619,7 +619,7 @@ class ProtocolSection:
 
 
 def protocol_section(growth: Growth) -> ProtocolSection:
-    """How the numbers were made."""
+    """Prepare the settings, versions and notes that say how the numbers were made."""
     runs = growth.results.provenance.get("runs", {})
     latest = runs.get(growth.snapshots[-1].label, {})
     # What was asked for is said again, in full, by the settings that came of it.
@@ -646,7 +646,7 @@ def protocol_section(growth: Growth) -> ProtocolSection:
 
 
 def _flat(content: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str]]:
-    """Nested settings as dotted names and text."""
+    """Flatten nested settings into dotted names and their values as text."""
     for name, value in content.items():
         if isinstance(value, Mapping) and value:
             yield from _flat(value, f"{before}{name}.")
