@@ -1,7 +1,7 @@
 """Import generators of akanimax's pro_gan_pytorch, installed as `pro-gan-pth`.
 
 Since version 3 a file holds `generator` and `shadow_generator`, each with its `conf` and `state_dict`.
-Files of version 2 are a state dictionary of one generator, whose latents are not normalized. In both
+Files of version 2 are the state dictionary of one generator, whose latents are not normalized. In both
 there is no pixel norm behind the first layer, whose fan in is its inputs alone, layers to colors have the
 gain of the others, and the stage is not in the file. Version 1 multiplies by what each layer measured
 when it was made, which its files do not hold.
@@ -56,11 +56,12 @@ def read(content: Mapping[str, object], which: Literal["Gs", "G"]) -> Imported:
     """
     if "generator" in content or "shadow_generator" in content:
         state, equalized = _chosen(content, which)
-        first, start = "layers.0", 1
     else:
         refuse_trained(which)
-        state, equalized = _of_version_2(content), True
-        first, start = "initial_block", 0
+        state, equalized = _alone(content), True
+    # In version 3 the first block is the first of the layers.
+    start = 0 if "initial_block.conv_1.weight" in state else 1
+    first = "layers.0" if start else "initial_block"
     names = {f"{first}.conv_1": "block4.dense", f"{first}.conv_2": "block4.conv"}
     blocks = count(state, "rgb_converters.{}.weight")
     names |= {f"rgb_converters.{i}": f"to_rgb{4 << i}" for i in range(blocks)}
@@ -105,7 +106,8 @@ def _chosen(content: Mapping[str, object], which: Literal["Gs", "G"]) -> tuple[M
     return state, equalized
 
 
-def _of_version_2(content: Mapping[str, object]) -> Mapping[str, object]:
+def _alone(content: Mapping[str, object]) -> Mapping[str, object]:
+    """The state dictionary of a file without conf, once its weights are known to be scaled at run time."""
     # Networks that were trained on several devices have this before every name.
     state = {name.removeprefix("module."): tensor for name, tensor in content.items()}
     if "initial_block.conv_1.deconv.weight" in state:
@@ -113,11 +115,12 @@ def _of_version_2(content: Mapping[str, object]) -> Mapping[str, object]:
             "it is of pro-gan-pth before version 2, which multiplies by what each layer measured when it was "
             f"made, and the file does not hold that; {OTHERWISE}"
         )
-    first = weight(state, "initial_block.conv_2.weight", 4)
+    block = "initial_block" if "initial_block.conv_2.weight" in state else "layers.0"
+    first = weight(state, f"{block}.conv_2.weight", 4)
     # Weights that are scaled at run time begin at a mean square of 1, plain ones at 1 / (27 inputs).
     if float(first.square().mean()) < 1 / first.shape[1]:
         raise SourceError(
-            "its weights are as small as those of use_eql=False, which a file of version 2 does not say; "
+            "its weights are as small as those of use_eql=False, which a file without conf does not say; "
             f"{OTHERWISE}"
         )
     return state

@@ -21,14 +21,19 @@ from reference_models.progan.importers.imported import (
     feature_map_options,
     trained_resolution,
 )
-from reference_models.progan.importers.torch_files import count, refuse_others, refuse_trained, weight
+from reference_models.progan.importers.torch_files import (
+    count,
+    refuse_others,
+    refuse_trained,
+    tensors_of,
+    weight,
+)
 from reference_models.progan.model.config import ProGANConfig
 
 
 def recognizes(content: Mapping[str, object]) -> bool:
     """Whether a file has the names of this layout."""
-    state = content.get("state_dict")
-    return isinstance(state, dict) and {"initial.1.weight", "initial.3.conv.weight"} <= set(state)
+    return {"initial.1.weight", "initial.3.conv.weight"} <= set(tensors_of(content))
 
 
 def read(content: Mapping[str, object], which: Literal["Gs", "G"], resolution: int | None = None) -> Imported:
@@ -44,8 +49,7 @@ def read(content: Mapping[str, object], which: Literal["Gs", "G"], resolution: i
             for.
     """
     refuse_trained(which)
-    state = content["state_dict"]
-    assert isinstance(state, dict)
+    state = tensors_of(content)
     # The names of kernel and bias.
     names = {
         "block4.dense": ("initial.1.weight", "initial.1.bias"),

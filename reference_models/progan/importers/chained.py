@@ -25,7 +25,13 @@ from reference_models.progan.importers.imported import (
     assembled,
     feature_map_options,
 )
-from reference_models.progan.importers.torch_files import MOST_BLOCKS, refuse_others, refuse_trained, weight
+from reference_models.progan.importers.torch_files import (
+    MOST_BLOCKS,
+    refuse_others,
+    refuse_trained,
+    tensors_of,
+    weight,
+)
 from reference_models.progan.model.config import ProGANConfig
 
 
@@ -64,7 +70,7 @@ _OUTPUT = re.compile(r"output(?:_\d+x\d+)?")
 
 def dialect(content: Mapping[str, object]) -> Dialect | None:
     """Which project's names a file has; None if it has those of neither."""
-    state = _state(content)
+    state = tensors_of(content)
     for name, known in _DIALECTS.items():
         if {f"{known.first}.{part}" for part in known.parts} <= set(state):
             return name
@@ -79,7 +85,7 @@ def read(content: Mapping[str, object], which: Literal["Gs", "G"]) -> Imported:
             is asked for.
     """
     refuse_trained(which)
-    state, name = _state(content), dialect(content)
+    state, name = tensors_of(content), dialect(content)
     assert name is not None
     known = _DIALECTS[name]
     length = 0
@@ -124,9 +130,3 @@ def read(content: Mapping[str, object], which: Literal["Gs", "G"]) -> Imported:
             kernel = as_dense(kernel, f"{layer}.conv.weight", transposed=False)
         layers[our] = Layer(kernel, scale, found[f"{layer}.{known.bias}"])
     return assembled(config, layers)
-
-
-def _state(content: Mapping[str, object]) -> Mapping[str, object]:
-    """The tensors, which gandissect may have put one level down."""
-    inner = content.get("state_dict")
-    return inner if isinstance(inner, dict) else content

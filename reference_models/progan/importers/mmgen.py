@@ -21,7 +21,13 @@ from torch import Tensor
 
 from pgmetrics.errors import SourceError
 from reference_models.progan.importers.imported import Imported, Layer, assembled, feature_map_options
-from reference_models.progan.importers.torch_files import count, refuse_others, scalar, weight
+from reference_models.progan.importers.torch_files import (
+    count,
+    refuse_others,
+    scalar,
+    tensors_of,
+    weight,
+)
 from reference_models.progan.model.config import ProGANConfig
 
 _FIRST = "noise2feat.linear.weight_orig"
@@ -29,9 +35,7 @@ _FIRST = "noise2feat.linear.weight_orig"
 
 def recognizes(content: Mapping[str, object]) -> bool:
     """Whether a file has the names of this layout."""
-    state = content.get("state_dict")
-    prefixes = ("generator", "generator_ema")
-    return isinstance(state, dict) and any(f"{prefix}.{_FIRST}" in state for prefix in prefixes)
+    return any(f"{prefix}.{_FIRST}" in tensors_of(content) for prefix in ("generator", "generator_ema"))
 
 
 def read(content: Mapping[str, object], which: Literal["Gs", "G"]) -> Imported:
@@ -44,8 +48,7 @@ def read(content: Mapping[str, object], which: Literal["Gs", "G"]) -> Imported:
     Raises:
         SourceError: it is incomplete, or of a network that ours cannot be.
     """
-    whole = content["state_dict"]
-    assert isinstance(whole, dict)
+    whole = tensors_of(content)
     prefix = "generator." if which == "G" else "generator_ema."
     state = {
         str(name).removeprefix(prefix): tensor

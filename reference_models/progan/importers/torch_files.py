@@ -43,14 +43,20 @@ def read_torch(data: bytes) -> Mapping[str, object]:
     # torch raises by whatever it stumbled over, and advises to read the file unsafely.
     except Exception as error:
         raise SourceError(
-            "torch reads no plain tensors from it: it is damaged, or holds code, which was not run; "
-            f"{OTHERWISE}"
+            "torch reads no plain tensors from it: it is damaged, or holds code, which was not run; if you "
+            f"trust it, save its state_dict alone, or {OTHERWISE}"
         ) from error
     if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
         raise SourceError(
             f"it holds a {type(content).__name__} where layouts that are known have names; {OTHERWISE}"
         )
     return content
+
+
+def tensors_of(content: Mapping[str, object]) -> Mapping[str, object]:
+    """Return the state dictionary of a file that holds one, or the file itself."""
+    inner = content.get("state_dict")
+    return inner if isinstance(inner, dict) else content
 
 
 def weight(state: Mapping[str, object], name: str, dims: int) -> Tensor:

@@ -77,6 +77,15 @@ def test_mmgeneration_s_buffers_say_the_stage_and_the_images_shown(out, saved):
     refuses(saved({"state_dict": only}), out, "holds no generator_ema; --which G takes the other")
 
 
+@pytest.mark.parametrize("file", ["mmagic-1.2.0-plain.pth", "pro-gan-pth-3.4.bin"])
+def test_a_state_dictionary_alone_is_read_as_the_whole_file(saved, out, file):
+    content = torch.load(FILES / file, weights_only=True)
+    alone = content.get("shadow_generator", content)["state_dict"]
+    facts, g = imported(saved(alone), out)
+    made = images_of(facts, g, torch.from_numpy(IMAGES["z"])).numpy()
+    assert np.abs(made - IMAGES[file]).max() < 1e-4
+
+
 def test_the_stage_of_a_growing_network_is_the_last_that_was_trained_or_what_is_asked_for(out):
     path = FILES / "pro-gan-pth-3.4.bin"
     facts, _ = imported(path, out)
