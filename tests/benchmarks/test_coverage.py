@@ -12,6 +12,7 @@ def case(name):
     return next(one for one in coverage.cases() if one.name == name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["swd alike", "ms-ssim unlike", "fd unlike", "is alike", "kid alike"])
 def test_a_repetition_looks_at_the_value_and_at_two_differences(name):
     rows = coverage.repetition(case(name), 0)
@@ -23,6 +24,7 @@ def test_a_repetition_looks_at_the_value_and_at_two_differences(name):
         assert p_value is None or what == "B - A"
 
 
+@pytest.mark.slow
 def test_what_the_file_holds_is_not_done_again_and_a_torn_line_is(tmp_path):
     path = tmp_path / "coverage.jsonl"
     coverage.simulate(path, 3, ["is alike"], processes=1)
@@ -33,6 +35,7 @@ def test_what_the_file_holds_is_not_done_again_and_a_torn_line_is(tmp_path):
     assert sorted(lines) == [0, 1, 2]
 
 
+@pytest.mark.slow
 def test_another_seed_is_another_simulation_in_the_same_file(tmp_path):
     path = tmp_path / "coverage.jsonl"
     for seed in (1, 2):

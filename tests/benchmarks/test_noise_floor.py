@@ -81,6 +81,7 @@ def _few_directions(monkeypatch):
     monkeypatch.setattr(noise_floor, "PIXEL_METRICS", (small, MultiScaleSSIM()))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_few_directions")
 def test_a_stopped_run_goes_on_and_images_pass_the_network_once(tmp_path, monkeypatch):
     options = {"sizes": (24, 48), "network_images": 100, "most": 3}
@@ -116,6 +117,7 @@ def test_a_stopped_run_goes_on_and_images_pass_the_network_once(tmp_path, monkey
     assert {path: path.stat().st_mtime_ns for path in kept} == written
 
 
+@pytest.mark.slow
 def test_a_larger_set_scores_lower_against_others_of_its_kind(tmp_path):
     # The floor of SWD is bias: with four times the images it is about half.
     source = DeadLeaves(32, n=800, seed=4)
@@ -129,6 +131,7 @@ def test_too_few_images_are_refused_with_their_number(tmp_path):
         run(LEAVES, tmp_path, {}, sizes=(102,), network_images=0)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_few_directions")
 def test_the_command_writes_tables_draws_and_plots(tmp_path):
     document = tmp_path / "page.md"

@@ -29,6 +29,7 @@ from tests.benchmarks.coarse_network import CoarseNetwork
 LEAVES = DeadLeaves(32, n=150, seed=3)
 
 
+@pytest.mark.slow
 def test_scores_are_those_of_an_evaluation_at_every_count():
     # Wrong: states of the smaller count filled beyond it, sides exchanged, images in another order.
     real, fake = Picked(LEAVES, np.arange(70)), Picked(LEAVES, np.arange(140)[::-1][:70])
@@ -48,6 +49,7 @@ def test_scores_are_those_of_an_evaluation_at_every_count():
         assert all(value == pytest.approx(expected[key], rel=1e-9) for key, value in ours.items())
 
 
+@pytest.mark.slow
 def test_every_number_has_an_error_that_falls_as_images_are_added():
     # Wrong: the mean over levels left out, or errors over directions, which do not fall.
     real, fake = Picked(LEAVES, np.arange(75)), Picked(LEAVES, np.arange(75, 150))
@@ -61,6 +63,7 @@ def test_every_number_has_an_error_that_falls_as_images_are_added():
             assert 0 < many.stderr < few.stderr, (few, many)
 
 
+@pytest.mark.slow
 def test_errors_hold_the_reals_fixed():
     # Truth: the deviation between generated sets scored against one set of reals. By draws of 40 of 2 x 20
     # features each; on the safe side by what is known of each estimate. Errors of both sides, of the mean

@@ -322,6 +322,7 @@ def quick(labeled):
     return source, plan(source, ("blur", "classes", "collapse", "copies", "nothing"), quick=True)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_few_directions")
 def test_an_interrupted_run_ends_with_the_same_cells_and_repeats_no_finished_one(
     tmp_path, quick, monkeypatch
@@ -367,6 +368,7 @@ def test_an_image_passes_the_network_once_over_all_faults(tmp_path, quick):
     assert network.forwards == 3 * 40  # the reference, the unfaulted and the third set
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_few_directions")
 def test_the_command_writes_the_table_the_scores_and_the_plots(tmp_path, labeled):
     document = tmp_path / "docs" / "page.md"
@@ -407,6 +409,7 @@ def test_counts_that_tear_a_pair_are_refused(tmp_path, labeled):
     assert done.exit_code == 2
 
 
+@pytest.mark.slow
 def test_the_papers_claims_hold_on_procedural_images(tmp_path):
     """SWD sees blur at the fine level and not contrast; MS-SSIM sees collapse and not lost color."""
     source = DeadLeaves(32, n=900, seed=0)

@@ -179,6 +179,7 @@ def test_a_table_goes_to_a_file_and_to_stdout(files, tmp_path):
     assert done.stdout.startswith("metric,level,protocol,a,b,difference,")
 
 
+@pytest.mark.slow
 def test_checkpoints_are_compared_image_by_image(tmp_path):
     late = write_checkpoint(tmp_path / "late.safetensors")
     early = write_checkpoint(tmp_path / "early.safetensors", damage=1.0)

@@ -72,6 +72,7 @@ def read(result):
     return {(row["subject"], row["metric"]): row for row in json.loads(result.stdout)["results"]}
 
 
+@pytest.mark.slow
 def test_evaluate_scores_everything_in_one_pass_and_a_second_run_reads_no_real_image(run, folders, tmp_path):
     command = ["evaluate", "--real", folders[0], "--fake", folders[1]]
     command += ["--metrics", "swd,ms-ssim,fd,is,kid,prdc,memorisation", "--format", "json"]
@@ -89,6 +90,7 @@ def test_evaluate_scores_everything_in_one_pass_and_a_second_run_reads_no_real_i
     assert networks["custom"]["value_range"] == [0, 1]
 
 
+@pytest.mark.slow
 def test_inception_scores_through_the_command_line(run_inception, folders):
     sides = ["--real", f"{folders[0]}@0:12", "--fake", f"{folders[1]}@0:12"]
     done = run_inception("evaluate", *sides, "--metrics", "fid,is", "--format", "json")

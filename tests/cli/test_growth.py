@@ -53,6 +53,7 @@ def test_what_the_error_is_over_can_be_chosen(here):
     assert "--preset clean-fid fixes --error" in refused.output
 
 
+@pytest.mark.slow
 def test_the_table_is_alone_on_stdout_and_the_file_in_its_format(here):
     done = growth(here, "--format", "csv", "--out", here / "r.json", "--untrained")
     assert done.exit_code == 0, done.output
@@ -72,6 +73,7 @@ def test_both_protocols_can_be_asked_for(here):
     assert {row["protocol"] for row in csv.DictReader(io.StringIO(done.stdout))} == {"at-final", "at-stage"}
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_cannot_be_read_is_named_and_the_exit_code_says_so(here):
     broken = checkpoints(here / "run")[2]
     whole = broken.read_bytes()
@@ -98,6 +100,7 @@ def test_refusals_are_one_line_and_wrong_usage_is_usage(here):
     assert growth(here, "--jobs", 0).exit_code == 2
 
 
+@pytest.mark.slow
 def test_a_finished_run_returns_without_waiting_for_torch(here):
     first = growth(here)
     program = (
@@ -129,6 +132,7 @@ def _wait_for_lines(store, count):
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_watching_in_peace_and_scoring_with_a_word(here):
     (here / "run" / "finished.json").unlink()  # training goes on, as far as anybody knows
     watching = _start(here, "--watch", "--poll-seconds", 0.05)

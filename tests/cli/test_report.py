@@ -17,6 +17,7 @@ def pgmetrics(*arguments):
     return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
+@pytest.mark.slow
 def test_report_prints_the_file_it_wrote(run, tmp_path):
     done = pgmetrics("report", run, "--out", tmp_path / "a.html", "--samples", 4)
     assert done.exit_code == 0, done.output
@@ -50,6 +51,7 @@ def test_plot_prints_the_files_it_wrote(run, tmp_path):
     assert all((tmp_path / "plots" / line).exists() for line in done.stdout.split())
 
 
+@pytest.mark.slow
 def test_report_says_what_has_to_be_given_again(run, tmp_path):
     # The store's word is never taken for it: whoever wrote the store would choose what is read and run.
     done = pgmetrics("report", run, "--out", tmp_path / "a.html", "--samples", 4)

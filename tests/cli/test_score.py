@@ -157,6 +157,7 @@ def test_a_full_disk_behind_stdout_is_one_line():
     assert "Exception ignored" not in done.stderr
 
 
+@pytest.mark.slow
 def test_progress_and_logs_of_a_real_process_stay_off_stdout(folders):
     command = [
         sys.executable,

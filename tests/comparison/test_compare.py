@@ -628,6 +628,7 @@ def blended(n, seed, share):
     return small.repeat(8, axis=2).repeat(8, axis=3)
 
 
+@pytest.mark.slow
 def test_noise_is_more_varied_than_the_reals_and_a_collapsed_generator_less():
     # Lower was better: noise beat good samples, p 0.0001, and the reals' own value did not matter.
     reals, good = blended(300, 1, 0.5), blended(300, 2, 0.5)
@@ -652,6 +653,7 @@ def test_noise_is_more_varied_than_the_reals_and_a_collapsed_generator_less():
     assert (only["a"], only["reals"]) == (expected["fake"], expected["real"])
 
 
+@pytest.mark.slow
 def test_ms_ssim_that_nobody_named_is_no_part_of_the_gate():
     found = compare(blended(60, 1, 0.2), blended(60, 2, 0.9), real=blended(60, 3, 0.2), num_images=60)
     assert found.gate.asked == ("swd",)

@@ -95,6 +95,7 @@ def test_torchscript_gives_what_the_network_gives(tmp_path, how):
     assert rows.dtype == torch.float32
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fixed", [False, True])
 def test_an_exported_network_gives_what_the_network_gives(tmp_path, fixed):
     path = exported(Tiny().eval(), tmp_path / "net.pt2", fixed)
@@ -477,6 +478,7 @@ _DAMAGE = [("weight", torch.nan), ("weight", torch.inf), ("variance", torch.inf)
 _FORMS = ["object", "script", "trace", "freeze", "export"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("form", "where", "value"),
     # Freezing folds the batch norm, whose factor becomes 0: the infinity is gone from the file.

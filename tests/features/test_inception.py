@@ -59,6 +59,7 @@ def off(ours, theirs):
     return float((ours.double() - theirs.double()).norm() / theirs.double().norm())
 
 
+@pytest.mark.slow
 def test_the_plain_form_has_torch_fidelitys_bits(theirs, networks):
     features, logits = theirs
     ours = networks(form="plain").extract(images(), BOTH)
@@ -66,6 +67,7 @@ def test_the_plain_form_has_torch_fidelitys_bits(theirs, networks):
     assert torch.equal(ours["logits"], logits)
 
 
+@pytest.mark.slow
 def test_the_fast_form_differs_by_rounding_alone(theirs, networks):
     # Another order of sums in 94 layers; the plain form on channels-last images is as far away.
     features, logits = theirs
@@ -77,6 +79,7 @@ def test_the_fast_form_differs_by_rounding_alone(theirs, networks):
     assert off(ours["features"] - features.mean(0), centered) < 2e-4
 
 
+@pytest.mark.slow
 def test_without_fused_kernels_the_fast_form_is_the_same(networks, inception_weights, monkeypatch):
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
     unfused = open_network("inception", weights=inception_weights, allow_unverified=True)
@@ -88,6 +91,7 @@ def test_without_fused_kernels_the_fast_form_is_the_same(networks, inception_wei
     assert off(*ours) < 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["fast", "plain"])
 def test_a_row_does_not_depend_on_its_neighbors(networks, form, monkeypatch):
     network = networks(form=form)
@@ -101,6 +105,7 @@ def test_a_row_does_not_depend_on_its_neighbors(networks, form, monkeypatch):
         assert torch.equal(again, rows[name][3:6])
 
 
+@pytest.mark.slow
 def test_a_row_of_the_fast_form_does_not_depend_on_the_number_of_threads(networks):
     pixels = images(8)
     rows = networks().extract(pixels, ["features"])["features"]
@@ -111,6 +116,7 @@ def test_a_row_of_the_fast_form_does_not_depend_on_the_number_of_threads(network
         torch.set_num_threads(1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("settings", "reference"),
     [
@@ -140,6 +146,7 @@ def test_other_tools_resizers_give_their_features(
     assert off(networks().extract(pixels, ["features"])["features"], expected) > 1e-2
 
 
+@pytest.mark.slow
 def test_bfloat16_is_near_and_says_so(networks):
     pixels = images(4)
     exact, short = (networks(precision=p) for p in ("float32", "bfloat16"))
@@ -168,6 +175,7 @@ def test_the_compiled_form_goes_through_torch_compile(inception_weights, monkeyp
     assert rows["features"].shape == (2, 2048)
 
 
+@pytest.mark.slow
 def test_the_fingerprint_and_label_tell_what_decides_a_feature(networks, inception_weights, tmp_path):
     other = tmp_path / "other.pth"
     state = torch.load(inception_weights, weights_only=True)
@@ -197,6 +205,7 @@ def test_evaluation_mode_cannot_be_left(networks):
     assert not any(part.training for part in network.modules())
 
 
+@pytest.mark.slow
 def test_the_callers_random_numbers_and_settings_stay(inception_weights, monkeypatch):
     state, threads = torch.get_rng_state(), torch.get_num_threads()
     seen = []
@@ -254,6 +263,7 @@ def test_torch_fidelitys_constructor_loads_nothing_of_its_own(inception_weights,
     assert [load(file.seek(0) or file, weights_only=True) for file in unsafe] == [{}]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["fast", "compiled"])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from pgmetrics.features import open_network
 from tests.features.test_inception import images
 
 
+@pytest.mark.slow
 def test_its_features_have_torch_fidelitys_bits(vgg16_weights):
     peer = pytest.importorskip("torch_fidelity.feature_extractor_vgg16")
     state = torch.get_rng_state()

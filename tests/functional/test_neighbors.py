@@ -60,6 +60,7 @@ SETS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tile", [2048, 60])
 @pytest.mark.parametrize("name", SETS)
 def test_equals_the_definitions_in_float64(name, tile, monkeypatch):

@@ -17,6 +17,7 @@ from tests.helpers.growth_scores import real_pixels, score, store
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 def test_several_jobs_give_the_same_bytes_and_end_with_whoever_asked(finished, tmp_path):
     np.save(tmp_path / "reals.npy", real_pixels())
     one, two, killed = (Path(shutil.copytree(finished, tmp_path / name)) for name in ("one", "two", "killed"))

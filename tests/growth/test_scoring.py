@@ -30,6 +30,7 @@ def test_at_final_is_what_evaluate_says_of_each_checkpoint_enlarged(run):
     assert {row["seed"] for row in found.rows} == {3}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", [3, 4, 5, 7])
 def test_at_stage_compares_with_reals_as_the_discriminator_saw_them(run, place):
     _, resolution, alpha = MOMENTS[place]
@@ -75,6 +76,7 @@ def test_both_protocols_stand_apart_and_floors_come_before_their_stage(run):
         assert (at[0] == at[1]) == equal
 
 
+@pytest.mark.slow
 def test_both_protocols_together_are_each_alone(run):
     both, _ = score(run, protocols=["at-final", "at-stage"])
     for protocol in ("at-final", "at-stage"):

@@ -107,6 +107,7 @@ DAMAGE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [*DAMAGE, "directory", "pipe", "link to nowhere", "circle of links"])
 def test_one_bad_checkpoint_is_named_and_the_others_are_scored(run, how):
     # Most of these ended the whole run, with a traceback of whatever a parser raised.
@@ -132,6 +133,7 @@ def test_one_bad_checkpoint_is_named_and_the_others_are_scored(run, how):
     assert {row["run"] for row in found.rows} == {"reals-32x32", *LABELS[:2]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [{"jobs": 2}, {"watch": True, "poll_seconds": 0.01}])
 def test_bad_checkpoints_end_neither_jobs_nor_a_watch(run, tmp_path, how):
     whole = checkpoints(run)[0].read_bytes()
@@ -157,6 +159,7 @@ def test_a_checkpoint_of_another_run_is_named_and_the_others_are_scored(run):
     assert [label for kind, label in items(run) if kind == "checkpoint"] == LABELS[:1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [MemoryError, RecursionError, KeyError, OverflowError, struct.error])
 def test_what_a_plug_in_raises_for_one_file_ends_nothing(run, monkeypatch, error):
 
@@ -240,6 +243,7 @@ def test_a_finished_run_is_left_as_it_is_and_nothing_is_read(run, monkeypatch):
     assert store(run) == before
 
 
+@pytest.mark.slow
 def test_changed_settings_are_a_new_series_and_the_old_one_stays(run):
     first, _ = score(run)
     old = store(run)
@@ -404,6 +408,7 @@ def test_killed_at_many_moments_the_store_becomes_that_of_an_undisturbed_run(fin
     assert len(cut_short) > 4  # it was indeed killed here and there
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tear", [0, 1, 200, 10**6])
 def test_killed_within_a_line_the_torn_line_is_written_anew(finished, tmp_path, killing, tear):
     whole, torn = (Path(shutil.copytree(finished, tmp_path / name)) for name in ("whole", "torn"))
@@ -417,6 +422,7 @@ def test_killed_within_a_line_the_torn_line_is_written_anew(finished, tmp_path, 
     assert store(torn) == store(whole)
 
 
+@pytest.mark.slow
 def test_watching_a_training_scores_each_checkpoint_once_and_ends_with_it(tmp_path):
     config = ProGANConfig(
         resolution=16, latent_size=8, fmap_base=32, fmap_max=8, minibatch={4: 4}, stabilise_images=32,

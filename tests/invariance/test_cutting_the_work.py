@@ -34,6 +34,7 @@ def table(folders, **how):
     return pgmetrics.evaluate(*folders, METRIC_CHOICE, floor=True, num_images=140, **how).rows
 
 
+@pytest.mark.slow
 def test_workers_and_memory_change_no_bit(folders):
     expected = table(folders, workers=0)
     for workers, memory in itertools.product((1, 2), (2**32, 0)):

@@ -93,6 +93,7 @@ def score(real, fake, out, cache=None, **options):
     return out.read_bytes(), found.provenance["sources"]["real"]["fingerprint"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 7])
 def test_no_holder_place_or_cache_changes_a_bit(tmp_path, images, fake, caplog, seed):
     # Wrong: an order keyed by names or by what holds them; characters for numbers; a cache that is found by

@@ -122,6 +122,7 @@ def test_options_outside_their_meaning_are_refused(parameters, fact):
         PRDC(**parameters)
 
 
+@pytest.mark.slow
 def test_the_standard_errors_over_images_predict_the_spread():
     # A quarter's own variance would be twice too large, that of one side's images alone too small.
     rng = np.random.default_rng(6)

@@ -45,6 +45,7 @@ def test_a_class_is_what_its_declaration_says(name):
     assert {number.of_one_set for number in one.outputs} == {not one.two_sided}
 
 
+@pytest.mark.slow
 def test_every_row_is_of_a_declared_number_and_error(rows):
     # Wrong: a number that a metric gives and nobody declared, which tables would print raw, and help
     # texts that name other errors than results have.

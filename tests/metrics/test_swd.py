@@ -193,6 +193,7 @@ def test_non_square_images_have_levels_while_both_sides_halve(shape):
     assert list(found) == ([32, 16, None] if shape == (32, 48) else [64, 32, None])
 
 
+@pytest.mark.slow
 def test_mean_and_spread_over_seeds_agree_with_the_plain_recipe():
     # The recipe meets the golden numbers; here both draw their own patches and directions. Catches a
     # wrong distribution of patches or directions, which given centers and directions cannot show.

@@ -96,23 +96,27 @@ def torch_fidelity(sets):
         return ours, peers.torch_fidelity(sets)
 
 
+@pytest.mark.slow
 def test_torch_fidelity_fid(torch_fidelity):
     ours, theirs = torch_fidelity
     assert ours["fid"] == pytest.approx(theirs["fid"], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_torch_fidelity_inception_score(torch_fidelity):
     ours, theirs = torch_fidelity
     assert ours["is"] == pytest.approx(theirs["is"], rel=1e-5)
     assert ours["is sd"] == pytest.approx(theirs["is sd"], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_torch_fidelity_kid(torch_fidelity):
     ours, theirs = torch_fidelity
     assert ours["kid"] == pytest.approx(theirs["kid"], rel=1e-5)
     assert ours["kid sd"] == pytest.approx(theirs["kid sd"], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_torch_fidelity_precision_and_recall(tmp_path, vgg16_weights):
     sets = written(tmp_path, 12, 13, {"vgg16": vgg16_weights})
     ours, _ = peers.ours("torch-fidelity", sets, ["prdc"], SEED)
@@ -122,6 +126,7 @@ def test_torch_fidelity_precision_and_recall(tmp_path, vgg16_weights):
     assert 0 < theirs["recall"] < 1
 
 
+@pytest.mark.slow
 def test_pytorch_fid(sets):
     pytest.importorskip("pytorch_fid")
     ours, _ = peers.ours("pytorch-fid", sets, ["fid"], SEED)
@@ -129,6 +134,7 @@ def test_pytorch_fid(sets):
         assert ours["fid"] == pytest.approx(peers.pytorch_fid(sets)["fid"], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_clean_fid(sets):
     pytest.importorskip("pytorch_fid")
     pytest.importorskip("cleanfid")
@@ -141,6 +147,7 @@ def test_clean_fid(sets):
     assert ours["kid"] == pytest.approx(theirs["kid"], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_torchmetrics(sets):
     pytest.importorskip("torchmetrics")
     ours, draws = peers.ours("torchmetrics", sets, ["fid", "is", "kid"], SEED)

@@ -311,6 +311,7 @@ def outline(file):
     return found
 
 
+@pytest.mark.slow
 def test_every_image_and_plot_is_told_in_words(outline):
     assert all(image["alt"].strip() for image in outline.all("img"))
     assert all(plot["role"] == "img" and plot["aria-labelledby"] for plot in outline.all("svg"))
@@ -343,6 +344,7 @@ def test_nothing_comes_from_elsewhere(file):
     assert not re.search(r"<[^>]+\son\w+=|<[^>]+\sstyle=", text)
 
 
+@pytest.mark.slow
 def test_equal_scores_give_an_equal_page(file, network_run, tmp_path):
     page.write_report(network_run, tmp_path / "again.html", real=REAL, samples=8)
     assert (tmp_path / "again.html").read_bytes() == file.read_bytes()
@@ -355,6 +357,7 @@ def test_a_name_with_signs_of_html_is_only_a_name(run):
     assert 'download="leaves--32----co-scores.csv"' in text
 
 
+@pytest.mark.slow
 def test_without_real_images_there_are_none(network_run, file, tmp_path):
     page.write_report(network_run, tmp_path / "none.html", samples=8, show_reals=False)
     without = Outline((tmp_path / "none.html").read_text("utf-8"))
@@ -364,6 +367,7 @@ def test_without_real_images_there_are_none(network_run, file, tmp_path):
     assert sum("real image" in image["alt"] for image in with_reals) == 4 + 8 * 4
 
 
+@pytest.mark.slow
 def test_ms_ssim_is_varied_and_never_better_or_worse(growth):
     # Lower was called better, beside reals of 0.069 that no checkpoint reaches.
     text = page.to_html(growth, gallery.Images())
@@ -386,6 +390,7 @@ def test_what_is_missing_is_said_on_the_page(growth):
     assert "No real images: gone." in text
 
 
+@pytest.mark.slow
 def test_where_the_reals_lie_on_a_disk_is_not_told(growth):
     spec = {**growth.settings, "real_spec": "/home/somebody/secret/photos.zip", "asked": {"seed": 0}}
     text = page.to_html(replace(growth, settings=spec), gallery.Images())
@@ -428,6 +433,7 @@ KEPT = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_nothing_in_a_store_becomes_markup(network_run, tmp_path):
     lines = [json.loads(line) for line in (network_run / "scores.jsonl").read_text().splitlines()]
     for line in lines:

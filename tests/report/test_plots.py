@@ -113,6 +113,7 @@ def test_words_say_what_the_plot_shows(growth):
     assert "standard deviation over splits" in drawn(growth, "is-at-final").key
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", ["png", "svg", "pdf"])
 def test_equal_scores_give_equal_files(growth, format):
     # Matplotlib writes dates and random ids unless told not to.
@@ -163,6 +164,7 @@ def hostile_growth(network_run, folder, text):
     return read_growth(folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text", ["/../../evil", r"$\frac{$", "$x$", "<b>&\"'", "\udcff", "\ufffe", "..", "x" * 400]
 )

@@ -104,6 +104,7 @@ class TestDumpJson:
         value = {"a": [1, 0.1, -2.5e-300, None, True, "NaN"], "b": {"c": 2**70}}
         assert parse_json(dump_json(value, indent=1).encode()) == value
 
+    @pytest.mark.slow
     def test_all_of_the_project_s_json_goes_through_here(self):
         # Ruff bans the calls by their names; this finds them whatever the import is called.
         for folder in ("pgmetrics", "reference_models", "benchmarks"):

@@ -39,6 +39,7 @@ def spins(program, **environment):
     return int(re.search(r"GOMP_SPINCOUNT = '(\d+)'", done.stderr)[1])
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     sys.platform != "linux" or "OpenMP" not in torch.__config__.parallel_info(), reason="not libgomp"
 )

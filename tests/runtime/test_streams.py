@@ -42,6 +42,7 @@ def _no_cache(monkeypatch, tmp_path):
     monkeypatch.setenv("PGMETRICS_CACHE", str(tmp_path / "cache"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["2>&-", "2>/dev/full", "2>&- 0<&-"])
 def test_a_lost_standard_error_loses_nothing_else(tmp_path, where):
     # Progress bars, notes and log handlers wrote there, and ended the work with a traceback.
@@ -51,6 +52,7 @@ def test_a_lost_standard_error_loses_nothing_else(tmp_path, where):
     assert done.stderr == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("where", "unbuffered"), [(">/dev/full", ""), (">/dev/full", "1"), (">&-", "")])
 def test_results_that_cannot_be_printed_are_in_a_file_that_is_named(tmp_path, where, unbuffered):
     done = shell(f"{SCORE} {where}", tmp_path, PYTHONUNBUFFERED=unbuffered)
@@ -62,6 +64,7 @@ def test_results_that_cannot_be_printed_are_in_a_file_that_is_named(tmp_path, wh
     assert json.loads(place.read_text())["results"][0]["metric"] == "ms-ssim"
 
 
+@pytest.mark.slow
 def test_results_that_cannot_be_printed_are_in_the_file_that_was_asked_for(tmp_path):
     done = shell(f"{SCORE} --out a.json >/dev/full", tmp_path)
     assert done.returncode == 1
@@ -69,12 +72,14 @@ def test_results_that_cannot_be_printed_are_in_the_file_that_was_asked_for(tmp_p
     assert json.loads((tmp_path / "a.json").read_text())["results"]
 
 
+@pytest.mark.slow
 def test_where_everything_is_lost_the_exit_code_tells(tmp_path):
     assert shell(f"{SCORE} >&- 2>&- 0<&-", tmp_path).returncode == 1
     assert shell(f"{SCORE} >/dev/full 2>/dev/full", tmp_path).returncode == 1
     assert shell("nonsense 2>/dev/full", tmp_path).returncode == 2
 
 
+@pytest.mark.slow
 def test_a_reader_that_has_gone_ends_it_quietly(tmp_path):
     done = shell(f"{SCORE} --out a.csv 2>error.txt | true; echo ${{PIPESTATUS[0]}}", tmp_path)
     assert done.stdout == "141\n"

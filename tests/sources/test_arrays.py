@@ -219,6 +219,7 @@ print(peak - before)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize("kind", ["npy", "npz stored", "npz deflated"])
 def test_files_are_read_in_pieces(tmp_path, kind):

@@ -102,6 +102,7 @@ def test_the_report_is_json_and_text(tmp_path):
         assert fact in text
 
 
+@pytest.mark.slow
 def test_arrays_and_generators_are_audited_too(tmp_path):
     images = np.concatenate([IMAGES, IMAGES[:1]])
     images[3] = images[3, ..., :1]

@@ -135,6 +135,7 @@ def test_a_flipped_bit_in_the_store_makes_no_other_set(tmp_path, store, read):
     assert read == [5, 5]
 
 
+@pytest.mark.slow
 def test_processes_may_remember_at_once(tmp_path, read):
     paths = [write(tmp_path / f"set{i}", CONTENTS) for i in range(4)]
     program = (

@@ -42,6 +42,7 @@ def no_orphans():
     assert children() <= before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 1, 2, 5])
 def test_blocks_are_the_same_for_any_number_of_workers(folder, workers, no_orphans):
     # Catches blocks in the order in which they are done, and a last block that is lost or padded.
@@ -177,6 +178,7 @@ class Slow(Mine):
     assert here == "False"
 
 
+@pytest.mark.slow
 def test_a_script_without_a_main_guard_runs_once_and_workers_load_no_torch(tmp_path):
     # Python's own pools would import the script in every child, which starts it once more, and
     # torch with it. Whatever a source prints must not get between the answers, either.

@@ -64,6 +64,7 @@ def sides(metric, a=2, b=3, n=48):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", ALL)
 def test_the_difference_is_that_of_the_values_and_b_less_a(metric):
     real, a, b = sides(metric, 2, 9)
@@ -285,6 +286,7 @@ def test_a_contrast_is_the_difference_place_by_place():
     assert found.real is None
 
 
+@pytest.mark.slow
 def test_errors_over_images_hold_the_scatter_of_values():
     # 400 pairs of sets: the error's mean square against the values' variance, with 15 % for chance. The
     # fakes differ from the reals; docs/uncertainty.md has the other cases.
@@ -309,6 +311,7 @@ def shared_reals(metric, seed, n, changed):
     return found
 
 
+@pytest.mark.slow
 def test_unlike_models_that_are_equally_far_are_called_better_as_rarely_as_promised():
     # A is shifted along one feature and B along another. Their test is sure that they are unlike, so what
     # decides is the difference; an interval of 95 % would leave out 0 in one case in twenty.
@@ -325,6 +328,7 @@ def test_unlike_models_that_are_equally_far_are_called_better_as_rarely_as_promi
         assert low <= (p_values <= level).sum() <= high
 
 
+@pytest.mark.slow
 def test_a_set_of_less_variance_is_not_called_better_for_the_finite_number_of_images():
     # FD at 20 images in 8 dimensions is less for 0.95 times A than for A, as its bias is, though A is of the
     # reals' distribution; from the difference alone B was better at 0.01 in a fifth of these cases.
@@ -337,6 +341,7 @@ def test_a_set_of_less_variance_is_not_called_better_for_the_finite_number_of_im
     assert wrong <= stats.binom.isf(0.001, 200, 0.01) < alone
 
 
+@pytest.mark.slow
 def test_the_bias_of_fd_is_what_a_finite_number_of_images_adds():
     # Between sets of one distribution all of FD is bias. 200 sets tell its mean to 2 %, and halves of 400
     # images miss 3 % of it, which is of higher order.
@@ -422,6 +427,7 @@ def test_errors_of_parts_scatter_as_their_degrees_of_freedom_say():
     assert scatter == pytest.approx(2 / 48 + 2 / 399, rel=0.2)
 
 
+@pytest.mark.slow
 def test_errors_of_five_groups_are_as_sure_as_they_say():
     # Two sets of one distribution against the moments of another: read as normal, their errors of five groups
     # gave p <= 0.01 in 2.9 % of cases and p <= 0.001 in 0.9 %.

@@ -82,6 +82,7 @@ def checkpoint(here):
     return path
 
 
+@pytest.mark.slow
 def test_inspect_reads_what_train_wrote(checkpoint):
     facts = json.loads(progan("inspect", checkpoint, "--format", "json").stdout)
     assert (facts["images_shown"], facts["resolution"], facts["licence"]) == (96, 8, "CC0")

@@ -110,6 +110,7 @@ def test_a_prepared_set_is_the_source_it_was_made_from(prepared):
     np.testing.assert_array_equal(again.level([3, 0, 3], 4), dict(levels(source.batch([3, 0, 3])))[4])
 
 
+@pytest.mark.slow
 def test_after_a_kill_the_same_call_goes_on(tmp_path, prepared):
     # Catches starting anew, an image twice or left out, and rows after the last mark taken for granted.
     out = tmp_path / "killed"

@@ -177,6 +177,7 @@ def from_memory(tmp_path, config, **options):
     return TrainingImages(sources.open_source(path), config, workers=0, **options)
 
 
+@pytest.mark.slow
 def test_it_does_not_matter_where_images_are_kept(otherwise, tmp_path):
     # A level read ahead for another stage, a stream entered at the wrong place, other rounding.
     config = replace(CONFIG, mirror=True)
@@ -189,6 +190,7 @@ def test_it_does_not_matter_where_images_are_kept(otherwise, tmp_path):
     assert torch.equal(other.minibatch(0, at(4), CPU), memory.minibatch(0, at(4), CPU))
 
 
+@pytest.mark.slow
 def test_a_rank_gets_its_images_of_the_minibatch(otherwise, tmp_path):
     # Mirrored by place in the minibatch, not by place in the rank's share.
     config = replace(CONFIG, mirror=True, minibatch={4: 8})

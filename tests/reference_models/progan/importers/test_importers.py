@@ -875,6 +875,7 @@ def test_shapes_that_are_not_the_data_s_are_refused(pickled, out, shape):
     refuses(pickled(states), out, "another size than its 16 bytes")
 
 
+@pytest.mark.slow
 def test_deep_and_circular_pickles_end_in_a_line(tmp_path, out):
     path = tmp_path / "file.pkl"
     for program in (b")" + b"\x85" * 150_000, b"]" * 50_000 + b"a" * 49_999, b"]\x94h\x00a"):
@@ -885,6 +886,7 @@ def test_deep_and_circular_pickles_end_in_a_line(tmp_path, out):
     refuses(path, out, "keys are not text")
 
 
+@pytest.mark.slow
 def test_no_truncation_and_no_flipped_byte_ends_in_a_traceback(pickled, out, tmp_path):
     size = {"resolution": 4, "base": 2, "most": 1, "latent": 1}
     whole = pickled(snapshot(size)).read_bytes()

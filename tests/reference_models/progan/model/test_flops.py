@@ -75,6 +75,7 @@ def counted(config: ProGANConfig, resolution: int, alpha: float) -> list[float]:
     return [count(run) / n for run in runs]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [

@@ -104,6 +104,7 @@ def test_networks_of_every_preset_can_be_built(name):
     assert counts == COUNTS.get(name, counts)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_trains(name):
     # Scaled down to where a step takes milliseconds: what makes the presets differ in kind stays.

@@ -45,6 +45,7 @@ def steps(config):
         shown += now.minibatch * config.minibatch_repeats
 
 
+@pytest.mark.slow
 def test_v2_changes_where_the_original_run_changed():
     # In thousands of images: parameters only change every 4 minibatches, hence the odd numbers.
     key, changes = None, []

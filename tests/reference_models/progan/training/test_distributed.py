@@ -46,6 +46,7 @@ def torchrun(*arguments, **options):
     )
 
 
+@pytest.mark.slow
 def test_two_processes_make_the_step_that_one_makes(tmp_path):
     # Wrong: gradients not added, added twice, not divided; the same share for both; other noise on each rank;
     # a group whose threads go on when it is left, and now and then abort a process that ends.
@@ -98,6 +99,7 @@ def training(run, *more):
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_shared_run_is_stopped_and_goes_on(tmp_path):
     run = tmp_path / "run"
     running = torchrun(*training(run))
@@ -142,6 +144,7 @@ def test_a_shared_run_is_stopped_and_goes_on(tmp_path):
     assert spread < 0.05, spread
 
 
+@pytest.mark.slow
 def test_a_minibatch_that_cannot_be_shared_is_refused_once_for_all(tmp_path):
     running = torchrun(*training(tmp_path / "run", "--option", "mbstd_group=8"))
     _, said = running.communicate(timeout=120)
@@ -150,6 +153,7 @@ def test_a_minibatch_that_cannot_be_shared_is_refused_once_for_all(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_who_finds_the_first_process_gone_says_so(tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "others.txt").write_text("not a run")

@@ -31,6 +31,7 @@ def tried(first, step):
     return int(last[1])
 
 
+@pytest.mark.slow
 def test_a_spread_of_file_system_calls():
     # The step shares no factor with the calls of a file that is written, so that each kind is met.
     assert tried(3, 19) >= 20

@@ -100,6 +100,7 @@ def go_on(run, config=CONFIG, **options):
     return train(source(), run, config, licence="CC0", **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("config", "kind"),
     [
@@ -125,6 +126,7 @@ def test_a_run_killed_after_every_look_ends_as_one_that_was_not(tmp_path, config
     assert end(tmp_path / "run") == end(tmp_path / "straight")
 
 
+@pytest.mark.slow
 def test_steps_that_were_lost_are_made_again(tmp_path, straight):
     # States at 48, 96 and 144 are all there is: within fades, and each life repeats steps of the last one.
     for looks in (5, 7, 10, 8, 3):  # to 40, 56, 128, 160 and 168
@@ -193,6 +195,7 @@ def test_kill_9_in_the_midst_of_anything(tmp_path, straight):
     assert json.loads((run / "finished.json").read_text())["ended"] == "complete"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_who_asks_for_a_stop_finds_the_state_saved(tmp_path, straight, number, code):
     # Asked in the midst of a step, which is finished first. In a fade, so that nothing else is due.
@@ -220,6 +223,7 @@ def test_who_asks_for_a_stop_finds_the_state_saved(tmp_path, straight, number, c
     assert end(run) == end(straight)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "config",
     [CONFIG, replace(CONFIG, generator_norm="batch", total_images=80)],
@@ -244,6 +248,7 @@ def test_a_run_interrupted_at_every_look_becomes_one_that_never_was(tmp_path, co
     assert names(run) == names(tmp_path / "straight")
 
 
+@pytest.mark.slow
 def test_an_interrupt_never_costs_a_state_that_is_kept(tmp_path):
     # The newest may be damaged: two states are kept in case, and those of interrupts come on top.
     run = tmp_path / "run"
@@ -259,6 +264,7 @@ def test_an_interrupt_never_costs_a_state_that_is_kept(tmp_path):
     assert kept() == [160, 192]
 
 
+@pytest.mark.slow
 def test_who_names_files_of_others_as_provisional_does_not_have_them_removed(tmp_path):
     run, other = tmp_path / "run", tmp_path / "images.txt"
     with pytest.raises(Interrupted):
@@ -294,6 +300,7 @@ def cut(path, keep=0.5):
     os.truncate(path, int(path.stat().st_size * keep))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keep", [0, 0.001, 0.5, 0.999])
 def test_a_state_that_was_cut_short_is_passed_over_for_the_one_before(tmp_path, straight, keep):
     run, warnings = tmp_path / "run", []
@@ -320,6 +327,7 @@ def test_without_a_state_that_can_be_read_nothing_is_begun_anew(tmp_path):
         go_on(run)
 
 
+@pytest.mark.slow
 def test_only_the_last_states_are_kept_and_none_of_a_lost_future(tmp_path):
     run = tmp_path / "run"
 
@@ -340,6 +348,7 @@ def test_only_the_last_states_are_kept_and_none_of_a_lost_future(tmp_path):
         go_on(run, state_images=0)
 
 
+@pytest.mark.slow
 def test_states_are_saved_every_five_minutes_unless_told_otherwise(tmp_path, monkeypatch):
     now = [0.0]
     monkeypatch.setattr(run_directory.time, "monotonic", lambda: now[0])
@@ -366,6 +375,7 @@ def rows(run):
     return [parse_json(line) for line in (run / "stats.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_numbers_go_on_without_gaps_or_repeats(tmp_path, monkeypatch):
     monkeypatch.setattr(run_directory, "_IMAGES_BETWEEN_STATS", 20)
     go_on(tmp_path / "straight")
@@ -423,6 +433,7 @@ def test_a_run_with_other_settings_is_left_alone(tmp_path, straight, change, fac
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
 
 
+@pytest.mark.slow
 def test_a_run_can_be_made_longer(tmp_path, straight):
     # No step depends on how many are to come. Its end lies in a fade that begins at 96 and is seen at 104.
     run = tmp_path / "run"
@@ -461,6 +472,7 @@ def test_two_trainings_in_one_directory_are_one_too_many(tmp_path):
     go_on(tmp_path / "run", replace(CONFIG, total_images=16), report=at(8, again))
 
 
+@pytest.mark.slow
 def test_files_of_others_may_lie_beside_those_of_a_run(tmp_path, straight):
     # Scoring writes its store there, and its page.
     run = tmp_path / "run"
@@ -485,6 +497,7 @@ def test_a_state_is_not_taken_for_a_checkpoint(straight):
     assert not any(recognizes(path) for path in (straight / "states").iterdir())
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_too_small_is_refused_before_anything_is_computed(tmp_path, monkeypatch):
     def free(size):
         usage = namedtuple("usage", "total used free")(10**12, 0, size)
@@ -502,6 +515,7 @@ def test_a_disk_that_is_too_small_is_refused_before_anything_is_computed(tmp_pat
     assert 0.2 * needed < written < needed
 
 
+@pytest.mark.slow
 def test_a_run_of_an_older_version_goes_on_where_its_images_are_vouched_for(tmp_path, straight):
     # That version identified images by names and times, so that nobody can tell whether these are the same.
     run = tmp_path / "run"

@@ -102,6 +102,7 @@ def losses(progress):
 ROUNDING = 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shown", [STABLE, FADING])
 @pytest.mark.parametrize("changes", VARIANTS.values(), ids=VARIANTS)
 def test_a_step_in_pieces_is_the_whole_step(changes, shown):
@@ -117,6 +118,7 @@ def test_a_step_in_pieces_is_the_whole_step(changes, shown):
 TRANSLATED = {"compiled": True, "backend": "aot_eager"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "shown"),
     [({}, STABLE), *((changes, FADING) for changes in VARIANTS.values())],
