@@ -162,7 +162,7 @@ def locate(network: str, path: str | os.PathLike[str] | None = None) -> Path | N
     for said, by in ((path, "the path given"), (os.environ.get(wanted.variable), wanted.variable)):
         if said:
             if not os.path.exists(os.path.expanduser(said)):
-                raise WeightsError(f"there is no {said}, which {by} names as the weights of {network}")
+                raise WeightsError(f"{said}, which {by} names as the weights of {network}, does not exist")
             return Path(os.path.expanduser(said))
     directories = [_cache()]
     bundled = os.environ.get(BUNDLE)

@@ -143,7 +143,7 @@ def _in_store(begin: str, work: Callable[[sqlite3.Connection], None]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists() and not path.is_file():
-            raise OSError("it is no regular file")
+            raise OSError("it is not a regular file")
         # Several processes may read and write at once; each holds SQLite's lock briefly.
         with closing(sqlite3.connect(path, timeout=5)) as store, store:
             store.execute(begin)

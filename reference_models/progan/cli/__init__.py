@@ -173,7 +173,7 @@ def train(
         # Before training begins there is nothing to save, and Ctrl-C is an ordinary one.
         stopped = printable(str(request))
         if not follows():
-            click.echo(f"{stopped}; the same command goes on from there" if stopped else "stopped", err=True)
+            click.echo(f"{stopped}; the same command resumes from there" if stopped else "stopped", err=True)
         raise SystemExit(getattr(request, "exit_code", 130)) from None
     if not follows():
         click.echo(printable(str(last)))

@@ -58,7 +58,7 @@ def read_json(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise SourceError(f"{path} is damaged: {error}") from error
     if not isinstance(content, dict):
-        raise SourceError(f"{path} is no description of a prepared set")
+        raise SourceError(f"{path} is not a description of a prepared set")
     return content
 
 
@@ -72,9 +72,9 @@ def read_manifest(directory: Path) -> tuple[PreparedSettings, dict[str, str]]:
     if not path.is_file():
         begun = (directory / UNFINISHED).is_file()
         raise SourceError(
-            f"{directory} is not complete; the same `progan data` command goes on where it stopped"
+            f"{directory} is not complete; the same `progan data` command resumes where it stopped"
             if begun
-            else f"{directory} is no prepared set; `progan data` makes one"
+            else f"{directory} is not a prepared set; `progan data` makes one"
         )
     content = read_json(path)
     kind, version = content.pop("format", None), content.pop("format_version", None)

@@ -172,7 +172,7 @@ def _inspect(path: Path) -> tuple[Checkpoint, Header]:
     header = _read_header(path)
     if header is None:
         raise SourceError(
-            foreign_files.advise(path) or f"{path} is no ProGAN checkpoint; `progan train` writes those"
+            foreign_files.advise(path) or f"{path} is not a ProGAN checkpoint; `progan train` writes those"
         )
     if header.found_bytes != header.expected_bytes:
         raise SourceError(

@@ -189,7 +189,7 @@ def save_video(path: Path, video: Video, fps: int, scale: int = 1) -> None:
 
 def _check(path: Path, suffix: str, fps: int, num_bytes: int) -> None:
     if suffix not in FORMATS:
-        raise OptionError(f"{path} is no name of a video; it should end in {', '.join(FORMATS)}")
+        raise OptionError(f"{path} is not a name of a video; it must end in {', '.join(FORMATS)}")
     if suffix == ".gif" and fps > _GIF_FPS:
         raise OptionError(f"GIF shows {_GIF_FPS} frames a second at most, not {fps}; WebP and MP4 show more")
     if suffix != ".mp4" and num_bytes > _PILLOW_BYTES:

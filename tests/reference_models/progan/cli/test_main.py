@@ -138,10 +138,10 @@ def test_procedural_images_have_the_preset_s_resolution(tmp_path):
             "say the same",
         ),
         (("train", "--preset", "test-8"), 2, "Missing option '--out'"),
-        (("sample", "IMAGES/0.png", "--out", "OUT"), 1, "no ProGAN checkpoint"),
+        (("sample", "IMAGES/0.png", "--out", "OUT"), 1, "not a ProGAN checkpoint"),
         (("sample", "missing", "--out", "OUT"), 1, "No such file"),
         (("sample", "missing", "--out", "OUT", "--num", "0"), 2, "--num"),
-        (("inspect", "IMAGES/0.png"), 1, "no ProGAN checkpoint"),
+        (("inspect", "IMAGES/0.png"), 1, "not a ProGAN checkpoint"),
     ],
 )
 def test_refusals_are_one_line_and_leave_nothing(here, tmp_path, arguments, code, fact):
@@ -182,7 +182,7 @@ def test_a_run_that_was_stopped_goes_on_with_the_same_command(here, tmp_path, ch
     stopped = train(here, *arguments(tmp_path / "run"))
     assert stopped.exit_code == 143
     assert stopped.stdout == ""
-    assert stopped.stderr.splitlines()[-1] == "stopped at 48 images; the same command goes on from there"
+    assert stopped.stderr.splitlines()[-1] == "stopped at 48 images; the same command resumes from there"
     done = train(here, *arguments(tmp_path / "run"))
     assert done.exit_code == 0, done.stderr
     assert stages == [16, 32, 48, 64, 80, 96]

@@ -125,7 +125,7 @@ def test_after_a_kill_the_same_call_goes_on(tmp_path, prepared):
     died = subprocess.run([sys.executable, "-c", code, str(out)], cwd=root, check=False)
     assert died.returncode == -signal.SIGKILL
     assert is_prepared(out)
-    with pytest.raises(SourceError, match="killed is not complete; the same `progan data` command goes on"):
+    with pytest.raises(SourceError, match="killed is not complete; the same `progan data` command resumes"):
         PreparedSource(out)
     with (out / "level-0016.npy").open("ab") as file:
         file.write(b"a row cut short")
@@ -210,7 +210,7 @@ def test_a_foreign_directory_is_left_alone(tmp_path):
     with pytest.raises(OptionError, match="is there already and not empty"):
         prepare(Noise(N), tmp_path)
     assert not is_prepared(tmp_path)
-    with pytest.raises(SourceError, match="is no prepared set; `progan data` makes one"):
+    with pytest.raises(SourceError, match="is not a prepared set; `progan data` makes one"):
         PreparedSource(tmp_path)
     assert list(contents(tmp_path)) == ["thesis.txt"]
 
@@ -250,7 +250,7 @@ def test_damage_is_found(prepared):
         (lambda m: m | {"resolution": None}, "is damaged"),
         (lambda m: {k: v for k, v in m.items() if k != "channels"}, "is damaged"),
         (lambda m: m | {"sha256": {"../secret": "0"}}, "does not list its files"),
-        (lambda m: [m], "is no description"),
+        (lambda m: [m], "is not a description"),
     ],
 )
 def test_a_damaged_description_is_one_line(prepared, change, found):

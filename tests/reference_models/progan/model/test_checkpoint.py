@@ -101,7 +101,7 @@ def test_foreign_files_are_told_apart(tmp_path):
     for name, content in foreign.items():
         (tmp_path / name).write_bytes(content)
         assert not recognizes(tmp_path / name), name
-        with pytest.raises(SourceError, match="no ProGAN checkpoint"):
+        with pytest.raises(SourceError, match="not a ProGAN checkpoint"):
             inspect(tmp_path / name)
     save_file({"weight": torch.zeros(3)}, tmp_path / "other.safetensors", {"format": "pt"})
     assert not recognizes(tmp_path / "other.safetensors")

@@ -196,7 +196,7 @@ def test_a_header_that_is_none_is_refused_in_one_line(written, edit):
 def test_a_header_that_is_no_json_is_no_checkpoint(written, text):
     written.write_bytes(struct.pack("<Q", len(text)) + text)
     assert not checkpoints.recognizes(written)
-    with pytest.raises(SourceError, match="no ProGAN checkpoint"):
+    with pytest.raises(SourceError, match="not a ProGAN checkpoint"):
         checkpoints.load(written)
 
 

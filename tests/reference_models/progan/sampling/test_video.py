@@ -229,8 +229,8 @@ def asked(*_):
 @pytest.mark.parametrize(
     ("name", "fps", "scale", "fact"),
     [
-        ("a.avi", 30, 1, r"should end in \.mp4, \.gif, \.webp"),
-        ("a", 30, 1, "should end in"),
+        ("a.avi", 30, 1, r"must end in \.mp4, \.gif, \.webp"),
+        ("a", 30, 1, "must end in"),
         ("a.gif", 60, 1, "50 frames a second at most, not 60"),
         ("a.webp", 30, 2**12, r"3\.0 GiB of frames, which \.webp needs .* 2 GiB are allowed"),
     ],

@@ -110,7 +110,7 @@ def test_a_shared_run_is_stopped_and_goes_on(tmp_path):
         time.sleep(0.02)
     running.send_signal(signal.SIGTERM)
     _, said = running.communicate(timeout=120)
-    assert said.count("the same command goes on from there") == 1
+    assert said.count("the same command resumes from there") == 1
     ended = json.loads((run / "finished.json").read_text())
     assert ended["ended"] == "interrupted", said
     assert 80 <= ended["images_shown"] < 800
