@@ -292,8 +292,8 @@ class _ScoringSession:
         odd = [
             (
                 each.path,
-                f"it grows to {needed} × {needed}, and others of the run to {final} × {final}; if it is one "
-                f"of their stages, --final-resolution {final} says so",
+                f"it grows to {needed} × {needed}, and others of the run to {final} × {final}"
+                + _as_a_stage(each, final),
             )
             for each, needed in grown
             if needed != final
@@ -441,6 +441,13 @@ def _series_that_asked(entries: Sequence[Entry], asked: Mapping[str, Any] | None
         if known is not None and entry.settings is not None and entry.settings.get("asked") == known:
             return entry.series
     return None
+
+
+def _as_a_stage(snapshot: Snapshot, final: int) -> str:
+    """Say how a checkpoint that grows to another resolution is scored as a stage, if it can be one."""
+    if (snapshot.resolution or final) > final:
+        return ""
+    return f"; if it is one of their stages, --final-resolution {final} says so"
 
 
 def _floor(resolution: int, final: int) -> Task:

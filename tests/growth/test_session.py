@@ -156,8 +156,17 @@ def test_a_checkpoint_of_another_run_is_named_and_the_others_are_scored(run):
         path.unlink()
     _, skipped = score(run, metrics=["ms-ssim"], num_images=8)
     ((_, reason),) = skipped
-    assert reason.startswith("it grows to 64 × 64, and others of the run to 32 × 32; ")
+    assert reason == (
+        "it grows to 64 × 64, and others of the run to 32 × 32; if it is one of their stages, "
+        "--final-resolution 32 says so"
+    )
     assert [label for kind, label in items(run) if kind == "checkpoint"] == LABELS[:1]
+    # The fix works, and a checkpoint that stands beyond the run's end is told none.
+    write_checkpoint(run, 990, 64, config=stray)
+    _, skipped = score(run, metrics=["ms-ssim"], num_images=8, final_resolution=32)
+    ((_, reason),) = skipped
+    assert reason == "it grows to 64 × 64, and others of the run to 32 × 32"
+    assert [label for kind, label in items(run) if kind == "checkpoint"] == [LABELS[0], "0000000900-32x32"]
 
 
 @pytest.mark.slow
