@@ -1,4 +1,7 @@
-"""The contract of a metric: one state per side, fed block by block, merged, computed."""
+"""The contract of a metric: it makes one state per side and computes numbers from the states.
+
+States are fed block by block, and states of different images of a side can be merged.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ from pgmetrics.runtime.blocks import Block, FeatureBlock, IndexSet
 from pgmetrics.runtime.spill import Storage
 
 Side = Literal["real", "fake", "held-out"]
-"""Whose images: the reals (those trained on), the generated ones, reals that training never saw."""
+"""A set of images: the reals (the training images), the generated ones, or reals that training never saw."""
 
 _PIECE = 2**20  # values that are checked at once: a few MB, which stay in the cache
 
@@ -30,14 +33,15 @@ class Estimate:
     """One number of one metric.
 
     Attributes:
-        metric: the number's name in data; a metric may give several, as prdc gives four.
-        level: height in pixels of the pyramid level, or None for the mean and for whole-set metrics.
-        value: in the metric's raw units.
-        stderr: standard error, or None where there is no sound one.
-        stderr_kind: what varied: "directions", "pairs", ...; a standard deviation says so, and an error that
-            comes from few groups, parts or directions says from how many.
+        metric: the number's name in data; a metric may have several numbers, as prdc has four.
+        level: height in pixels of the pyramid level; None for the mean over levels and for metrics without
+            levels.
+        value: value in the metric's raw units.
+        stderr: standard error, or None if there is no sound one.
+        stderr_kind: source of the standard error: "directions", "pairs", ...; it names a standard deviation
+            as such, and the number of groups, parts or directions if they are few.
         subject: "fake", or "real" for a number about the reals themselves.
-        n_real, n_fake: images used of each side, None where a side takes no part.
+        n_real, n_fake: number of images used of each side; None for a side that is not used.
     """
 
     metric: str
@@ -52,7 +56,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Tap:
-    """Where a metric listens in: a network and what of its outputs.
+    """The output of a network that a metric reads.
 
     Attributes:
         network: "inception", "vgg16" or "custom".
@@ -65,16 +69,16 @@ class Tap:
 
 @dataclass(frozen=True)
 class StateKey:
-    """Everything that must agree before two states may meet.
+    """Everything that must agree before two states may be merged or compared.
 
-    States of the same side merge when their keys are equal; a real and a fake state are compared
-    when their keys are equal but for side and source.
+    States of one side can be merged if their keys are equal. A real and a fake state can be compared if
+    their keys differ in nothing but side and source.
 
     Attributes:
-        kind: what the state remembers: "swd", "ms-ssim", "moments" or "rows" of features.
-        parameters: that decide what is remembered.
-        side: part of the random key where a metric draws per side.
-        seed: of every random number.
+        kind: what the state accumulates: "moments" or "rows" of features, or the name of a metric of pixels.
+        parameters: the parameters of the metric that decide what is accumulated.
+        side: a part of the random key if a metric draws for each side separately.
+        seed: seed of all random numbers.
         height, width: of the images, in pixels.
         source: the fingerprint of the images.
         network: the fingerprint of the network whose features were taken; empty where none was.
@@ -90,7 +94,7 @@ class StateKey:
     network: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain values for a file."""
+        """Return the key as plain values for a file."""
         return {**asdict(self), "parameters": dict(self.parameters)}
 
 
@@ -98,14 +102,17 @@ S = TypeVar("S", bound="State")
 
 
 class State(ABC):
-    """What a metric has to remember of the images of one side.
+    """What a metric accumulates from the images of one side.
 
-    `update` works in place; `merge` makes a new state and changes neither input. Kept arrays are
+    `update` works in place; `merge` makes a new state and changes neither input. Stored arrays are
     never written again, so states may share them.
     """
 
     movable: ClassVar[bool] = True
-    """Whether what is remembered of an image does not depend on its place, so that `shifted` works."""
+    """Whether `shifted` works, because what is stored of an image does not depend on its index.
+
+    A movable state implements `_shift`; other states set this to False.
+    """
 
     def __init__(self, key: StateKey, storage: Storage | None = None) -> None:
         self.key = key
@@ -114,16 +121,16 @@ class State(ABC):
 
     @property
     def width(self) -> int | None:
-        """Features of an image; None before the first, and of pixels."""
+        """Number of features per image; None before the first image, and for states of pixels."""
         return None
 
     def update(self, block: Block | FeatureBlock) -> None:
-        """Take in the images of a block, or what a network made of them.
+        """Accumulate the images of a block, or their features.
 
         Raises:
-            StateError: an image of the block was already counted, or it is not the kind of block
-                that the state reads.
-            SampleError: the images are of another size than the state's, or the features are.
+            StateError: an image of the block was already counted, or the block holds features where the
+                state reads pixels, or pixels where it reads features.
+            SampleError: the images differ in size from the state's, or the features in number.
         """
         seen = self.seen.union(IndexSet([(block.start, block.stop)]))
         self._check(block)
@@ -131,18 +138,18 @@ class State(ABC):
         self.seen = seen
 
     def merge(self: S, other: S) -> S:
-        """A state of both sets of images; neither input changes.
+        """Return a state of both sets of images; neither input changes.
 
-        Associative; a fresh state is its identity from both sides.
+        Merging is associative, and merging with a fresh state changes nothing.
 
         Raises:
             StateError: the states share an image or were made differently.
         """
-        for name, mine in self.key.to_dict().items():
-            theirs = other.key.to_dict()[name]
-            if mine != theirs:
+        for name, value in self.key.to_dict().items():
+            other_value = other.key.to_dict()[name]
+            if value != other_value:
                 raise StateError(
-                    f"cannot merge states made differently: {name} is {mine} here and {theirs} there"
+                    f"cannot merge states made differently: {name} is {value} here and {other_value} there"
                 )
         merged = self._copy()
         merged.seen = self.seen.union(other.seen)
@@ -150,7 +157,7 @@ class State(ABC):
         return merged
 
     def _check(self, block: Block | FeatureBlock) -> None:
-        """Refuse what `_update` cannot take; a state of features has its own conditions."""
+        """Refuse a block that `_update` cannot take; states of features override this."""
         if not isinstance(block, Block):
             raise StateError(f"{self.key.kind} reads images, not features")
         height, width = block.pixels.shape[2:]
@@ -170,12 +177,12 @@ class State(ABC):
     def _absorb(self: S, other: S) -> None: ...
 
     def shifted(self: S, by: int, source: str) -> S:
-        """The same images, image i called i + by and said to be from `source`; this state is unchanged.
+        """Return a state in which image i has index i + by and the source is `source`; this one stays.
 
-        So that two sets of fakes can be merged into one.
+        Comparisons use it to merge two generated sets into one.
 
         Raises:
-            StateError: what is remembered of an image depends on its place.
+            StateError: the state is not `movable`.
         """
         moved = self._shift(by)
         moved.key = replace(self.key, source=source)
@@ -187,14 +194,14 @@ class State(ABC):
 
     @abstractmethod
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """All that was remembered, in index order, by name; the inverse of `restore`."""
+        """Return everything accumulated, in index order, by name; `restore` is the inverse."""
 
     @abstractmethod
     def restore(self, arrays: Mapping[str, NDArray[Any]], seen: IndexSet) -> None:
-        """Fill a fresh state with what `arrays` gave.
+        """Fill a fresh state with what `arrays` returned.
 
-        A file may come from anybody: whatever cannot be what this state would have remembered of these
-        images is refused, and the state is then as it was.
+        The file may come from anybody, so arrays that this state could not have accumulated from such images
+        are refused; the state is then unchanged.
 
         Raises:
             StateError: an array is missing, of another shape or dtype than this state's, holds values
@@ -205,16 +212,16 @@ class State(ABC):
 def stored_array(
     arrays: Mapping[str, NDArray[Any]], name: str, dtype: DTypeLike, shape: tuple[int | None, ...]
 ) -> NDArray[Any]:
-    """One array of a stored state, checked.
+    """Return an array of a stored state after checking it.
 
     Args:
-        arrays: what was stored.
-        name: of the array.
-        dtype: that it must have.
-        shape: that it must have; None for any length.
+        arrays: the stored arrays.
+        name: name of the array.
+        dtype: the required dtype.
+        shape: the required shape; None stands for any length.
 
     Raises:
-        StateError: it is missing, of another dtype or shape, or a value is NaN or infinite.
+        StateError: the array is missing or has another dtype or shape, or a value is NaN or infinite.
     """
     if name not in arrays:
         raise StateError(f"the array {name!r} is missing")
@@ -233,14 +240,14 @@ def stored_array(
 
 
 def all_within(array: NDArray[Any], bound: float) -> bool:
-    """Whether every value is between -bound and bound, and none is NaN; a piece at a time."""
+    """Whether every value is between -bound and bound, and none is NaN; checked piece by piece."""
     flat = array.reshape(-1)
     pieces = (flat[start : start + _PIECE] for start in range(0, flat.size, _PIECE))
     return all(-bound <= float(piece.min()) and float(piece.max()) <= bound for piece in pieces)
 
 
 def stored_blocks(arrays: Mapping[str, NDArray[Any]], seen: IndexSet) -> list[tuple[int, int]]:
-    """First and one past the last image of each block, from the array `starts`.
+    """Return (start, stop) of each block, from the array `starts`.
 
     Raises:
         StateError: the blocks do not make up the images seen.
@@ -261,11 +268,15 @@ class Metric(ABC):
     """A frozen set of parameters that makes states and turns them into numbers.
 
     Attributes:
-        name: in data and on the command line.
-        two_sided: whether it compares real and fake; otherwise it scores each side by itself.
+        name: its name in data and on the command line.
+        two_sided: whether it compares real and fake images; otherwise it scores each side by itself.
         equal_counts: whether a two-sided metric needs as many reals as fakes.
-        sides: whose images it can use.
-        error_choices: what its parameter `error` may be, the default first; empty if it has none.
+        sides: the sides whose images it can use.
+        error_choices: the values of its parameter `error`, the default first; empty if it has no such
+            parameter.
+
+    The parameters `num_images`, `num_pairs` and `error` do not change what a state stores of an image, so
+    that `_key` leaves them out of the state's key.
     """
 
     name: ClassVar[str]
@@ -276,7 +287,7 @@ class Metric(ABC):
 
     @property
     def outputs(self) -> tuple[Output, ...]:
-        """What is declared of its numbers; of a metric that nobody declared, one number of its name."""
+        """The declarations of its numbers; an undeclared metric has one number of its own name."""
         declaration = METRICS.get(self.name)
         return (output(self.name),) if declaration is None else declaration.outputs
 
@@ -287,27 +298,27 @@ class Metric(ABC):
 
     @property
     def tap(self) -> Tap | None:
-        """The network output it reads, or None for pixels."""
+        """The network output that it reads, or None for pixels."""
         return None
 
     @property
     def least(self) -> int:
-        """Images of a side below which there is no number."""
+        """The fewest images of a side from which it can be computed; `usable` refuses fewer."""
         return 2
 
     def with_network(self, network: str) -> Metric:
-        """The same metric, reading another network; one of pixels is returned as it is.
+        """Return the metric on another network; a metric of pixels is returned unchanged.
 
         Raises:
-            OptionError: it is defined on one network alone.
+            OptionError: the metric is defined on one network only.
         """
         return self
 
     def with_error(self, over: str) -> Metric:
-        """The same metric, its standard errors over what is asked for; itself if it has no such errors.
+        """Return the metric with another source of its standard errors; unchanged if it has no such choice.
 
         Args:
-            over: "images", "directions" or "both". A metric that draws no directions takes "both" for
+            over: "images", "directions" or "both". A metric that draws no directions takes "both" as
                 "images".
         """
         if over == "both" and over not in self.error_choices:
@@ -316,33 +327,33 @@ class Metric(ABC):
 
     @property
     def keeps_moments(self) -> bool:
-        """Whether a mean and a covariance are all that it remembers of a set."""
+        """Whether its state is a mean and a covariance, which files of other tools hold, too."""
         return False
 
     @property
     def prepared_by(self) -> str:
-        """The metric that `pgmetrics stats` has to be asked for, to remember what this one reads."""
+        """The metric to pass to `pgmetrics stats` so that the statistics hold what this metric reads."""
         return self.name
 
     def keeping_rows(self) -> Metric:
-        """The same metric, remembering images one by one where it would keep their sums alone."""
+        """Return the metric in a form that stores every image's row; unchanged if it does so already."""
         return self
 
     @abstractmethod
     def with_num_images(self, num_images: int) -> Metric:
-        """The same metric, taking that many images of each side."""
+        """Return the metric with another number of images of each side."""
 
     @abstractmethod
     def usable(self, available: int, side: Side) -> int:
-        """How many of `available` images of a side can be used.
+        """Return how many of `available` images of a side the metric uses.
 
         Raises:
-            SampleError: they are too few to give a number.
+            SampleError: there are too few images to compute it.
         """
 
     @abstractmethod
     def check_resolution(self, height: int, width: int) -> None:
-        """Refuse a size the metric is not defined at.
+        """Refuse an image size for which the metric is not defined.
 
         Raises:
             SampleError: naming the size.
@@ -359,30 +370,32 @@ class Metric(ABC):
         storage: Storage | None = None,
         network: str = "",
     ) -> State:
-        """An empty state for one side.
+        """Return an empty state for one side.
 
-        Metrics that remember the same of the same images make states of equal keys, and may share one.
+        Metrics that accumulate the same values make states with equal keys, and may share one state.
 
         Args:
-            side: "real" or "fake".
+            side: one of `sides`.
             resolution: height and width of the images in pixels.
-            seed: of the random numbers, if the metric draws any.
-            source: fingerprint of the images, to refuse a merge of unlike ones.
-            storage: where large arrays are kept.
-            network: fingerprint of the network, for a metric that reads features.
+            seed: seed of the random numbers, if the metric draws any.
+            source: fingerprint of the images; states of different sources do not merge.
+            storage: where large arrays are stored.
+            network: fingerprint of the network, for a metric of features.
         """
 
     @abstractmethod
     def compute(self, *, real: State | None, fake: State | None) -> tuple[list[Estimate], list[str]]:
-        """The numbers, and sentences a reader of them must know.
+        """Return the numbers, and notes that a reader of the numbers must know, one sentence each.
 
         Raises:
-            SampleError: too few images.
-            StateError: the states do not belong together.
+            SampleError: there are too few images.
+            StateError: a state is missing, or the states cannot be compared.
         """
 
     def influences(self, *, real: State | None, fake: State | None) -> list[Influence]:
-        """Of the numbers about the fakes (about the reals, where no fakes are given) that have them.
+        """Return the influences of the numbers about the fakes, or about the reals if no fakes are given.
+
+        Numbers without influences are left out.
 
         Raises:
             SampleError, StateError: as `compute`.
@@ -390,10 +403,10 @@ class Metric(ABC):
         return []
 
     def scores(self, *, real: State | None, fake: State | None) -> list[Influence]:
-        """A score of each fake for each number: its influence, or what stands for it.
+        """Return a score of every fake image for each number: its influence, or a substitute.
 
-        Exchanging two fakes exchanges their scores and changes no other, so that tests by
-        randomization that are made of these scores are exact.
+        Exchanging two fakes exchanges their scores and changes no other score, so that randomization tests on
+        these scores are exact.
 
         Raises:
             SampleError, StateError: as `compute`.
@@ -402,7 +415,7 @@ class Metric(ABC):
 
     def _key(self, side: Side, resolution: tuple[int, int], seed: int, source: str) -> StateKey:
         self.check_resolution(*resolution)
-        # Neither how many images are taken nor what errors are over decides what is remembered of each.
+        # Neither the number of images nor the source of errors changes what is stored of an image.
         budgets = ("num_images", "num_pairs", "error")
         parameters = {name: value for name, value in self.parameters.items() if name not in budgets}
         return StateKey(self.name, parameters, side, seed, *resolution, source)
@@ -412,7 +425,7 @@ def check_comparable(real: StateKey, fake: StateKey) -> None:
     """Refuse to compare states that differ in more than side and source.
 
     Raises:
-        StateError: naming the difference, both values.
+        StateError: the states differ in more; the message names the setting and both values.
     """
     for name, value in real.to_dict().items():
         other = fake.to_dict()[name]

@@ -1,4 +1,4 @@
-"""What is declared of every number, and what its metric needs, as plain facts for a list or a document."""
+"""List the declarations of all numbers and what their metrics need, for `pgmetrics metrics`."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ COLUMNS = {
     "errors": "± over",
     "source": "source",
 }
-"""What a list may show, and the heading of each."""
+"""The columns of a list, and the heading of each."""
 
 USUAL = ("name", "meaning", "better", "needs", "errors", "source")
-"""What a list shows unless it is asked for something else."""
+"""The columns of a list by default."""
 
 
 def facts() -> list[dict[str, Any]]:
-    """Of every number, in the order of tables: plain values, the sentences without their full stops."""
-    found = []
+    """Return plain values about every number, in the order of tables; sentences have no full stop."""
+    listed = []
     for declaration in METRICS.values():
         metric = declaration.load()()
-        found += [_facts(metric, number) for number in declaration.outputs]
-    return found
+        listed += [_facts(metric, number) for number in declaration.outputs]
+    return listed
 
 
 def _facts(metric: Metric, number: Output) -> dict[str, Any]:
@@ -60,7 +60,7 @@ def _facts(metric: Metric, number: Output) -> dict[str, Any]:
 
 
 def _needs(metric: Metric, number: Output) -> str:
-    """Weights, sides and counts of images in words."""
+    """Return the needed weights, sides and numbers of images in words."""
     needed = []
     if metric.tap is not None:
         custom = metric.tap.network == "custom"
@@ -72,10 +72,10 @@ def _needs(metric: Metric, number: Output) -> str:
 
 
 def check_columns(columns: Sequence[str]) -> None:
-    """Refuse no columns, and those that there are not.
+    """Refuse an empty choice of columns, and columns that do not exist.
 
     Raises:
-        OptionError: naming one, and those there are.
+        OptionError: no column was chosen, or one does not exist; the message lists all columns.
     """
     if not columns:
         raise OptionError(f"no column was asked for; there are {', '.join(COLUMNS)}")
@@ -85,7 +85,7 @@ def check_columns(columns: Sequence[str]) -> None:
 
 
 def to_text(columns: Sequence[str] = USUAL) -> str:
-    """A paragraph for each number, a line for each column.
+    """Return a paragraph for each number with a line for each column.
 
     Raises:
         OptionError: there is no such column.
@@ -100,7 +100,7 @@ def to_text(columns: Sequence[str] = USUAL) -> str:
 
 
 def to_markdown(columns: Sequence[str] = USUAL) -> str:
-    """A table with a line for each number.
+    """Return a Markdown table with a row for each number.
 
     Raises:
         OptionError: there is no such column.

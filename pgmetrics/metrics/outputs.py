@@ -1,4 +1,4 @@
-"""What a number of a metric is: the type of its declaration. `registry` holds the declarations themselves."""
+"""The types that declare a number of a metric; `registry` holds the declarations themselves."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from enum import Enum
 
 
 class Aim(Enum):
-    """What a good value of a number is."""
+    """Which values of a number are good."""
 
     LOWER = "lower"
     HIGHER = "higher"
     REALS = "reals"
-    """As the reals' own value; a higher one means that the set is less varied."""
+    """The reals' own value is the goal; a higher value means that the set is less varied."""
     NONE = "none"
-    """No value is good by itself: such a number is no score."""
+    """No value is good by itself, so that the number is no score."""
 
 
 @dataclass(frozen=True)
@@ -22,12 +22,12 @@ class Direction:
     """Which way a number improves, and where that ends.
 
     Attributes:
-        aim: what a good value is.
-        limit: a value beyond which a further step the good way is no improvement; None if there is none, or
-            if only the reals' own value tells it.
-        up_to_reals: whether what the reals score, where it is known, is the limit.
-        least, most: the bounds of any value that can be computed, None where there is none. KID without bias,
-            FID∞, which extrapolates, C_T and the biases fall below 0.
+        aim: which values are good.
+        limit: the value beyond which a number improves no further; None if there is none, or if the limit is
+            the reals' own value.
+        up_to_reals: whether the limit is the reals' own value, if that is known.
+        least, most: the bounds of any value that can be computed; None if there is no bound. Unbiased KID,
+            the extrapolated FID∞, C_T and the biases can fall below 0.
     """
 
     aim: Aim
@@ -38,7 +38,7 @@ class Direction:
 
     @property
     def in_words(self) -> str:
-        """Which way is better, for people; empty where neither is."""
+        """The direction of improvement in words; empty if there is none."""
         if self.aim is Aim.REALS:
             return "higher is less varied; the reals are the measure"
         if self.aim is Aim.NONE:
@@ -51,32 +51,33 @@ class Direction:
 
 @dataclass(frozen=True)
 class Output:
-    """One number of a metric, for tables, plots, verdicts, help texts and documents alike.
+    """The declaration of one number, for tables, plots, verdicts, help texts and documents.
 
-    The sentences about it complete its title and have no full stop: "FID measures how far ...".
+    `meaning` continues the title ("FID measures how far ..."); no sentence about a number has a full stop.
+    A score has `use`, `misses` and `source`.
 
     Attributes:
-        name: in data, such as "fid" or "fid-bias".
-        title: for people, without the unit.
-        meaning: what the number says, beginning with a verb.
-        better: which way it improves, where that ends, and the bounds of any value.
-        use: when to use it, as the end of "Use it ..."; empty of what stands beside another number.
-        misses: what the number does not see, as the object of "It misses ..."; empty if nothing is said.
+        name: its name in data, such as "fid" or "fid-bias".
+        title: its name in tables and plots, without the unit.
+        meaning: what it measures, beginning with a verb in lower case.
+        better: the direction of improvement, where that ends, and the bounds of any value.
+        use: when to use it, as the end of "Use it ..."; empty for a number that only accompanies another.
+        misses: what it is blind to, as the object of "It misses ..."; empty for a number that is no score.
         depends_on: what its best value depends on, as the object of "Its best value depends on ..."; empty
-            where that is a constant.
-        needs: what it needs beyond what every number of its metric does; empty if nothing.
-        errors: what its standard error may be over, as `stderr_kind` says without numbers of groups or
-            directions; the default first, "none" where it has none unless asked for. Empty if it never has
-            one.
-        scale: what tables for people multiply it by; data stay raw.
-        digits: after the decimal point in tables, or significant ones.
-        significant: whether `digits` are significant ones.
+            if the best value is a constant.
+        needs: its requirements beyond those of its metric; empty if there are none.
+        errors: the possible sources of its standard error, as in `stderr_kind` but without numbers of groups
+            or directions; the default first, which is "none" if an error is computed on request only. Empty
+            if it never has an error.
+        scale: the factor by which tables for people multiply it; data stay raw.
+        digits: digits in tables, after the decimal point unless `significant`.
+        significant: whether `digits` counts significant digits.
         by_level: whether it is a mean over levels of a pyramid, which have numbers of their own.
         of_one_set: whether it scores one set by itself, so that the reals' value is no floor of a distance.
-        logarithmic: whether ratios of its values mean something, so that a plot may have a logarithmic axis.
-            Those of an unbiased distance, which falls below 0, do not.
-        images_per_term: images in each term of the mean that it is: 2 for a mean over pairs.
-        source: where it is defined.
+        logarithmic: whether ratios of its values are meaningful, so that a plot may have a logarithmic axis.
+            They are not for an unbiased distance, which can fall below 0.
+        images_per_term: if it is a mean, the number of images in each term: 2 for a mean over pairs.
+        source: the publication that defines it.
     """
 
     name: str
@@ -99,7 +100,7 @@ class Output:
 
     @property
     def unit(self) -> str:
-        """The factor that tables multiply by, such as "×10³"; empty where it is 1."""
+        """The factor by which tables multiply it, such as "×10³"; empty if it is 1."""
         if self.scale == 1:
             return ""
         exponent = f"{self.scale:e}".partition("e")[2]
@@ -107,27 +108,27 @@ class Output:
 
     @property
     def heading(self) -> str:
-        """The title with the unit, above a column."""
+        """The heading of its column: the title with the unit."""
         return f"{self.title} {self.unit}".rstrip()
 
     @property
     def format(self) -> str:
-        """How Python formats the scaled value."""
+        """Python's format specification for the scaled value."""
         return f".{self.digits}{'g' if self.significant else 'f'}"
 
     @property
     def has_choice_of_images(self) -> bool:
-        """Whether `--error images` changes what its error is over."""
+        """Whether `--error images` changes the source of its standard error."""
         return "images" in self.errors[1:]
 
     @property
     def is_score(self) -> bool:
-        """Whether the number says how good a set is: fid-bias, for one, does not."""
+        """Whether the number says how good a set is; fid-bias, for example, does not."""
         return self.better.aim is not Aim.NONE
 
     @property
     def description(self) -> str:
-        """What it says, is used for, misses and depends on, in sentences; the first completes the title."""
+        """Sentences on its meaning, use, blind spots and dependences; the first continues the title."""
         parts = [
             self.meaning,
             self.use and f"Use it {self.use}",
@@ -137,10 +138,10 @@ class Output:
         return " ".join(f"{part}." for part in parts if part)
 
     def number(self, value: float, sign: str = "") -> str:
-        """A value as printed, without its unit.
+        """Format a value as tables print it, without its unit.
 
         Args:
-            value: raw.
+            value: the raw value.
             sign: "+" to print the sign of positive values, too.
         """
         return format(value * self.scale, sign + self.format)

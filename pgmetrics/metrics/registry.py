@@ -1,8 +1,8 @@
 """Every metric and every number of it, declared once.
 
-What tables, pages, plots, verdicts, comparisons, help texts, benchmarks and documents say of a number, they
-read here. The declarations do not stand in the metrics' classes, which load torch: a table of stored results
-and `--help` must not wait for it. A new metric is one entry of `METRICS`.
+Tables, pages, plots, verdicts, comparisons, help texts, benchmarks and documents read here what they say
+about a number. The metrics' classes do not hold the declarations, because they load torch: a table of stored
+results and `--help` must not wait for it. docs/architecture.md lists the steps that add a metric.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ if TYPE_CHECKING:
     from pgmetrics.metrics.base import Metric
 
 DEFAULT = ("swd", "ms-ssim")
-"""The metrics that are computed where none is named: those of the paper."""
+"""The metrics computed by default: those of the paper."""
 
 ERRORS = ("images", "directions", "both")
-"""What standard errors can be asked to be over; "both" is images and directions."""
+"""The sources of standard errors that can be asked for; "both" means images and directions."""
 
 
 @dataclass(frozen=True)
 class Declaration:
-    """A metric: what it is called, where its class is, and the numbers that it gives.
+    """The declaration of a metric: its name, its class and its numbers.
 
     Attributes:
-        name: in data and on the command line; the class has the same.
-        home: "module:class" of its accumulator.
-        summary: one line for the list of commands.
+        name: its name in data and on the command line, equal to the class's `name`.
+        home: "module:class" of the metric.
+        summary: the first line of the help of its command, if it has a command of its own.
         outputs: its numbers, in the order of tables.
     """
 
@@ -42,7 +42,7 @@ class Declaration:
     outputs: tuple[Output, ...]
 
     def load(self) -> type[Metric]:
-        """The class of the metric."""
+        """Import and return the class of the metric."""
         module, _, name = self.home.partition(":")
         return cast("type[Metric]", getattr(importlib.import_module(module), name))
 
@@ -320,45 +320,45 @@ _DECLARATIONS = (
     ),
 )
 
-METRICS: dict[str, Declaration] = {one.name: one for one in _DECLARATIONS}
+METRICS: dict[str, Declaration] = {declaration.name: declaration for declaration in _DECLARATIONS}
 """The declarations by name, in the order of tables."""
 
 
 def outputs() -> Iterator[Output]:
-    """Every declared number, in the order of tables."""
+    """Yield every declared number, in the order of tables."""
     for declaration in METRICS.values():
         yield from declaration.outputs
 
 
 def output(name: str) -> Output:
-    """What is declared of a number; one that nobody declared is printed raw, and is no score."""
-    for found in outputs():
-        if found.name == name:
-            return found
+    """Return the declaration of a number; an undeclared number is printed raw and is no score."""
+    for declared in outputs():
+        if declared.name == name:
+            return declared
     return Output(name, name.upper(), "", _NO_SCORE, errors=("unknown",), significant=True)
 
 
 def names_of_outputs(metric: str) -> tuple[str, ...]:
-    """The names of a metric's numbers; none of a metric that nobody declared."""
-    return tuple(found.name for found in METRICS[metric].outputs) if metric in METRICS else ()
+    """Return the names of a metric's numbers; an undeclared metric has none."""
+    return tuple(declared.name for declared in METRICS[metric].outputs) if metric in METRICS else ()
 
 
 def is_declared(name: str) -> bool:
     """Whether a number of that name is declared."""
-    return any(found.name == name for found in outputs())
+    return any(declared.name == name for declared in outputs())
 
 
 def in_order(names: Sequence[str]) -> list[str]:
-    """Numbers each once, in the order of tables; those that nobody declared last."""
-    known = [found.name for found in outputs()]
+    """Return the names of numbers without repeats, in the order of tables; undeclared ones come last."""
+    known = [declared.name for declared in outputs()]
     return sorted(dict.fromkeys(names), key=lambda name: known.index(name) if name in known else len(known))
 
 
 def metric(name_or_metric: str | Metric) -> Metric:
-    """The metric of that name with the paper's parameters; a metric is returned as it is.
+    """Return the metric of that name with its published parameters; a metric is returned unchanged.
 
     Raises:
-        OptionError: no metric has the name; the message lists those there are.
+        OptionError: no metric has the name; the message lists all names.
     """
     from pgmetrics.metrics.base import Metric
 
@@ -370,16 +370,18 @@ def metric(name_or_metric: str | Metric) -> Metric:
 
 
 def with_error(metrics: Sequence[str | Metric], error: str) -> list[Metric]:
-    """The metrics, their errors over what was asked for; those that give no other are as they were.
+    """Return the metrics with another source of their standard errors.
+
+    Metrics that do not have this choice are returned unchanged.
 
     Args:
-        metrics: by name or made.
-        error: "images" for all that can, "both" and "directions" for swd's (the others' are then over
-            images and as usual).
+        metrics: names, or metrics.
+        error: "images" for every metric that has the choice; "both" or "directions" for swd. With "both", the
+            others' errors are over images; with "directions", they keep their default.
 
     Raises:
-        OptionError: another kind of error.
+        OptionError: `error` is none of these.
     """
     if error not in ERRORS:
         raise OptionError(f"errors are over {', '.join(ERRORS[:-1])} or {ERRORS[-1]}, not {error!r}")
-    return [metric(one).with_error(error) for one in metrics]
+    return [metric(name_or_metric).with_error(error) for name_or_metric in metrics]

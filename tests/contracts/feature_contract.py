@@ -1,4 +1,4 @@
-"""What every metric that reads features must survive; a subclass names the metric."""
+"""The contract of a metric of features: its test subclasses `FeatureContract` and names the metric."""
 
 import json
 
@@ -19,10 +19,10 @@ def features(seed, n, width):
 
 
 class FeatureContract:
-    """Subclass with `metric`, a small one, and what it needs.
+    """Subclass it and set `metric` to an instance that is quick to compute.
 
-    `num` images of `width` features a side. Where sums of other blocks are rounded otherwise,
-    `same_bits` is False and values agree to `rtol`.
+    Each side has `num` images of `width` features. `same_bits` is False if the division into blocks changes
+    the rounding of the metric's sums; values then agree to `rtol`.
     """
 
     metric = None

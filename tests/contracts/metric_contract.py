@@ -1,4 +1,4 @@
-"""What every metric must survive; a subclass names the metric and makes images."""
+"""The contract of a metric of pixels: its test subclasses `MetricContract` and names the metric."""
 
 import json
 
@@ -24,7 +24,7 @@ def images(seed, n=40, side=32):
 
 
 class MetricContract:
-    """Subclass with `metric` (a small one), and `same_bits` = whether any cut gives equal bits."""
+    """Subclass it and set `metric` to an instance that is quick to compute on images of 32x32."""
 
     metric = None
 
@@ -65,6 +65,14 @@ class MetricContract:
         merged.update(Block(24, images(3)[:8]))
         assert (self.values(a), self.values(b)) == before
         assert (len(a.seen), len(b.seen), len(merged.seen)) == (8, 16, 32)
+
+    def test_a_state_that_says_it_is_movable_can_be_renumbered(self):
+        # Wrong: a state without `_shift` that leaves `movable` true, so that `compare` refuses the metric.
+        state = self.state(CUTS["blocks"])
+        assert state.movable
+        moved = state.shifted(24, "elsewhere")
+        assert (moved.seen, state.seen) == (IndexSet([(24, 48)]), IndexSet([(0, 24)]))
+        assert self.values(moved) == self.values(state)
 
     def test_images_counted_twice_are_refused(self):
         state = self.state([(0, 8)])

@@ -133,7 +133,9 @@ def test_the_list_of_metrics_and_help_texts_have_it():
     assert "and Brightness gap ×10²; data are raw" in in_tables()
     for module, command in HELPED.items():
         text = CliRunner().invoke(getattr(importlib.reload(module), command), ["--help"]).stdout
-        assert "memorisation, brightness." in " ".join(text.split())
+        *_, before, added = METRICS
+        assert added == "brightness"
+        assert f"{before}, brightness." in " ".join(text.split())
 
 
 @pytest.fixture(scope="module", autouse=True)
