@@ -510,6 +510,7 @@ def test_watching_ends_after_a_killed_trainer_when_all_is_scored(tmp_path, monke
                 train(REAL, run, CONFIG)
             beats.append(json.loads((run / "heartbeat.json").read_text()))
             trainer.kill()
+            trainer.wait()  # or the next call may find it alive and its lock free
 
     with trainer:
         try:
