@@ -159,6 +159,7 @@ def test_bfloat16_is_near_and_says_so(networks):
         networks(form="plain", precision="bfloat16")
 
 
+@pytest.mark.slow
 def test_the_compiled_form_goes_through_torch_compile(inception_weights, monkeypatch):
     compiled = []
 

@@ -494,6 +494,7 @@ main(["train", "--data", "synthetic:leaves,resolution=32,n=64", "--preset", "tin
 """
 
 
+@pytest.mark.slow
 def test_watching_ends_after_a_killed_trainer_when_all_is_scored(tmp_path, monkeypatch, caplog):
     # Wrong: to wait for ever; to end while it lives, or before its last checkpoint is scored.
     monkeypatch.setattr(heartbeat, "GRACE", 5.0)

@@ -127,6 +127,7 @@ def test_no_holder_place_or_cache_changes_a_bit(tmp_path, images, fake, caplog, 
     assert "cache miss" not in caplog.text
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
 def test_no_interruption_changes_a_bit_wherever_the_images_lie(tmp_path):
     # Wrong: a cache entry that a kill left half written; a line of scores for a checkpoint that is not whole;

@@ -87,6 +87,7 @@ def test_a_reader_that_has_gone_ends_it_quietly(tmp_path):
     assert (tmp_path / "a.csv").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["--help", "weights"])
 def test_short_output_on_a_full_disk_is_one_line(tmp_path, command):
     done = shell(f"{command} >/dev/full", tmp_path)
@@ -95,6 +96,7 @@ def test_short_output_on_a_full_disk_is_one_line(tmp_path, command):
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_signs_that_a_terminal_cannot_encode_are_escaped(tmp_path):
     command = f"swd --real {IMAGES} --fake {IMAGES},seed=1 --workers 0 --device cpu"
     done = shell(command, tmp_path, PYTHONIOENCODING="cp1251")
@@ -175,6 +177,7 @@ def test_a_long_name_can_be_written(tmp_path):
     assert place.read_bytes() == b"{}"
 
 
+@pytest.mark.slow
 def test_a_folder_whose_name_is_no_utf8_is_written_escaped(tmp_path):
     folder = os.path.join(os.fsencode(tmp_path), b"caf\xe9")
     os.mkdir(folder)

@@ -329,6 +329,7 @@ def test_names_of_a_layout_without_its_tensors_end_in_a_line(saved, out, layout)
     refuses(saved(MARKS[layout]), out, "lacks the tensor|is no float32 tensor|layers output|has 'layer1")
 
 
+@pytest.mark.slow
 def test_a_network_without_end_is_refused_before_it_is_made(saved, out):
     many = {f"output{i}.weight": torch.zeros(1) for i in range(20_000)}
     many |= {"layer0.weight": torch.zeros(1), "layer1.weight": torch.zeros(1)}

@@ -142,6 +142,7 @@ def test_a_step_in_one_program_is_the_eager_one():
     assert losses(of_compiled) == pytest.approx(losses(of_eager), rel=1e-4, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_a_fade_is_compiled_once(monkeypatch):
     # With alpha as a number of the program, each look at the schedule would make another one; with the
     # programs of earlier stages kept, torch.compile would refuse the ninth.

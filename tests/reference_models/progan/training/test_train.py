@@ -424,6 +424,7 @@ def test_snapshots_are_taken_every_so_many_images_but_never_beside_a_phase_s_che
     ProGANSource(checkpoints(tmp_path / "run")[9]).batch([0])
 
 
+@pytest.mark.slow
 def test_snapshots_do_not_change_the_training(tmp_path):
     ends = [
         train(source(), tmp_path / str(every), CONFIG, snapshot_images=every).read_bytes()
@@ -434,6 +435,7 @@ def test_snapshots_do_not_change_the_training(tmp_path):
         train(source(), tmp_path / "none", CONFIG, snapshot_images=0)
 
 
+@pytest.mark.slow
 def test_whoever_waits_is_told_how_a_run_ended(tmp_path):
     def stop(error):
         def report(progress):
@@ -683,6 +685,7 @@ def test_tensorboard_is_refused_in_one_line_where_it_is_not_installed(tmp_path, 
     assert not any((tmp_path / "run").iterdir())
 
 
+@pytest.mark.slow
 def test_tensorboard_gets_the_numbers_and_none_twice(tmp_path, monkeypatch):
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     monkeypatch.setattr(run_directory, "_IMAGES_BETWEEN_STATS", 20)
