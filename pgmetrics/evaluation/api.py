@@ -78,8 +78,8 @@ def evaluate(
 
     Args:
         real: where the real images come from: a path, a source specification, an array, a tensor, a
-            Dataset, a callable or an `ImageSource`; or statistics of them, a `.pgstats` directory or
-            an npz of mu and sigma. May be None if no metric compares two sides.
+            Dataset, a callable or an `ImageSource`; or statistics of them: a `.pgstats` directory, what
+            `collect` returned, or an npz of mu and sigma. May be None if no metric compares two sides.
         fake: likewise, the generated images. May be None if only the reals are to be scored, alone or,
             with `floor`, against each other at the number of images that a generator would be asked for.
         metrics: names, or metrics with parameters of their own such as
@@ -199,7 +199,9 @@ def collect(
     progress: Progress | None = None,
     **options: Unpack[CollectOptions],
 ) -> tuple[dict[str, State], dict[str, Any]]:
-    """What metrics remember of the real images, to be saved with `save_statistics` and given as `real`.
+    """What metrics remember of the real images, to be given to `evaluate` as `real`, now or from a file.
+
+    `save_statistics` writes the file.
 
     Args:
         real: the images, as in `evaluate`.

@@ -320,6 +320,9 @@ _DECLARATIONS = (
     ),
 )
 
+_SPELLINGS = {"memorization": "memorisation"}
+"""Other spellings that are taken; data have ours."""
+
 METRICS: dict[str, Declaration] = {declaration.name: declaration for declaration in _DECLARATIONS}
 """The declarations by name, in the order of tables."""
 
@@ -341,6 +344,18 @@ def output(name: str) -> Output:
 def names_of_outputs(metric: str) -> tuple[str, ...]:
     """Return the names of a metric's numbers; an undeclared metric has none."""
     return tuple(declared.name for declared in METRICS[metric].outputs) if metric in METRICS else ()
+
+
+def canonical(name: str) -> str:
+    """The name as it stands in data, where it was written as `FID`, `ms_ssim` or `memorization`."""
+    plain = name.strip().lower().replace("_", "-")
+    return _SPELLINGS.get(plain, plain)
+
+
+def named(name: str) -> tuple[str, ...]:
+    """The numbers that a name stands for: one, or all of a metric; none where nothing has the name."""
+    plain = canonical(name)
+    return (plain,) if is_declared(plain) else names_of_outputs(plain)
 
 
 def is_declared(name: str) -> bool:

@@ -130,12 +130,7 @@ class StoredStates:
         if name not in self._states:
             raise StateError(f"{self.path} holds no {name}; it holds {', '.join(self._states)}")
         stored = self._states[name]
-        for part, value in like.key.to_dict().items():
-            stored_value = stored["key"].get(part)
-            if stored_value != value:
-                raise StateError(
-                    f"{self.path} was made differently: {part} is {stored_value}, {value} was asked for"
-                )
+        check_made_alike(str(self.path), stored["key"], like)
         # The digests of large arrays take a second per 1.5 GB, so threads compute them in parallel.
         arrays = dict(zip(stored["arrays"], share_out(self._array, self._files(name)), strict=True))
         try:
@@ -179,6 +174,22 @@ class StoredStates:
             if isinstance(error, StateError):
                 raise
             raise _damaged(self.path, f"{name} cannot be read ({error})") from error
+
+
+def check_made_alike(name: str, key: Mapping[str, Any], like: State) -> None:
+    """Refuse a state that was made in another way than a fresh one would be.
+
+    Args:
+        name: what the message calls the state.
+        key: of the state, in the form of `StateKey.to_dict`.
+        like: the fresh state.
+
+    Raises:
+        StateError: naming the first difference, with both values.
+    """
+    for part, value in like.key.to_dict().items():
+        if (found := key.get(part)) != value:
+            raise StateError(f"{name} was made differently: {part} is {found}, {value} was asked for")
 
 
 def holds_states(path: str | os.PathLike[str]) -> bool:

@@ -6,34 +6,74 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pgmetrics.errors import OptionError, StateError
 from pgmetrics.metrics.base import Metric, State
 from pgmetrics.metrics.moments import MomentsState
 from pgmetrics.metrics.registry import METRICS
 from pgmetrics.prepared.moments_npz import holds_moments, holds_moments_only, read_moments, write_moments
-from pgmetrics.prepared.state_files import StoredStates, check_states_destination, holds_states, save_states
+from pgmetrics.prepared.state_files import (
+    StoredStates,
+    check_made_alike,
+    check_states_destination,
+    holds_states,
+    save_states,
+)
 from pgmetrics.runtime.files import resolved
 
+if TYPE_CHECKING:
+    from typing import TypeGuard
+
 _SCHEME = "statistics:"
+_COLLECTED = "the result of collect()"
 
 logger = logging.getLogger("pgmetrics")
 
 
-class StoredReals:
-    """Real sides from a directory of states, as `save_statistics` writes them.
+class CollectedStates:
+    """What `collect` returned, with the interface of `StoredStates`.
 
     Attributes:
-        name: path of the directory.
+        about: the description that `collect` returned beside the states.
+    """
+
+    def __init__(self, states: Mapping[str, State], about: Mapping[str, Any]) -> None:
+        self.about = dict(about)
+        self._states = states
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the states."""
+        return list(self._states)
+
+    def key(self, name: str) -> dict[str, Any]:
+        """How a state was made, in the form of `StateKey.to_dict`."""
+        return self._states[name].key.to_dict()
+
+    def load(self, name: str, like: State) -> State:
+        """Return a state, if it was made as the fresh state `like` would be.
+
+        Raises:
+            StateError: it was made differently; the message gives both values.
+        """
+        check_made_alike(_COLLECTED, self.key(name), like)
+        return self._states[name]
+
+
+class StoredReals:
+    """Real sides from states that were made before: a directory of `save_statistics`, or those of `collect`.
+
+    Attributes:
+        name: path of the directory, or what messages call the states.
         knows_images: whether it records the images and their order.
     """
 
     knows_images = True
 
-    def __init__(self, path: str) -> None:
-        self._stored = StoredStates(path)
-        self.name = path
+    def __init__(self, name: str, stored: StoredStates | CollectedStates) -> None:
+        self._stored = stored
+        self.name = name
 
     def holds(self, name: str) -> bool:
         """Whether there is a state of this name."""
@@ -50,9 +90,14 @@ class StoredReals:
             StateError: there is no such state, or it was made differently; the message gives both values.
         """
         if not self.holds(name):
+            made_by = (
+                f"pgmetrics.collect(SOURCE, [{metric.prepared_by!r}])"
+                if isinstance(self._stored, CollectedStates)
+                else f"pgmetrics stats SOURCE --metrics {metric.prepared_by} --out FILE.pgstats"
+            )
             raise StateError(
                 f"{self.name} holds {', '.join(self._stored.names)}; {metric.name} needs {name} here: "
-                f"pgmetrics stats SOURCE --metrics {metric.prepared_by} --out FILE.pgstats makes it"
+                f"{made_by} makes it"
             )
         return self._stored.load(name, fresh)
 
@@ -112,7 +157,9 @@ class MomentsReals:
 
 
 def open_statistics(spec: object) -> StoredReals | MomentsReals | None:
-    """Open statistics: a directory of states or an npz of mu and sigma; return None for anything else.
+    """Open statistics: a directory of states, what `collect` returned, or an npz of mu and sigma.
+
+    Anything else is None.
 
     ADM's reference files hold images, and moments of a larger set: the images are used, unless
     `statistics:PATH` asks for the moments.
@@ -120,13 +167,16 @@ def open_statistics(spec: object) -> StoredReals | MomentsReals | None:
     Raises:
         StateError: `statistics:PATH` holds no statistics, or they cannot be read.
     """
+    if _is_collected(spec):
+        states, about = spec
+        return StoredReals(_COLLECTED, CollectedStates(states, about))
     if not isinstance(spec, (str, os.PathLike)):
         return None
     text = os.fsdecode(os.fspath(spec))
     asked = text.startswith(_SCHEME) and not os.path.lexists(text)
     path = text.removeprefix(_SCHEME) if asked else text
     if holds_states(path) or path.rstrip("/").endswith(".pgstats"):
-        return StoredReals(path)
+        return StoredReals(path, StoredStates(path))
     if holds_moments(path) if asked else holds_moments_only(path):
         return MomentsReals(path)
     if not asked and holds_moments(path):
@@ -139,6 +189,14 @@ def open_statistics(spec: object) -> StoredReals | MomentsReals | None:
             f"{path} holds no statistics: a .pgstats directory or an npz of mu and sigma is needed"
         )
     return None
+
+
+def _is_collected(spec: object) -> TypeGuard[tuple[Mapping[str, State], Mapping[str, Any]]]:
+    """Whether that is a pair of states by name and their description, as `collect` returns it."""
+    if not (isinstance(spec, tuple) and len(spec) == 2 and all(isinstance(part, dict) for part in spec)):
+        return False
+    states = spec[0]
+    return bool(states) and all(isinstance(state, State) for state in states.values())
 
 
 def save_statistics(

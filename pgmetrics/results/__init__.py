@@ -10,12 +10,14 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pgmetrics.errors import OptionError, PgmetricsError, StateError, encodable
+from pgmetrics.metrics.registry import in_order, named, output
 from pgmetrics.results import files, run_scores, tables
 from pgmetrics.results.files import check_destination as check_destination
 from pgmetrics.results.provenance import check as check_provenance
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 FORMATS = ("table", "csv", "json", "markdown", "latex")
 
 _STAGE = {"images_shown": "Int64", "resolution": "Int64", "alpha": "float64"}
+_MOST_NAMED = 8
 _KEY = ("run", "subject", "metric", "level", "seed", "protocol")
 
 
@@ -70,6 +73,75 @@ class Results:
 
     def __str__(self) -> str:
         return self.to_table()
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """The rows, one after the other."""
+        return iter(self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __bool__(self) -> bool:
+        """Always true, as of any object: results without rows are results, too."""
+        return True
+
+    def __contains__(self, name: object) -> bool:
+        """Whether there are rows of a number or metric of that name."""
+        return isinstance(name, str) and bool(self._of(name))
+
+    def __getitem__(self, name: str) -> Results:
+        """The results of one number, such as `"precision"`, or of all numbers of a metric, such as `"prdc"`.
+
+        Where both have the name, as `"fid"`, it is the number. The provenance is the same.
+
+        Raises:
+            OptionError: there is no row of that name; the message lists the numbers there are.
+        """
+        rows = self._of(name) if isinstance(name, str) else ()
+        if not rows:
+            held = ", ".join(in_order([row["metric"] for row in self.rows])) or "no rows"
+            rule = (
+                "" if isinstance(name, str) else "; they are found by name, and rows by their place in .rows"
+            )
+            raise OptionError(f"there is no {name!r} in these results, which hold {held}{rule}")
+        return replace(self, rows=rows)
+
+    def _of(self, name: str) -> tuple[dict[str, Any], ...]:
+        held = dict.fromkeys(row["metric"] for row in self.rows)
+        wanted = (name,) if name in held else named(name)
+        return tuple(row for row in self.rows if row["metric"] in wanted)
+
+    def __float__(self) -> float:
+        """The one score of one set of generated images, raw: of several levels their mean.
+
+        The floor, levels and numbers that are no score, such as fid-bias, are passed over where there is
+        something else; so `float(pgmetrics.swd(real, fake))` is the mean over levels.
+
+        Raises:
+            OptionError: there are several such numbers, or there is none; the message lists them.
+        """
+        rows = list(self.rows)
+        for wanted in (
+            lambda row: row["subject"] == "fake",
+            lambda row: row["level"] is None,
+            lambda row: output(row["metric"]).is_score,
+        ):
+            rows = [row for row in rows if wanted(row)] or rows
+        if len(rows) == 1:
+            return float(rows[0]["value"])
+        runs = len({row["run"] for row in rows}) > 1
+        held = [place(row) + (f" in run {row['run']}" if runs else "") for row in rows] or ["no rows"]
+        few = ", ".join(held[:_MOST_NAMED]) + (
+            f", and {len(held) - _MOST_NAMED:,} more" * (len(held) > _MOST_NAMED)
+        )
+        raise OptionError(
+            f"only results of a single number are a float, and these hold {few}; "
+            'results["NAME"] has those of one metric'
+        )
+
+    def _repr_html_(self) -> str:
+        """The table of `to_table` for notebooks."""
+        return tables.to_html(self.rows, self.item)
 
     @classmethod
     def concat(cls, results: Iterable[Results]) -> Results:
@@ -129,8 +201,12 @@ class Results:
         """
         return files.csv_text(COLUMNS, self.rows)
 
+    def to_dict(self) -> dict[str, Any]:
+        """`{"results": [row, ...], "provenance": {...}}`, as in JSON; a copy, which may be changed."""
+        return {"results": [dict(row) for row in self.rows], "provenance": deepcopy(self.provenance)}
+
     def to_json(self) -> str:
-        """`{"results": [row, ...], "provenance": {...}}`; floats are exact when read back."""
+        """What `to_dict` returns, as text; floats are exact when read back."""
         content = {"results": self.rows, "provenance": self.provenance}
         return dump_json(content, indent=1, ensure_ascii=False) + "\n"
 

@@ -5,6 +5,7 @@ Values are raw in data; tables multiply some, such as SWD by 1000 as the paper d
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -111,6 +112,28 @@ def to_markdown(rows: Sequence[Row], item: Items = no_item) -> str:
     ]
     text = ["| " + " | ".join(markdown_text(cell) for cell in row) + " |" for row in grid]
     return "\n".join([*text, "", "<br>\n".join(captions(rows, item))]) + "\n"
+
+
+def to_html(rows: Sequence[Row], item: Items = no_item) -> str:
+    """A table element with its captions, for notebooks; all text is escaped."""
+    header, lines = layout(rows)
+    heads = "".join(
+        f'<th colspan="{last - first + 1}">{_html(title)}</th>' for title, first, last in _spans(header)
+    )
+    head = [f"<tr><th></th>{heads}</tr>"]
+    if any(column.level for column in header):
+        head.append(f"<tr><th></th>{''.join(f'<th>{_html(column.level)}</th>' for column in header)}</tr>")
+    body = [
+        f"<tr><th>{_html(line.label)}</th>{''.join(f'<td>{_html(cell)}</td>' for cell in line.cells)}</tr>"
+        for line in lines
+    ]
+    caption = "<br>".join(map(_html, captions(rows, item)))
+    text = [
+        *("<table>", f"<caption>{caption}</caption>"),
+        *("<thead>", *head, "</thead>"),
+        *("<tbody>", *body, "</tbody>", "</table>"),
+    ]
+    return "\n".join(text)
 
 
 def to_latex(rows: Sequence[Row], item: Items = no_item) -> str:
@@ -249,6 +272,10 @@ def _spans(header: Sequence[Column]) -> list[tuple[str, int, int]]:
         else:
             spans.append((column.title, i, i))
     return spans
+
+
+def _html(text: str) -> str:
+    return html.escape(printable(text))
 
 
 def _latex(text: str) -> str:

@@ -193,6 +193,38 @@ def test_statistics_of_the_reals_stand_for_them(tmp_path):
     assert network.images == 200  # the fakes alone
 
 
+def test_what_was_collected_stands_for_the_reals(tmp_path):
+    real, fake = sides(200, 200)
+    names = [SWD, "ms-ssim", "fid", "is", "kid", "prdc"]
+    collected = collect(real, names, networks={"inception": ToyNetwork()})
+    save_statistics(collected[0], tmp_path / "real.pgstats", collected[1])
+    from_file = score(str(tmp_path / "real.pgstats"), fake, names)
+    network = ToyNetwork()
+    # Twice: a score must not change what was collected.
+    for _ in range(2):
+        found = score(collected, fake, names, network)
+        assert found.rows == from_file.rows
+    assert network.images == 400  # the fakes alone
+    assert real.reads.tolist() == [1] * 200
+    source = found.provenance["sources"]["real"]
+    assert source["fingerprint"] == from_file.provenance["sources"]["real"]["fingerprint"]
+
+
+def test_what_was_collected_otherwise_is_refused():
+    collected = collect(Counting(50), ["kid"], networks={"inception": ToyNetwork()})
+    with pytest.raises(
+        StateError, match=r"^the result of collect\(\) was made differently: seed is 0, 3 was"
+    ):
+        score(collected, Counting(50, seed=1), ["kid"], seed=3)
+    with pytest.raises(
+        StateError, match=r"fid needs moments-.* here: pgmetrics\.collect\(SOURCE, \['fid'\]\)"
+    ):
+        score(collected, Counting(50, seed=1), ["fid"])
+    # A pair of other dictionaries is no source.
+    with pytest.raises(SourceError):
+        score(({}, {}), Counting(50, seed=1), ["kid"])
+
+
 def _collected(real, metrics, network, path, **options):
     states, about = collect(real, metrics, networks={"inception": network}, **options)
     return states, path, about
