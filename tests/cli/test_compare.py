@@ -1,18 +1,16 @@
 """pgmetrics compare: exit codes, what goes where, explanations."""
 
 import json
+from functools import partial
 
 import pytest
-from click.testing import CliRunner
 
-from pgmetrics.cli import main
 from pgmetrics.results import Results
 from tests.comparison.test_compare import results, row, settings_of
+from tests.helpers.commands import pgmetrics
 from tests.helpers.samplers import write_checkpoint
 
-
-def run(*arguments):
-    return CliRunner().invoke(main, ["compare", *map(str, arguments)])
+compare = partial(pgmetrics, "compare")
 
 
 @pytest.fixture
@@ -33,19 +31,19 @@ def files(tmp_path):
 def test_worse_fails_only_where_that_was_asked(files):
     good, same, bad = (files / f"{name}.json" for name in ("good", "same", "bad"))
     for a, b, code in ((good, bad, 3), (good, same, 0), (bad, good, 0)):
-        assert run(a, b, "--fail-if-worse").exit_code == code
-        assert run(a, b).exit_code == 0
-    assert run(good, bad).stdout.splitlines()[1].endswith("worse")
-    assert run(bad, good).stdout.splitlines()[1].endswith("better")
+        assert compare(a, b, "--fail-if-worse").exit_code == code
+        assert compare(a, b).exit_code == 0
+    assert compare(good, bad).stdout.splitlines()[1].endswith("worse")
+    assert compare(bad, good).stdout.splitlines()[1].endswith("better")
 
 
 def test_unlike_protocols_are_one_line_and_explained_in_full(files):
     arguments = files / "good.json", files / "unlike.json"
-    done = run(*arguments, "--fail-if-worse")
+    done = compare(*arguments, "--fail-if-worse")
     assert (done.exit_code, done.stdout) == (1, "")
     (line,) = done.stderr.splitlines()
     assert "mirror: False in A, True in B" in line
-    done = run(*arguments, "--explain")
+    done = compare(*arguments, "--explain")
     assert done.exit_code == 0
     lines = [line.split() for line in done.stdout.splitlines()]
     assert lines == [
@@ -54,15 +52,15 @@ def test_unlike_protocols_are_one_line_and_explained_in_full(files):
         ["device", "cpu", "cuda", "no"],
     ]
     # A check that could not be made must not pass.
-    assert run(*arguments, "--explain", "--fail-if-worse").exit_code == 1
+    assert compare(*arguments, "--explain", "--fail-if-worse").exit_code == 1
 
 
 def test_alike_results_are_explained_and_compared(files):
-    done = run(files / "good.json", files / "bad.json", "--explain")
+    done = compare(files / "good.json", files / "bad.json", "--explain")
     assert done.stdout.startswith("A and B were scored alike: no setting differs.\n\n")
     assert "worse" in done.stdout
     found = json.loads(
-        run(files / "good.json", files / "unlike.json", "--explain", "--format", "json").stdout
+        compare(files / "good.json", files / "unlike.json", "--explain", "--format", "json").stdout
     )
     assert [setting["name"] for setting in found["settings"]] == ["mirror", "device"]
     assert found["rows"] == []
@@ -70,10 +68,10 @@ def test_alike_results_are_explained_and_compared(files):
 
 def test_nothing_decided_is_not_passed(files):
     vague, good = files / "vague.json", files / "good.json"
-    assert run(vague, vague).exit_code == 0
+    assert compare(vague, vague).exit_code == 0
     # Beside an MS-SSIM within noise this passed with a warning, though SWD may have risen to any height.
     for other in (vague, good):
-        done = run(vague, other, "--fail-if-worse")
+        done = compare(vague, other, "--fail-if-worse")
         assert done.exit_code == 5
         error = done.stderr.splitlines()[-1]
         assert "the gate cannot decide swd: it takes errors over images" in error
@@ -87,12 +85,12 @@ def test_what_is_worse_comes_before_what_is_undecided(files):
     )
     for name, one in (("a", a), ("b", b)):
         one.save(files / f"{name}.json")
-    done = run(files / "a.json", files / "b.json", "--fail-if-worse")
+    done = compare(files / "a.json", files / "b.json", "--fail-if-worse")
     assert done.exit_code == 3
     assert "the gate cannot decide swd" in done.stderr
-    assert run(files / "a.json", files / "b.json", "--fail-if-worse", "--metrics", "fid").exit_code == 3
-    assert run(files / "b.json", files / "a.json", "--fail-if-worse").exit_code == 5
-    assert run(files / "b.json", files / "a.json", "--fail-if-worse", "--metrics", "fid").exit_code == 0
+    assert compare(files / "a.json", files / "b.json", "--fail-if-worse", "--metrics", "fid").exit_code == 3
+    assert compare(files / "b.json", files / "a.json", "--fail-if-worse").exit_code == 5
+    assert compare(files / "b.json", files / "a.json", "--fail-if-worse", "--metrics", "fid").exit_code == 0
 
 
 @pytest.fixture
@@ -110,7 +108,7 @@ def test_a_more_varied_set_is_neither_better_nor_worse(varied):
     # The untrained network was called better, and --fail-if-worse exited with 3 for the trained one.
     untrained, trained = varied / "untrained.json", varied / "trained.json"
     for a, b, word, near in ((untrained, trained, "less", "A"), (trained, untrained, "more", "B")):
-        done = run(a, b, "--fail-if-worse")
+        done = compare(a, b, "--fail-if-worse")
         assert done.exit_code == 0
         line = next(line for line in done.stdout.splitlines() if line.startswith("MS-SSIM "))
         assert line.endswith(f"{word} varied than A; less varied than the reals")
@@ -125,25 +123,25 @@ def test_a_more_varied_set_is_neither_better_nor_worse(varied):
 def test_a_gate_that_names_ms_ssim_asks_for_the_distance_to_the_reals(varied):
     untrained, trained = varied / "untrained.json", varied / "trained.json"
     named = "--metrics", "swd,ms-ssim", "--fail-if-worse"
-    done = run(untrained, trained, *named)
+    done = compare(untrained, trained, *named)
     assert done.exit_code == 3
     assert done.stderr == "gate: swd, ms-ssim\n"
-    assert run(trained, untrained, *named).exit_code == 0
+    assert compare(trained, untrained, *named).exit_code == 0
     # Without the reals' own value neither way is better.
     bare = Results((row("swd", 1.0, 0.01), row("ms-ssim", 0.077, 0.003)), settings_of())
     bare.save(varied / "bare.json")
-    done = run(varied / "bare.json", varied / "alone.json", *named)
+    done = compare(varied / "bare.json", varied / "alone.json", *named)
     assert done.exit_code == 5
     assert "ms-ssim: the reals' own value is not known" in done.stderr
     assert "score both with the same --real SOURCE" in done.stderr
-    assert run(varied / "bare.json", varied / "alone.json", "--fail-if-worse").exit_code == 0
+    assert compare(varied / "bare.json", varied / "alone.json", "--fail-if-worse").exit_code == 0
     assert "different" in done.stdout
 
 
 def test_a_gate_that_asks_nothing_does_not_pass(varied):
     only = Results((row(),), settings_of())
     only.save(varied / "only.json")
-    done = run(varied / "only.json", varied / "only.json", "--fail-if-worse")
+    done = compare(varied / "only.json", varied / "only.json", "--fail-if-worse")
     assert done.exit_code == 5
     assert "gate: no metric; not asked: ms-ssim" in done.stderr
     assert "no metric is asked; --metrics names what it asks" in done.stderr
@@ -166,14 +164,14 @@ def test_a_gate_that_asks_nothing_does_not_pass(varied):
     ],
 )
 def test_refusals(files, arguments, code, fact):
-    done = run(*(a.format(good=files / "good.json", bad=files / "bad.json") for a in arguments))
+    done = compare(*(a.format(good=files / "good.json", bad=files / "bad.json") for a in arguments))
     assert (done.exit_code, done.stdout) == (code, "")
     assert fact in done.stderr
     assert "Traceback" not in done.stderr
 
 
 def test_a_table_goes_to_a_file_and_to_stdout(files, tmp_path):
-    done = run(files / "good.json", files / "bad.json", "--out", tmp_path / "c.csv", "--format", "csv")
+    done = compare(files / "good.json", files / "bad.json", "--out", tmp_path / "c.csv", "--format", "csv")
     assert done.exit_code == 0
     assert (tmp_path / "c.csv").read_text() == done.stdout
     assert done.stdout.startswith("metric,level,protocol,a,b,difference,")
@@ -184,10 +182,10 @@ def test_checkpoints_are_compared_image_by_image(tmp_path):
     late = write_checkpoint(tmp_path / "late.safetensors")
     early = write_checkpoint(tmp_path / "early.safetensors", damage=1.0)
     options = [f"--real=progan:{late},seed=9", "--num-images=96", "--metrics=swd", "--cache=off"]
-    done = run(late, early, *options, "--fail-if-worse")
+    done = compare(late, early, *options, "--fail-if-worse")
     assert done.exit_code == 3
     assert "an exact test that swaps the images of a place" in done.stdout
-    done = run(f"progan:{late},seed=1", f"progan:{late},seed=2", *options, "--fail-if-worse")
+    done = compare(f"progan:{late},seed=1", f"progan:{late},seed=2", *options, "--fail-if-worse")
     assert done.exit_code == 0
     assert [line.endswith("within noise") for line in done.stdout.splitlines()[1:4]] == [True] * 3
 
@@ -195,4 +193,6 @@ def test_checkpoints_are_compared_image_by_image(tmp_path):
 def test_a_run_of_a_table_is_named_behind_the_file(tmp_path):
     several = Results.concat([results(row("swd", run="early")), results(row("swd", 0.5, run="late"))])
     several.save(tmp_path / "runs.csv")
-    assert run(f"{tmp_path}/runs.csv#early", f"{tmp_path}/runs.csv#late", "--fail-if-worse").exit_code == 3
+    assert (
+        compare(f"{tmp_path}/runs.csv#early", f"{tmp_path}/runs.csv#late", "--fail-if-worse").exit_code == 3
+    )

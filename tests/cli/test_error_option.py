@@ -10,7 +10,8 @@ import pgmetrics
 from pgmetrics.errors import OptionError
 from pgmetrics.metrics.inception_score import InceptionScore
 from pgmetrics.metrics.registry import with_error
-from tests.cli.test_score import QUICK, folders, run, swd
+from tests.cli.test_score import QUICK, folders, swd
+from tests.helpers.commands import pgmetrics as run
 
 __all__ = ["folders"]  # a fixture
 

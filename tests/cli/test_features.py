@@ -12,6 +12,7 @@ from PIL import Image
 
 from pgmetrics.cli import main
 from tests.evaluation.test_api import Counting
+from tests.helpers.commands import pgmetrics
 from tests.helpers.toy_network import ToyNetwork as Toy
 
 
@@ -46,15 +47,11 @@ def network(tmp_path_factory):
     return str(path)
 
 
-def invoke(*arguments):
-    return CliRunner().invoke(main, [str(part) for part in arguments])
-
-
 @pytest.fixture
 def run(network):
     def with_custom_network(*arguments):
         own = ["--features", network, "--features-resize", "none", "--features-range", "0,1"]
-        return invoke(*arguments, "--workers", 0, *own)
+        return pgmetrics(*arguments, "--workers", 0, *own)
 
     return with_custom_network
 
@@ -62,7 +59,7 @@ def run(network):
 @pytest.fixture
 def run_inception(inception_weights):
     def with_inception(*arguments):
-        return invoke(*arguments, "--weights", inception_weights, "--allow-unverified-weights")
+        return pgmetrics(*arguments, "--weights", inception_weights, "--allow-unverified-weights")
 
     return with_inception
 
@@ -146,7 +143,7 @@ def test_a_refusal_is_one_line_and_exit_code_1(run, folders, tmp_path):
     assert result.stderr.splitlines()[-1].endswith("holds 24 images; num_images asks for 30.")
     (tmp_path / "broken.pth").write_bytes(b"not weights")
     broken = ["fid", "--real", folders[0], "--fake", folders[1], "--weights", tmp_path / "broken.pth"]
-    result = invoke(*broken)
+    result = pgmetrics(*broken)
     assert result.exit_code == 1
     assert "SHA-256" in result.stderr
     assert len(result.stderr.splitlines()) == 1
@@ -157,7 +154,7 @@ def test_fid_is_refused_on_ones_own_network_and_undeclared_input_too(run, folder
     refused = run("fid", *sides)
     assert refused.exit_code == 1
     assert "fd is" in refused.stderr
-    undeclared = invoke("fd", *sides, "--features", network)
+    undeclared = pgmetrics("fd", *sides, "--features", network)
     assert undeclared.exit_code == 1
     assert "needs its value range declared" in undeclared.stderr
 
@@ -177,7 +174,7 @@ def test_a_network_of_python_code_that_changed_is_not_mistaken_for_the_old_one(
             "def features(x):\n"
             f"    return {factor} * torch.nn.functional.adaptive_avg_pool2d(x, 2).flatten(1)\n"
         )
-        result = invoke("fd", "--real", folders[0], "--fake", folders[1], *own, "--format", "json")
+        result = pgmetrics("fd", "--real", folders[0], "--fake", folders[1], *own, "--format", "json")
         assert result.exit_code == 0, result.stderr
         assert "mynet:features none is Python code" in " ".join(result.stderr.split())
         found.append(read(result)["fake", "fd"]["value"])
@@ -217,7 +214,7 @@ class TestStats:
             "pgmetrics.evaluation.setup.open_network", lambda name, **_: asked.append(name) or Toy()
         )
         out = tmp_path / "r.pgstats"
-        made = invoke("stats", folders[0], "--preset", "torch-fidelity", "--metrics", "prdc", "--out", out)
+        made = pgmetrics("stats", folders[0], "--preset", "torch-fidelity", "--metrics", "prdc", "--out", out)
         assert made.exit_code == 0, made.output
         assert asked == ["vgg16"]
         assert "rows-vgg16-features (24 images)" in made.stdout
@@ -243,7 +240,7 @@ class TestStats:
         out = tmp_path / "real.pgstats"
         assert run("stats", folders[0], "--metrics", "kid", "--out", out).exit_code == 0
         own = ["--features", network, "--features-resize", "none", "--features-range", "-1,1"]
-        result = invoke("kid", "--real", out, "--fake", folders[1], *own)
+        result = pgmetrics("kid", "--real", out, "--fake", folders[1], *own)
         assert result.exit_code == 1
         assert "was made differently: network is custom" in result.stderr
         assert "none,0..1" in result.stderr

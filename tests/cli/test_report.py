@@ -1,9 +1,8 @@
 """`pgmetrics report` and `pgmetrics plot`: what they print, write and refuse."""
 
 import pytest
-from click.testing import CliRunner
 
-from pgmetrics.cli import main
+from tests.helpers.commands import pgmetrics
 from tests.report.conftest import write_run
 
 
@@ -11,10 +10,6 @@ from tests.report.conftest import write_run
 def run(tmp_path_factory):
     """A scored run."""
     return write_run(tmp_path_factory.mktemp("runs") / "first")
-
-
-def pgmetrics(*arguments):
-    return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
 @pytest.mark.slow

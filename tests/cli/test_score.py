@@ -11,11 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from PIL import Image
 
-from pgmetrics.cli import main
 from pgmetrics.cli.options import parse_bytes
+from tests.helpers.commands import pgmetrics
 
 QUICK = ["--patches", "8", "--directions", "8", "--workers", "0"]
 
@@ -33,12 +32,8 @@ def folders(tmp_path_factory):
     return made
 
 
-def run(*arguments):
-    return CliRunner().invoke(main, [str(a) for a in arguments])
-
-
 def swd(folders, *more):
-    return run("swd", "--real", folders[0], "--fake", folders[1], *QUICK, *more)
+    return pgmetrics("swd", "--real", folders[0], "--fake", folders[1], *QUICK, *more)
 
 
 def test_the_table_is_alone_on_stdout_and_says_times_thousand(folders):
@@ -63,7 +58,7 @@ def test_data_is_raw_and_the_formats_agree(folders, tmp_path):
 
 
 def test_several_metrics_and_the_floor_in_one_table(folders):
-    done = run(
+    done = pgmetrics(
         "evaluate",
         "--real",
         folders[0],
@@ -85,7 +80,7 @@ def test_several_metrics_and_the_floor_in_one_table(folders):
 
 
 def test_ms_ssim_scores_one_side_alone(folders):
-    done = run("ms-ssim", "--fake", folders[1], "--format", "csv", "--workers", 0)
+    done = pgmetrics("ms-ssim", "--fake", folders[1], "--format", "csv", "--workers", 0)
     assert done.exit_code == 0
     (row,) = csv.DictReader(io.StringIO(done.stdout))
     assert (row["subject"], row["n_real"], row["n_fake"]) == ("fake", "", "40")
@@ -118,7 +113,7 @@ def test_ms_ssim_scores_one_side_alone(folders):
     ],
 )
 def test_refusals_are_one_line_with_the_right_code_and_nothing_on_stdout(folders, arguments, code, facts):
-    done = run(*(a.format(a=folders[0], b=folders[1]) for a in arguments))
+    done = pgmetrics(*(a.format(a=folders[0], b=folders[1]) for a in arguments))
     assert done.exit_code == code
     assert done.stdout == ""
     for fact in facts:
@@ -130,10 +125,10 @@ def test_refusals_are_one_line_with_the_right_code_and_nothing_on_stdout(folders
 
 
 def test_check_says_what_is_wrong_and_exits_with_it(folders, tmp_path):
-    assert run("check", folders[0]).exit_code == 0
+    assert pgmetrics("check", folders[0]).exit_code == 0
     (tmp_path / "broken.png").write_bytes(b"\x89PNG nothing")
     Image.new("RGB", (8, 8)).save(tmp_path / "fine.png")
-    done = run("check", tmp_path, "--format", "json")
+    done = pgmetrics("check", tmp_path, "--format", "json")
     assert done.exit_code == 1
     assert "broken.png" in json.dumps(json.loads(done.stdout))
 
@@ -195,11 +190,11 @@ def test_files_that_are_left_out_are_told_once_and_by_kind(folders, tmp_path):
         "stats": [images, "--metrics", "ms-ssim", "--out", tmp_path / "a.pgstats", "--workers", "0"],
     }
     for command, arguments in commands.items():
-        done = run(command, *arguments)
+        done = pgmetrics(command, *arguments)
         assert done.exit_code == 0, done.stderr
         assert done.stderr.replace("\r", "\n").splitlines().count(line) == 1, command
         assert "left out: 2 .txt" not in done.stdout
-    assert "  ignored     3 files left out: 2 .txt, 1 without suffix\n" in run("check", images).stdout
+    assert "  ignored     3 files left out: 2 .txt, 1 without suffix\n" in pgmetrics("check", images).stdout
 
 
 def test_what_decoding_did_is_told_once_for_each_source(folders, tmp_path):
@@ -208,6 +203,6 @@ def test_what_decoding_did_is_told_once_for_each_source(folders, tmp_path):
         image = Image.open(path)
         image.putalpha(255)
         image.save(tmp_path / f"{index}.png")
-    done = run("ms-ssim", "--real", folders[0], "--fake", tmp_path, "--workers", "1")
+    done = pgmetrics("ms-ssim", "--real", folders[0], "--fake", tmp_path, "--workers", "1")
     assert done.stderr.count("opaque alpha dropped") == 1
     assert f"Info: {tmp_path}: 40 × opaque alpha dropped" in done.stderr

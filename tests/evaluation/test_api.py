@@ -6,13 +6,11 @@ import numpy as np
 import pytest
 
 import pgmetrics
-from pgmetrics import SlicedWasserstein
 from pgmetrics.errors import OptionError, SampleError
 from pgmetrics.evaluation.api import observe
 from pgmetrics.runtime.spill import WORKING_MEMORY
 from pgmetrics.sources.base import IDENTITY, ImageSource, listed, sequence
-
-FAST = SlicedWasserstein(patches_per_image=16, directions=8, repeats=2)
+from tests.helpers.tables import SWD, rows
 
 
 class Counting(ImageSource):
@@ -40,13 +38,9 @@ class Counting(ImageSource):
         return self.pixels[list(indices)]
 
 
-def rows(results, **wanted):
-    return [row for row in results.rows if all(row[k] == v for k, v in wanted.items())]
-
-
 def test_each_image_is_read_once_for_all_metrics_and_the_floor():
     real, fake = Counting(700), Counting(300, seed=1)
-    found = pgmetrics.evaluate(real, fake, [FAST, "ms-ssim"], floor=True)
+    found = pgmetrics.evaluate(real, fake, [SWD, "ms-ssim"], floor=True)
     assert real.reads.tolist() == [1] * 700
     assert fake.reads.tolist() == [1] * 300
     (mean,) = rows(found, metric="swd", level=None, subject="fake")
@@ -58,7 +52,7 @@ def test_each_image_is_read_once_for_all_metrics_and_the_floor():
 
 def test_only_what_a_budget_needs_is_read():
     real, fake = Counting(100), Counting(100, seed=1)
-    pgmetrics.evaluate(real, fake, [FAST], num_images=40)
+    pgmetrics.evaluate(real, fake, [SWD], num_images=40)
     assert (real.reads.sum(), fake.reads.sum()) == (40, 40)
 
 
@@ -77,27 +71,27 @@ def test_budgets_take_the_first_of_one_permutation_keyed_by_seed_and_count():
 
 def test_a_metric_beside_changes_no_bit_of_another():
     real, fake = Counting(101), Counting(99, seed=1)
-    alone = pgmetrics.evaluate(real, fake, [FAST]).rows
-    beside = pgmetrics.evaluate(real, fake, ["ms-ssim", FAST]).rows
+    alone = pgmetrics.evaluate(real, fake, [SWD]).rows
+    beside = pgmetrics.evaluate(real, fake, ["ms-ssim", SWD]).rows
     assert [r["value"] for r in alone] == [r["value"] for r in beside if r["metric"] == "swd"]
 
 
 def test_the_floor_uses_two_disjoint_halves_and_is_independent_of_the_fakes():
     real = Counting(600)  # two blocks each half, the second one short
-    one, other = (pgmetrics.evaluate(real, Counting(300, seed=s), [FAST], floor=True) for s in (1, 2))
+    one, other = (pgmetrics.evaluate(real, Counting(300, seed=s), [SWD], floor=True) for s in (1, 2))
     assert rows(one, subject="real")[0]["value"] == rows(other, subject="real")[0]["value"]
     first, second = real.pixels[:300], real.pixels[300:]
     swapped = pgmetrics.evaluate(
         pgmetrics.sources.function(lambda i: first[list(i)], n=300, name="first"),
         pgmetrics.sources.function(lambda i: second[list(i)], n=300, name="second"),
-        [FAST],
+        [SWD],
     )
     assert [r["value"] for r in rows(one, subject="real")] == [r["value"] for r in swapped.rows]
 
 
 def test_too_few_reals_for_the_floor_leave_it_out_with_a_note(caplog):
     with caplog.at_level(logging.WARNING, "pgmetrics"):
-        found = pgmetrics.evaluate(Counting(60), Counting(40, seed=1), [FAST], floor=True)
+        found = pgmetrics.evaluate(Counting(60), Counting(40, seed=1), [SWD], floor=True)
     assert not rows(found, subject="real")
     assert "num_images=30 makes room" in found.provenance["notes"][0]
     assert "num_images=30" in caplog.text
@@ -158,9 +152,9 @@ def test_a_device_that_is_not_here_is_refused(device):
 
 def test_mirroring_flips_some_reals_and_no_fakes():
     real, fake = Counting(40), Counting(40, seed=1)
-    plain = pgmetrics.evaluate(real, fake, [FAST, "ms-ssim"])
-    mirrored = pgmetrics.evaluate(real, fake, [FAST, "ms-ssim"], mirror=True)
-    again = pgmetrics.evaluate(real, fake, [FAST, "ms-ssim"], mirror=True)
+    plain = pgmetrics.evaluate(real, fake, [SWD, "ms-ssim"])
+    mirrored = pgmetrics.evaluate(real, fake, [SWD, "ms-ssim"], mirror=True)
+    again = pgmetrics.evaluate(real, fake, [SWD, "ms-ssim"], mirror=True)
     assert (
         rows(plain, metric="ms-ssim", subject="fake")[0]["value"]
         == rows(mirrored, metric="ms-ssim", subject="fake")[0]["value"]
@@ -202,7 +196,7 @@ def test_one_liners_equal_evaluate():
 
 def test_rows_are_tidy_and_provenance_says_how():
     real = Counting(8)
-    found = pgmetrics.evaluate(real, Counting(8, seed=1), [FAST, "ms-ssim"], seed=7)
+    found = pgmetrics.evaluate(real, Counting(8, seed=1), [SWD, "ms-ssim"], seed=7)
     frame = found.to_pandas()
     assert frame.metric.tolist() == ["ms-ssim", "swd", "swd", "swd", "ms-ssim"]
     assert frame.level.tolist()[1:3] == [32, 16]
@@ -218,7 +212,7 @@ def test_rows_are_tidy_and_provenance_says_how():
 
 def test_progress_reaches_its_total():
     told = []
-    pgmetrics.evaluate(Counting(8), Counting(8, seed=1), [FAST], progress=lambda *p: told.append(p))
+    pgmetrics.evaluate(Counting(8), Counting(8, seed=1), [SWD], progress=lambda *p: told.append(p))
     for what in ("real images", "fake images"):
         assert [p for p in told if p[0] == what][-1][1:] == (8, 8)
 
@@ -226,7 +220,7 @@ def test_progress_reaches_its_total():
 # observe(): several generated sets against the same reals.
 
 
-def observed(real, fakes, metrics=(FAST, "ms-ssim"), **options):
+def observed(real, fakes, metrics=(SWD, "ms-ssim"), **options):
     found = observe(real, fakes, metrics, **options)
     return {one.metric.name: one for one in found.observations}
 
@@ -237,7 +231,7 @@ def test_observing_reads_every_image_once_and_gives_evaluates_numbers():
     assert real.reads.tolist() == [1] * 300
     assert [fake.reads.tolist() for fake in fakes] == [[1] * 290] * 2
     for number, fake in enumerate(fakes):
-        alone = pgmetrics.evaluate(Counting(300), fake, [FAST, "ms-ssim"])
+        alone = pgmetrics.evaluate(Counting(300), fake, [SWD, "ms-ssim"])
         for one in found.values():
             estimates, _ = one.metric.compute(real=one.real, fake=one.fakes[number])
             expected = {(r["metric"], r["subject"], r["level"]): r["value"] for r in alone.rows}

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 import pgmetrics
-from pgmetrics import SlicedWasserstein
 from pgmetrics.comparison.compare import compare
 from pgmetrics.errors import OptionError, PgmetricsError, SampleError, SourceError, StateError
 from pgmetrics.evaluation import engine
@@ -21,9 +20,9 @@ from pgmetrics.prepared.moments_npz import write_moments
 from pgmetrics.prepared.statistics import save_statistics
 from pgmetrics.sources import generator
 from tests.evaluation.test_api import Counting, rows
+from tests.helpers.tables import SWD
 from tests.helpers.toy_network import Broken, ToyNetwork
 
-SWD = SlicedWasserstein(patches_per_image=16, directions=8, repeats=2)
 ALL = [SWD, "ms-ssim", "fid", "is", "kid", "prdc", "memorisation"]
 
 

@@ -9,9 +9,9 @@ import pgmetrics
 from pgmetrics.errors import SampleError
 from pgmetrics.metrics.swd import SlicedWasserstein
 from tests.evaluation.test_api import Counting
+from tests.helpers.tables import SWD
 from tests.helpers.toy_network import ToyNetwork
 
-SWD = SlicedWasserstein(patches_per_image=16, directions=8, repeats=2)
 TWO_SIDED = [SWD, "fid", "kid", "prdc", "memorisation"]
 NAMES = {"swd", "fid", "fid-bias", "kid", "precision", "recall", "density", "coverage", "authpct"}
 

@@ -11,14 +11,11 @@ from torch_fidelity.metric_fid import fid_statistics_to_metric
 
 from pgmetrics.functional import frechet
 from pgmetrics.functional.frechet import GaussianMoments, delete_one_distances, frechet_distance, merged, root
+from tests.helpers.draws import normal
 
 
 def tensor(x):
     return torch.from_numpy(np.array(x, np.float64, order="C"))
-
-
-def normal(seed, *shape):
-    return np.random.default_rng(seed).standard_normal(shape)
 
 
 def rotation(seed, width):

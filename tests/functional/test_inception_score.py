@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from pgmetrics.functional.inception_score import chunk_cut, even_cut, inception_score
+from pgmetrics.functional.inception_score import (
+    chunk_cut,
+    even_cut,
+    inception_score,
+    inception_score_influence,
+)
+from tests.contracts.feature_contract import features
 
 
 def test_alike_images_score_one_however_unsure():
@@ -53,3 +59,28 @@ def test_cuts_cover_every_image_once(n, splits):
     assert len(even) == splits
     assert {b - a for a, b in even} <= {n // splits, -(-n // splits)}
     assert [b - a for a, b in chunk_cut(n, splits)] == [len(c) for c in torch.arange(n).chunk(splits)]
+
+
+def test_an_image_moves_the_inception_score_by_what_is_lost_without_it():
+    logits = features(3, 40, 7) * 3
+    score = inception_score(logits)
+    without = [inception_score(torch.cat([logits[:i], logits[i + 1 :]])) for i in range(40)]
+    expected = 39 * (score - np.array(without))
+    np.testing.assert_allclose(
+        inception_score_influence(logits), expected - expected.mean(), atol=1e-9 * expected.std()
+    )
+
+
+def test_influences_on_the_inception_score_go_to_its_derivative():
+    logits = features(3, 2000, 7).double() * 3
+    log_p = torch.log_softmax(logits, 1)
+    p = log_p.exp()
+    divergences = (p * (log_p - p.mean(0).log())).sum(1)
+    expected = (divergences.mean().exp() * (divergences - divergences.mean())).numpy()
+    np.testing.assert_allclose(inception_score_influence(logits), expected, atol=0.01 * expected.std())
+
+
+def test_a_class_that_one_image_alone_has_gives_a_finite_influence():
+    logits = torch.full((4, 3), -1000.0)
+    logits[torch.arange(4), torch.tensor([0, 0, 0, 2])] = 0
+    assert np.isfinite(inception_score_influence(logits)).all()

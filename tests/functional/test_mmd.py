@@ -5,7 +5,8 @@ from torch_fidelity.metric_kid import kid_features_to_metric
 
 from pgmetrics.errors import SampleError
 from pgmetrics.functional import mmd
-from pgmetrics.functional.mmd import PolynomialKernel, squared_mmd, subset_squared_mmds
+from pgmetrics.functional.mmd import PolynomialKernel, squared_mmd, squared_mmd_influence, subset_squared_mmds
+from tests.contracts.feature_contract import features
 
 
 def normal(seed, n, d, shift=0.0, scale=1.0):
@@ -149,3 +150,27 @@ def test_the_callers_settings_and_rows_are_left_alone():
     squared_mmd([x], [y])
     assert torch.equal(x, before)
     assert torch.get_num_threads() == threads
+
+
+def test_kernel_influences_are_the_means_of_kernel_values():
+    x, y = features(1, 31, 5), features(2, 40, 5) * 1.3
+    kernel = PolynomialKernel()
+
+    def values(a, b):
+        return (a.double() @ b.double().T / 5 + 1) ** 3
+
+    found = squared_mmd_influence(x, y, kernel)
+    for fit, parts in zip((slice(None), slice(0, None, 2), slice(1, None, 2)), found, strict=True):
+        for mine, other, part in ((x, y, parts[0]), (y, x, parts[1])):
+            own = values(mine, mine).fill_diagonal_(0)[:, fit]
+            counted = torch.ones(len(mine), len(mine)).fill_diagonal_(0)[:, fit].sum(1)
+            expected = 2 * (own.sum(1) / counted - values(mine, other)[:, fit].mean(1))
+            np.testing.assert_allclose(part, expected - expected.mean(), atol=1e-5)
+
+
+def test_kernel_influences_are_what_leaving_a_row_out_does():
+    x, y = features(1, 60, 5), features(2, 40, 5) * 1.3
+    value = squared_mmd([x], [y])[0]
+    without = np.array([squared_mmd([torch.cat([x[:i], x[i + 1 :]])], [y])[0] for i in range(60)])
+    found = squared_mmd_influence(x, y)[0][0]
+    np.testing.assert_allclose(59 * (value - without), found, atol=0.1 * found.std())

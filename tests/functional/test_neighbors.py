@@ -6,8 +6,9 @@ from torch_fidelity.metric_prc import prc_features_to_metric
 
 from pgmetrics.errors import SampleError
 from pgmetrics.functional import neighbors
-from pgmetrics.functional.neighbors import nearest, neighborhoods, squared_radii
+from pgmetrics.functional.neighbors import nearest, neighborhoods, shares, squared_radii
 from pgmetrics.functional.tiles import CenteredRows, matrix_product, mean_row, relative_error
+from tests.contracts.feature_contract import features
 
 
 def normal(seed, n, d, scale=1.0):
@@ -167,3 +168,21 @@ def test_too_few_rows_and_too_large_features_are_refused():
         squared_radii(pieces(normal(1, 9, 2, 1e19)), 3)
     with pytest.raises(SampleError, match="no features"):
         nearest(pieces(normal(1, 9, 2)), [])
+
+
+def test_shares_are_those_of_all_pairs_of_distances():
+    real, fake = features(1, 40, 3), features(2, 50, 3) * 1.2
+    fake[7] = fake[8]  # copies share what one would have alone
+    k = 3
+    apart = torch.cdist(real.double(), fake.double())
+    # 0 is the row itself.
+    radii = torch.cdist(real.double(), real.double()).sort(1).values[:, k]
+    fake_radii = torch.cdist(fake.double(), fake.double()).sort(1).values[:, k]
+    held, balls = (apart <= radii[:, None]).double(), (apart <= fake_radii).double()
+    found = shares([real], [fake], k)
+    np.testing.assert_allclose(found.covering, (held / held.sum(1, keepdim=True).clamp(min=1)).sum(0))
+    np.testing.assert_allclose(found.recalling, (balls / balls.sum(1, keepdim=True).clamp(min=1)).sum(0))
+    numbers = neighborhoods([real], [fake], k)
+    assert found.covering.sum() == pytest.approx(numbers.covered.sum())
+    assert numbers.recalled is not None
+    assert found.recalling.sum() == pytest.approx(numbers.recalled.sum())

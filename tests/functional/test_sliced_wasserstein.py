@@ -11,15 +11,12 @@ from pgmetrics.errors import SampleError
 from pgmetrics.functional.patches import channel_moments, channel_statistics, gather_patches
 from pgmetrics.functional.pyramid import laplacian_pyramid, level_sizes
 from pgmetrics.functional.sliced_wasserstein import sliced_wasserstein
+from tests.helpers.draws import normal_tensor
 from tests.parity import formula
 
 
-def normal(seed, *shape):
-    return torch.from_numpy(np.random.default_rng(seed).standard_normal(shape))
-
-
 def unit_directions(d, k):
-    directions = normal(7, k, d)
+    directions = normal_tensor(k, d, seed=7)
     return directions / directions.norm(dim=1, keepdim=True)
 
 
@@ -76,7 +73,7 @@ def test_descriptors_equal_the_published_components(name):
 
 
 def test_every_direction_equals_scipys_one_dimensional_distance():
-    a, b = normal(1, 300, 12), 2 * normal(2, 300, 12) + 1
+    a, b = normal_tensor(300, 12, seed=1), 2 * normal_tensor(300, 12, seed=2) + 1
     directions = unit_directions(12, 5)
     ours = sliced_wasserstein([a[:100], a[100:]], [b], directions)
     for direction, value in zip(directions, ours, strict=True):
@@ -88,7 +85,7 @@ def test_shift_has_its_closed_form():
     # Adding v to every point moves each projection by <v, u>, so W1 = |<v, u>|.
     # Over unit u in R^d that averages |v| G(d/2) / (sqrt(pi) G((d+1)/2)).
     d, length = 147, 3.0
-    points = normal(1, 512, d)
+    points = normal_tensor(512, d, seed=1)
     shift = torch.zeros(d, dtype=torch.float64)
     shift[0] = length
     per_direction = sliced_wasserstein([points], [points + shift], unit_directions(d, 512))
@@ -97,7 +94,7 @@ def test_shift_has_its_closed_form():
 
 
 def test_order_of_the_points_does_not_matter():
-    a, b = normal(1, 200, 9), normal(2, 200, 9)
+    a, b = normal_tensor(200, 9, seed=1), normal_tensor(200, 9, seed=2)
     directions = unit_directions(9, 3)
     expected = sliced_wasserstein([a], [b], directions)
     shuffled = sliced_wasserstein([a.flip(0)], [b], directions)
@@ -107,7 +104,7 @@ def test_order_of_the_points_does_not_matter():
 def test_more_directions_than_one_pass_holds_give_the_same(monkeypatch):
     from pgmetrics.functional import sliced_wasserstein as sliced
 
-    a, b = normal(1, 200, 9), normal(2, 200, 9)
+    a, b = normal_tensor(200, 9, seed=1), normal_tensor(200, 9, seed=2)
     directions = unit_directions(9, 7)
     expected = sliced_wasserstein([a], [b], directions)
     monkeypatch.setattr(sliced, "_WORKSPACE", 200 * 8 * 2)
@@ -116,7 +113,7 @@ def test_more_directions_than_one_pass_holds_give_the_same(monkeypatch):
 
 def test_numpy_stands_in_where_torch_has_no_product_of_that_name(monkeypatch):
     # float32, as the metric has it: the other tests that compare directions are in float64.
-    a, b = (normal(seed, 300, 147).float() for seed in (1, 2))
+    a, b = (normal_tensor(300, 147, seed=seed).float() for seed in (1, 2))
     directions = unit_directions(147, 9)
     expected = sliced_wasserstein([a.double()], [b.double()], directions)
     usual = sliced_wasserstein([a[:100], a[100:]], [b], directions)
@@ -127,14 +124,14 @@ def test_numpy_stands_in_where_torch_has_no_product_of_that_name(monkeypatch):
 
 
 def test_inputs_are_not_changed_by_sorting():
-    a, b = normal(1, 50, 4).float(), normal(2, 50, 4).float()
+    a, b = normal_tensor(50, 4, seed=1).float(), normal_tensor(50, 4, seed=2).float()
     copy = a.clone()
     sliced_wasserstein([a], [b], unit_directions(4, 2))
     assert torch.equal(a, copy)
 
 
 def test_standardizing_by_folding_equals_standardizing_the_points():
-    a, b = 5 * normal(1, 400, 6).float() + 100, normal(2, 400, 6).float()
+    a, b = 5 * normal_tensor(400, 6, seed=1).float() + 100, normal_tensor(400, 6, seed=2).float()
     statistics = []
     for points in (a, b):
         moments = channel_moments(points, 3, 8)
@@ -149,7 +146,7 @@ def test_standardizing_by_folding_equals_standardizing_the_points():
 
 
 def test_a_flat_channel_becomes_zeros_not_nan():
-    points = normal(1, 64, 6).float()
+    points = normal_tensor(64, 6, seed=1).float()
     points[:, 1::3] = 201.3  # with sums of squares around zero this would look like 0.06 levels
     statistics = channel_statistics([channel_moments(points, 3, 4)])
     assert statistics.flat == (1,)

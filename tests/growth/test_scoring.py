@@ -11,7 +11,8 @@ from reference_models.progan.data.training_images import prepare
 from reference_models.progan.model.checkpoint import checkpoints
 from reference_models.progan.model.schedule import Stage
 from tests.helpers.growing_run import LABELS, MOMENTS
-from tests.helpers.growth_scores import FAST, REAL, N, items, real_pixels, rows, score, store, values
+from tests.helpers.growth_scores import FAST, REAL, N, items, real_pixels, score, store, values
+from tests.helpers.tables import rows
 from tests.helpers.toy_network import ToyNetwork
 
 

@@ -26,8 +26,9 @@ from reference_models.progan.model.config import ProGANConfig
 from reference_models.progan.sampling import sampler
 from reference_models.progan.training.train import train
 from tests.helpers.growing_run import CONFIG, LABELS, write_checkpoint
-from tests.helpers.growth_scores import FAST, REAL, SWD, N, items, real_pixels, score, store, values
+from tests.helpers.growth_scores import FAST, REAL, N, items, real_pixels, score, store, values
 from tests.helpers.image_files import encoded, write
+from tests.helpers.tables import SWD
 
 ROOT = Path(__file__).parents[2]
 

@@ -3,9 +3,9 @@
 import numpy as np
 
 from pgmetrics.growth import score_run
-from pgmetrics.metrics.swd import SlicedWasserstein
 from pgmetrics.results import run_scores
 from pgmetrics.sources.arrays import ArraySource
+from tests.helpers.tables import SWD, rows
 
 
 def real_pixels(n=40, side=32):
@@ -19,9 +19,6 @@ def real_pixels(n=40, side=32):
 REAL = ArraySource(real_pixels(), name="reals")
 
 
-SWD = SlicedWasserstein(patches_per_image=16, directions=8, repeats=2)
-
-
 FAST = (SWD, "ms-ssim")
 
 
@@ -30,10 +27,6 @@ N = 16
 
 def score(run, real=REAL, metrics=FAST, **options):
     return score_run(run, real, metrics, **{"num_images": N, "workers": 0, "device": "cpu", **options})
-
-
-def rows(results, **wanted):
-    return [row for row in results.rows if all(row[k] == v for k, v in wanted.items())]
 
 
 def values(results, **wanted):

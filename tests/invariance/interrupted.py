@@ -23,9 +23,9 @@ import pgmetrics
 from pgmetrics import SlicedWasserstein
 from pgmetrics.growth import score_run
 from pgmetrics.sources import open_source
-from reference_models.progan.model.config import ProGANConfig
 from reference_models.progan.training.signals import Interrupted
 from reference_models.progan.training.train import train
+from tests.helpers.configs import TO_8
 from tests.helpers.forks import content_of_run, in_a_fork, warm_up
 from tests.helpers.growing_run import write_run
 from tests.helpers.image_files import encoded, pixels, write, write_zip
@@ -34,18 +34,6 @@ from tests.helpers.toy_network import ToyNetwork
 SIDE = 32
 SWD = SlicedWasserstein(patches_per_image=16, directions=8, repeats=1)
 # 4 until 16, fading to 8 until 32, 8 until 48; a look is 8 images. At 24 the fade is half done.
-CONFIG = ProGANConfig(
-    resolution=8,
-    fmap_base=16,
-    fmap_max=4,
-    latent_size=4,
-    minibatch={4: 4},
-    stabilise_images=16,
-    fade_images=16,
-    total_images=48,
-    minibatch_repeats=2,
-    ema=0.9,
-)
 STRAIGHT, KILL, STOP = "straight", "kill", "stop"
 SIGNALS = {STRAIGHT: None, KILL: signal.SIGKILL, STOP: signal.SIGTERM}
 Work = Callable[[str, Path, Path | None, Callable[..., None]], None]
@@ -82,9 +70,9 @@ def grow(real: str, out: Path, cache: Path | None, moment: Callable[..., None]) 
 
 def learn(real: str, out: Path, cache: Path | None, moment: Callable[..., None]) -> None:
     """Train; the moment is in the midst of a fade, past the last state that is saved by itself."""
-    images = open_source(real, resolution=CONFIG.resolution, resize="box")
+    images = open_source(real, resolution=TO_8.resolution, resize="box")
     train(
-        images, out, CONFIG, workers=0, state_images=16,
+        images, out, TO_8, workers=0, state_images=16,
         report=lambda progress: moment() if progress.images_shown == 24 else None,
     )  # fmt: skip
 

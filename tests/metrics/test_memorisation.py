@@ -8,10 +8,7 @@ from pgmetrics.functional.copy_test import Cells, rank_z_score
 from pgmetrics.metrics.memorisation import Memorisation
 from pgmetrics.runtime.blocks import FeatureBlock
 from tests.contracts.feature_contract import FeatureContract
-
-
-def normal(seed, n, d=8):
-    return np.random.default_rng(seed).standard_normal((n, d))
+from tests.helpers.draws import normal
 
 
 def state(side, rows, **made_as):
@@ -55,10 +52,10 @@ def test_authenticity_by_hand():
 
 
 def test_a_generator_that_copies_is_found_out():
-    real = normal(1, 400)
+    real = normal(1, 400, 8)
     copies = real[np.random.default_rng(2).integers(0, 400, 300)]
-    exact, _ = scores(real, copies, normal(3, 300), cells=3)
-    noisy, _ = scores(real, copies + 0.1 * normal(4, 300), normal(3, 300), cells=3)
+    exact, _ = scores(real, copies, normal(3, 300, 8), cells=3)
+    noisy, _ = scores(real, copies + 0.1 * normal(4, 300, 8), normal(3, 300, 8), cells=3)
     for found in (exact, noisy):
         assert found["authpct"].value < 0.02
         assert found["ct"].value < -8
@@ -66,7 +63,7 @@ def test_a_generator_that_copies_is_found_out():
 
 
 def test_far_fakes_are_the_other_sign():
-    found, _ = scores(normal(1, 400), 2 * normal(2, 300), normal(3, 300), cells=2)
+    found, _ = scores(normal(1, 400, 8), 2 * normal(2, 300, 8), normal(3, 300, 8), cells=2)
     assert found["ct"].value > 5
     assert found["authpct"].value > 0.9
 
@@ -151,9 +148,9 @@ def test_cells_are_those_of_lloyds_fixed_point_and_any_cut_gives_the_same():
 
 
 def test_held_out_images_must_be_enough_and_made_alike():
-    real, fake = normal(1, 50), normal(2, 60)
+    real, fake = normal(1, 50, 8), normal(2, 60, 8)
     with pytest.raises(SampleError, match="at least 20 held-out images; there are 19"):
-        scores(real, fake, normal(3, 19))
+        scores(real, fake, normal(3, 19, 8))
     with pytest.raises(SampleError, match="at least 20 held-out images; there are 19"):
         Memorisation().usable(19, "held-out")
     sides = {"real": state("real", real), "fake": state("fake", fake)}
@@ -177,8 +174,8 @@ def test_held_out_images_must_be_enough_and_made_alike():
     ],
 )
 def test_cells_too_small_leave_ct_out_and_nothing_else(training, held_out, fact):
-    sides = {"real": state("real", normal(1, training)), "fake": state("fake", normal(2, 60))}
-    estimates, notes = Memorisation().compute(**sides, held_out=state("held-out", normal(3, held_out)))
+    sides = {"real": state("real", normal(1, training, 8)), "fake": state("fake", normal(2, 60, 8))}
+    estimates, notes = Memorisation().compute(**sides, held_out=state("held-out", normal(3, held_out, 8)))
     assert [estimate.metric for estimate in estimates] == ["authpct"]
     assert fact in notes[0]
     assert "cells=1" in notes[0]

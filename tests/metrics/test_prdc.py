@@ -6,6 +6,7 @@ from pgmetrics.errors import OptionError, SampleError
 from pgmetrics.metrics.prdc import PRDC
 from pgmetrics.runtime.blocks import FeatureBlock
 from tests.contracts.feature_contract import FeatureContract
+from tests.helpers.draws import normal
 
 
 def states(real, fake):
@@ -22,10 +23,6 @@ def scores(real, fake, **parameters):
     estimates, notes = PRDC(**parameters).compute(real=made[0], fake=made[1])
     assert notes == []
     return {estimate.metric: estimate for estimate in estimates}
-
-
-def normal(seed, n, d):
-    return np.random.default_rng(seed).standard_normal((n, d))
 
 
 class TestContract(FeatureContract):

@@ -10,12 +10,11 @@ from PIL import Image
 
 import pgmetrics
 from pgmetrics import sources
-from pgmetrics.metrics.swd import SlicedWasserstein
 from pgmetrics.sources.audit import audit
 from pgmetrics.sources.ranges import ByteRange, same_images
 from tests.helpers.image_files import pixels
+from tests.helpers.tables import SWD
 
-SWD = SlicedWasserstein(patches_per_image=16, directions=8, repeats=2)
 REAL = pixels(20, 16, 16)
 FAKE = pixels(21, 16, 16)[1:]
 

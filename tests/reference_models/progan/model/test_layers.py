@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
 from pgmetrics.errors import OptionError
 from reference_models.progan.model.config import ProGANConfig
@@ -21,10 +20,7 @@ from reference_models.progan.model.layers import (
     pixel_norm,
 )
 from reference_models.progan.model.networks import Discriminator, Generator
-
-
-def normal(*shape: int) -> Tensor:
-    return torch.from_numpy(np.random.default_rng(7).standard_normal(shape))
+from tests.helpers.draws import normal_tensor
 
 
 def test_scales_are_gain_over_root_of_fan_in():
@@ -56,7 +52,7 @@ def test_scales_are_gain_over_root_of_fan_in():
 def test_initial_layers_keep_unit_inputs_at_their_gain(gain):
     layer = EqualizedConv2d(64, 64, 3, gain=gain)
     initialize(layer, "layer", 0)
-    out = layer(normal(4, 64, 16, 16).float())[:, :, 1:-1, 1:-1]
+    out = layer(normal_tensor(4, 64, 16, 16).float())[:, :, 1:-1, 1:-1]
     assert float(out.square().mean().sqrt().detach()) == pytest.approx(gain, rel=0.05)
 
 
@@ -72,7 +68,7 @@ def test_biases_are_not_scaled(scaling):
 
 
 def test_fused_scaling_is_the_plain_layer_with_a_resize():
-    x = normal(2, 3, 6, 10)
+    x = normal_tensor(2, 3, 6, 10)
     plain = EqualizedConv2d(3, 5, 3).double()
     initialize(plain, "layer", 0)
     up = EqualizedConv2d(3, 5, 3, scaling="up").double()
@@ -104,7 +100,7 @@ def test_minibatch_deviation_by_hand():
 
 def test_minibatch_deviation_is_the_mean_of_deviations():
     # One number per group: not a map, not the deviation over everything.
-    x = normal(16, 5, 3, 4)
+    x = normal_tensor(16, 5, 3, 4)
     out = minibatch_stddev(x, 4)[:, 5]
     for k in range(4):
         members = x[k::4]
@@ -113,7 +109,7 @@ def test_minibatch_deviation_is_the_mean_of_deviations():
 
 
 def test_minibatch_deviation_knows_its_groups():
-    x = normal(8, 2, 3, 3)
+    x = normal_tensor(8, 2, 3, 3)
     out = minibatch_stddev(x, 4)[:, 2, 0, 0]
     within = x[[2, 1, 0, 3, 4, 5, 6, 7]]
     across = x[[1, 0, 2, 3, 4, 5, 6, 7]]
@@ -123,7 +119,7 @@ def test_minibatch_deviation_knows_its_groups():
 
 def test_one_image_has_no_deviation_and_finite_gradients():
     # torch.std gives NaN.
-    x = normal(1, 3, 2, 2).requires_grad_()
+    x = normal_tensor(1, 3, 2, 2).requires_grad_()
     out = minibatch_stddev(x, 4)
     assert torch.allclose(out[:, 3].detach(), torch.full((), 1e-4, dtype=torch.float64))
     out.sum().backward()
@@ -140,7 +136,7 @@ def test_minibatch_deviation_is_taken_in_float32():
 
 def test_a_minibatch_that_is_no_multiple_of_the_group_is_refused():
     with pytest.raises(OptionError, match=r"minibatch of 6 .* groups of 4"):
-        minibatch_stddev(normal(6, 1, 1, 1), 4)
+        minibatch_stddev(normal_tensor(6, 1, 1, 1), 4)
 
 
 @pytest.mark.parametrize("channels", [16, 512])
@@ -189,14 +185,14 @@ def test_layer_norm_by_hand():
     with torch.no_grad():
         norm.gain.fill_(2)
         norm.bias.copy_(torch.tensor([1.0, 2.0, 3.0]))
-    x = normal(4, 3, 2, 5) * torch.tensor([1.0, 10.0, 100.0, 1000.0]).reshape(4, 1, 1, 1)
+    x = normal_tensor(4, 3, 2, 5) * torch.tensor([1.0, 10.0, 100.0, 1000.0]).reshape(4, 1, 1, 1)
     out = norm(x)
     for n in range(4):
         expected = 2 * (x[n] - x[n].mean()) / (x[n].var(correction=0) + 1e-4).sqrt()
         assert torch.allclose(out[n], expected + torch.tensor([1.0, 2.0, 3.0])[:, None, None], atol=1e-12)
     flat = LayerNorm(6).double()
     initialize(flat, "norm", 0)
-    assert torch.allclose(flat(normal(4, 6)).square().mean(1), torch.ones(4).double(), atol=1e-3)
+    assert torch.allclose(flat(normal_tensor(4, 6)).square().mean(1), torch.ones(4).double(), atol=1e-3)
 
 
 def test_minibatch_discrimination_by_hand():

@@ -20,12 +20,9 @@ from reference_models.progan.model.losses import (
     updated_score_average,
 )
 from reference_models.progan.model.networks import Discriminator
+from tests.helpers.draws import normal_tensor
 
 CONFIG = ProGANConfig(resolution=32, fmap_base=128, fmap_max=8, latent_size=8, minibatch={4: 8})
-
-
-def normal(*shape: int, seed: int = 7) -> Tensor:
-    return torch.from_numpy(np.random.default_rng(seed).standard_normal(shape))
 
 
 class Linear:
@@ -46,7 +43,11 @@ class Linear:
         return self.slope * images.sum((1, 2, 3)) + self.offset, images.mean((2, 3))
 
 
-REAL, FAKE, MIXING = normal(8, 3, 4, 4), normal(8, 3, 4, 4, seed=8), torch.linspace(0, 1, 8).double()
+REAL, FAKE, MIXING = (
+    normal_tensor(8, 3, 4, 4),
+    normal_tensor(8, 3, 4, 4, seed=8),
+    torch.linspace(0, 1, 8).double(),
+)
 
 
 LABELS = torch.eye(3, dtype=torch.float64)[[0, 1, 2, 0, 1, 2, 0, 1]]
@@ -94,7 +95,7 @@ def test_the_norm_is_that_of_the_enlarged_image():
     initialize(d, "discriminator", 0)
     for resolution, alpha in ((4, 1.0), (8, 0.5), (16, 0.75), (32, 1.0)):
         k = 32 // resolution
-        images = normal(8, 3, resolution, resolution)
+        images = normal_tensor(8, 3, resolution, resolution)
         native = gradient_norm(d, images.clone().requires_grad_(), alpha=alpha)
         large = images.repeat_interleave(k, 2).repeat_interleave(k, 3).requires_grad_()
         score = d(torch.nn.functional.avg_pool2d(large, k), alpha=alpha)[0].sum()
@@ -120,7 +121,7 @@ def test_the_penalty_reaches_the_weights():
     # Without create_graph the penalty would be a constant.
     d = Discriminator(CONFIG).double()
     initialize(d, "discriminator", 0)
-    images = normal(8, 3, 8, 8).requires_grad_()
+    images = normal_tensor(8, 3, 8, 8).requires_grad_()
     gradient_norm(d, images, alpha=1.0).sum().backward()
     assert float(d.block8.conv0.weight.grad.abs().sum()) > 0
 
@@ -181,7 +182,7 @@ def test_the_penalty_leaves_the_class_logits_aside():
     # Through them the gradient of a mixture would be another one.
     d = Discriminator(replace(CONFIG, label_size=3)).double()
     initialize(d, "discriminator", 0)
-    images = normal(8, 3, 8, 8)
+    images = normal_tensor(8, 3, 8, 8)
     norm = gradient_norm(d, images.requires_grad_(), alpha=1.0)
     (of_score,) = torch.autograd.grad(d(images)[0].sum(), images)
     assert torch.allclose(norm, of_score.flatten(1).norm(dim=1), rtol=1e-10)
@@ -189,7 +190,7 @@ def test_the_penalty_leaves_the_class_logits_aside():
 
 def test_reals_and_fakes_have_noise_of_their_own():
     critic = Linear(0.1, loss="lsgan", noise_strength=0.2)
-    noise = normal(2, 8, 5)
+    noise = normal_tensor(2, 8, 5)
     loss(critic, noise=noise)
     generator_loss(critic, FAKE, alpha=1.0, noise=noise[1])
     assert [n is None for n in critic.noise] == [False] * 3

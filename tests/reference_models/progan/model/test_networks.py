@@ -18,6 +18,7 @@ from torch import Tensor
 from reference_models.progan.model.config import ProGANConfig
 from reference_models.progan.model.layers import BatchNorm, LayerNorm, initialize
 from reference_models.progan.model.networks import Discriminator, Generator, measure_batch_norm
+from tests.helpers.draws import normal_tensor
 
 SMALL = ProGANConfig(resolution=32, fmap_base=128, fmap_max=32, latent_size=32, minibatch={4: 8})
 
@@ -240,15 +241,11 @@ def started(kind, config):
     return network
 
 
-def normal(*shape: int) -> Tensor:
-    return torch.from_numpy(np.random.default_rng(7).standard_normal(shape))
-
-
 def test_fused_generator_is_the_plain_one():
     plain = started(Generator, SMALL)
     fused = build(Generator, replace(SMALL, fused_scale=True))
     fused.load_state_dict(plain.state_dict())
-    z = normal(3, 32)
+    z = normal_tensor(3, 32)
     for lod in (0, 0.3, 1):
         resolution, alpha = at(lod, SMALL)
         a, b = (g(z, resolution=resolution, alpha=alpha) for g in (plain, fused))
@@ -259,12 +256,12 @@ def test_fused_generator_is_the_plain_one():
 def test_fading_starts_at_the_stage_before(fused):
     config = replace(SMALL, fused_scale=fused)
     g, d = started(Generator, config), started(Discriminator, config)
-    z = normal(8, 32)
+    z = normal_tensor(8, 32)
     for r in (8, 16, 32):
         before = g(z, resolution=r // 2)
         up = before.repeat_interleave(2, 2).repeat_interleave(2, 3)
         assert float((g(z, resolution=r, alpha=0.0) - up).detach().abs().max()) < 1e-12
-        images = normal(8, 3, r, r)
+        images = normal_tensor(8, 3, r, r)
         faded, _ = d(images, alpha=0.0)
         coarse, _ = d(F.avg_pool2d(images, 2))
         assert float((faded - coarse).detach().abs().max()) < 1e-12
@@ -274,7 +271,7 @@ def test_fading_starts_at_the_stage_before(fused):
 
 def test_every_parameter_of_a_stage_gets_a_gradient():
     g, d = started(Generator, SMALL), started(Discriminator, SMALL)
-    d(g(normal(8, 32), resolution=32, alpha=0.5), alpha=0.5)[0].sum().backward()
+    d(g(normal_tensor(8, 32), resolution=32, alpha=0.5), alpha=0.5)[0].sum().backward()
     for network in (g, d):
         for name, p in network.named_parameters():
             used = not any(name.startswith(f"{kind}{r}.") for kind in ("to_rgb", "from_rgb") for r in (4, 8))
@@ -284,7 +281,7 @@ def test_every_parameter_of_a_stage_gets_a_gradient():
 def test_latents_are_normalized_once_and_together_with_labels():
     config = replace(SMALL, label_size=4)
     g = started(Generator, config)
-    z, labels = normal(5, 32), torch.eye(4, dtype=torch.float64)[[0, 1, 2, 3, 0]]
+    z, labels = normal_tensor(5, 32), torch.eye(4, dtype=torch.float64)[[0, 1, 2, 3, 0]]
     images = g(z, labels, resolution=8)
     assert torch.allclose(images, g(7 * z, 7 * labels, resolution=8), atol=1e-6)
     # Labels left out of the norm would make 7 z alone harmless.
@@ -300,7 +297,7 @@ def test_features_have_unit_rms_after_every_block():
             module.register_forward_hook(lambda m, a, out, name=name: seen.update({name: out.detach()}))
     first_conv_input = []
     g.block4.conv.register_forward_pre_hook(lambda m, args: first_conv_input.append(args[0].detach()))
-    images = g(normal(4, 32), resolution=32)
+    images = g(normal_tensor(4, 32), resolution=32)
     assert len(seen) == 4
     for features in [*seen.values(), *first_conv_input]:
         assert torch.allclose(
@@ -315,13 +312,13 @@ def test_from_rgb_is_activated():
         d.from_rgb4.bias.fill_(-1)
     features = []
     d.block4.register_forward_pre_hook(lambda m, args: features.append(args[0].detach()))
-    d(normal(8, 3, 4, 4))
+    d(normal_tensor(8, 3, 4, 4))
     assert torch.allclose(features[0], torch.full((), -0.2, dtype=torch.float64))
 
 
 def test_discriminator_has_a_score_and_logits():
     d = started(Discriminator, replace(SMALL, label_size=10))
-    scores, logits = d(normal(8, 3, 8, 8))
+    scores, logits = d(normal_tensor(8, 3, 8, 8))
     assert scores.shape == (8,)
     assert logits.shape == (8, 10)
 
@@ -329,7 +326,7 @@ def test_discriminator_has_a_score_and_logits():
 def test_scores_do_not_depend_on_other_kinds_of_images():
     # Judged together, the deviation would mix reals and fakes.
     d = started(Discriminator, SMALL)
-    real, fake = normal(8, 3, 8, 8), 0.1 * normal(8, 3, 8, 8)
+    real, fake = normal_tensor(8, 3, 8, 8), 0.1 * normal_tensor(8, 3, 8, 8)
     together, _ = d(torch.cat([real, fake]))
     apart = torch.cat([d(real)[0], d(fake)[0]])
     assert not torch.allclose(together, apart, atol=1e-3)
@@ -350,7 +347,7 @@ def test_initial_weights_do_not_depend_on_the_final_resolution():
 @pytest.mark.parametrize("channels", [1, 3])
 def test_grey_and_color(channels):
     config = replace(SMALL, channels=channels)
-    images = started(Generator, config)(normal(8, 32), resolution=16, alpha=0.5)
+    images = started(Generator, config)(normal_tensor(8, 32), resolution=16, alpha=0.5)
     assert images.shape == (8, channels, 16, 16)
     assert started(Discriminator, config)(images, alpha=0.5)[0].shape == (8,)
 
@@ -359,7 +356,7 @@ def test_labels_join_latents_before_or_after_the_norm():
     # 512 numbers of a root mean square of 1 and ten labels: the label is 1 afterwards in the paper's
     # Theano code, and sqrt(522 / 513) in the TensorFlow version.
     config = replace(SMALL, latent_size=512, label_size=10)
-    z = normal(4, 512)
+    z = normal_tensor(4, 512)
     z = z / z.square().mean(1, keepdim=True).sqrt()
     labels = torch.eye(10, dtype=torch.float64)[[3, 1, 4, 1]]
     seen = {}
@@ -377,7 +374,7 @@ def test_latents_that_are_not_normalized_enter_as_they_are():
     g = started(Generator, config)
     seen = []
     g.block4.register_forward_pre_hook(lambda m, args: seen.append(args[0]))
-    z, labels = normal(5, 32), torch.eye(3, dtype=torch.float64)[[0, 1, 2, 0, 1]]
+    z, labels = normal_tensor(5, 32), torch.eye(3, dtype=torch.float64)[[0, 1, 2, 0, 1]]
     g(z, labels, resolution=4)
     assert torch.equal(seen[0], torch.cat([z, labels], 1))
 
@@ -387,7 +384,7 @@ def test_tanh_bounds_the_faded_image():
     linear = started(Generator, SMALL)
     bounded = build(Generator, replace(SMALL, output="tanh"))
     bounded.load_state_dict(linear.state_dict())
-    z = normal(4, 32)
+    z = normal_tensor(4, 32)
     for alpha in (0.4, 1.0):
         images = linear(z, resolution=16, alpha=alpha)
         assert torch.equal(bounded(z, resolution=16, alpha=alpha), images.tanh())
@@ -419,7 +416,7 @@ def test_norms_of_the_ablation_stand_between_convolution_and_activation(fused):
 
     look(g, "g.")
     look(d, "d.")
-    d(g(normal(8, 32), resolution=16))
+    d(g(normal_tensor(8, 32), resolution=16))
     for r in (4, 8, 16):
         for k in (0, 1):
             _, out = seen[f"g.block{r}.norm{k}"]
@@ -445,13 +442,13 @@ def test_the_discriminator_is_leaky_in_every_configuration():
         d.from_rgb4.bias.fill_(-1)
     features = []
     d.block4.register_forward_pre_hook(lambda m, args: features.append(args[0].detach()))
-    d(normal(8, 3, 4, 4))
+    d(normal_tensor(8, 3, 4, 4))
     assert torch.allclose(features[0], torch.full((), -0.2, dtype=torch.float64))
 
 
 def test_measured_batch_norm_makes_the_images_of_training_mode():
     g = started(Generator, ABLATED)
-    z = normal(64, 32)
+    z = normal_tensor(64, 32)
     trained = g(z, resolution=16, alpha=0.5)
     measure_batch_norm(g, z, resolution=16, alpha=0.5)
     assert g.training
@@ -463,14 +460,14 @@ def test_measured_batch_norm_makes_the_images_of_training_mode():
     assert not torch.allclose(g.train()(z[:8], resolution=16, alpha=0.5), trained[:8], atol=1e-2)
     # Hooks are gone, and steps leave what was measured alone.
     before = {name: b.clone() for name, b in g.named_buffers()}
-    g(normal(8, 32) + 1, resolution=16)
+    g(normal_tensor(8, 32) + 1, resolution=16)
     assert all(torch.equal(b, before[name]) for name, b in g.named_buffers())
     assert torch.equal(g.block32.norm0.variance, torch.ones(8).double())
 
 
 def test_without_batch_norm_there_is_nothing_to_measure():
     g = started(Generator, SMALL).eval()
-    measure_batch_norm(g, normal(4, 32), resolution=8)
+    measure_batch_norm(g, normal_tensor(4, 32), resolution=8)
     assert not g.training
     assert not list(g.buffers())
 
@@ -480,7 +477,7 @@ def test_without_batch_norm_there_is_nothing_to_measure():
 )
 def test_scores_depend_on_the_minibatch_where_images_are_compared(statistics, compared):
     d = started(Discriminator, replace(SMALL, minibatch_statistics=statistics))
-    images = 0.1 * normal(8, 3, 8, 8)
+    images = 0.1 * normal_tensor(8, 3, 8, 8)
     others = torch.cat([images[:1], 3 * images[1:]])
     same = torch.allclose(d(images)[0][0], d(others)[0][0], rtol=1e-9)
     assert same != compared
@@ -501,7 +498,7 @@ def test_noise_multiplies_every_channel_before_every_convolution(options):
         "block16.conv0": 16, "block16.conv1": 16, "block8.conv0": 32, "block8.conv1": 32,
         "block4.conv": last, "block4.dense0": 32,
     }  # fmt: skip
-    images, size = normal(8, 3, 16, 16), sum(layers.values())
+    images, size = normal_tensor(8, 3, 16, 16), sum(layers.values())
     assert d.noise_size(16) == size
 
     def inputs(noise):
@@ -522,10 +519,10 @@ def test_noise_multiplies_every_channel_before_every_convolution(options):
     start = 0
     for place, (name, channels) in enumerate(layers.items()):
         noise = torch.zeros(8, size, dtype=torch.float64)
-        noise[:, start : start + channels] = 0.1 * normal(8, channels)
+        noise[:, start : start + channels] = 0.1 * normal_tensor(8, channels)
         start += channels
         noisy = inputs(noise)
-        factor = 1 + channels**0.5 * 0.1 * normal(8, channels)
+        factor = 1 + channels**0.5 * 0.1 * normal_tensor(8, channels)
         pixels = calm[name].shape[1] // channels
         assert torch.allclose(noisy[name], calm[name] * factor.repeat_interleave(pixels, 1), atol=1e-12)
         assert all(torch.equal(noisy[before], calm[before]) for before in list(layers)[:place])
@@ -539,7 +536,7 @@ def test_alpha_may_be_a_tensor():
         g, d, unknown = Generator(SMALL), Discriminator(SMALL), torch.ones(())
         d(g(torch.empty(8, 32), resolution=16, alpha=unknown), alpha=unknown)
     g, d = started(Generator, SMALL), started(Discriminator, SMALL)
-    z = normal(8, 32)
+    z = normal_tensor(8, 32)
     for alpha in (0.0, 0.3, 1.0):
         tensor = torch.tensor(alpha, dtype=torch.float64)
         images = g(z, resolution=16, alpha=alpha)
@@ -550,7 +547,7 @@ def test_alpha_may_be_a_tensor():
 def test_scores_are_float32_whatever_the_activations_are():
     d = started(Discriminator, replace(SMALL, label_size=2)).float()
     with torch.autocast("cpu", torch.bfloat16):
-        scores, logits = d(normal(8, 3, 8, 8).float())
+        scores, logits = d(normal_tensor(8, 3, 8, 8).float())
     assert scores.dtype == logits.dtype == torch.float32
     # The last layer computes in float32, too: rounded scores would be equal to their bfloat16.
     assert not torch.equal(scores, scores.bfloat16().float())
@@ -561,4 +558,4 @@ def test_images_are_float32_whatever_the_activations_are():
     g = started(Generator, SMALL).float()
     with torch.autocast("cpu", torch.bfloat16):
         for alpha in (0.3, 1.0):
-            assert g(normal(8, 32).float(), resolution=16, alpha=alpha).dtype == torch.float32
+            assert g(normal_tensor(8, 32).float(), resolution=16, alpha=alpha).dtype == torch.float32

@@ -27,24 +27,12 @@ import numpy as np
 
 from pgmetrics.errors import PgmetricsError
 from pgmetrics.sources.arrays import ArraySource
-from reference_models.progan.model.config import ProGANConfig
 from reference_models.progan.training import run_directory
 from reference_models.progan.training.train import train
+from tests.helpers.configs import TO_8
 from tests.helpers.forks import content_of_run, in_a_fork, warm_up
 
 # 4 until 16, fading to 8 until 32, 8 until 48; a look is 8 images, so there are six.
-CONFIG = ProGANConfig(
-    resolution=8,
-    fmap_base=16,
-    fmap_max=4,
-    latent_size=4,
-    minibatch={4: 4},
-    stabilise_images=16,
-    fade_images=16,
-    total_images=48,
-    minibatch_repeats=2,
-    ema=0.9,
-)
 CALLS = {
     "kill": ("open", "os.open", "replace", "unlink", "mkdir", "fsync", "access"),
     "torn": ("write",),
@@ -153,7 +141,7 @@ def once(run: Path, fault: Fault | None = None) -> int:
         if fault is not None:
             fault.install()
         try:
-            train(ArraySource(pixels), run, CONFIG, workers=0, state_images=16)
+            train(ArraySource(pixels), run, TO_8, workers=0, state_images=16)
             code = 0
         except PgmetricsError as error:
             # More than a line would be a traceback's, or another's message.

@@ -20,28 +20,16 @@ from pgmetrics.errors import OptionError, PgmetricsError, StateError
 from pgmetrics.runtime.files import parse_json
 from pgmetrics.sources.arrays import ArraySource
 from reference_models.progan.model.checkpoint import checkpoints, inspect, recognizes
-from reference_models.progan.model.config import ProGANConfig
 from reference_models.progan.model.schedule import stage
 from reference_models.progan.training import run_directory
 from reference_models.progan.training.signals import Interrupted, stop_requests
 from reference_models.progan.training.train import train
 from reference_models.progan.training.trainer import Trainer
+from tests.helpers.configs import TO_16
 
 ROOT = Path(__file__).parents[4]
 # 4 until 40, fading to 8 until 64, 8 until 104, fading to 16 until 128, 16 until 192; a look is 8 images.
-CONFIG = ProGANConfig(
-    resolution=16,
-    fmap_base=32,
-    fmap_max=8,
-    latent_size=8,
-    minibatch={4: 4},
-    stabilise_images=32,
-    fade_images=32,
-    total_images=192,
-    minibatch_repeats=2,
-    ema=0.9,
-)
-LSGAN = replace(CONFIG, loss="lsgan", noise_strength=5.0)
+LSGAN = replace(TO_16, loss="lsgan", noise_strength=5.0)
 
 
 class Killed(BaseException):
@@ -92,11 +80,11 @@ def names(run):
 def straight(tmp_path_factory):
     """A run that nothing happened to."""
     run = tmp_path_factory.mktemp("straight") / "run"
-    train(source(), run, CONFIG, licence="CC0")
+    train(source(), run, TO_16, licence="CC0")
     return run
 
 
-def go_on(run, config=CONFIG, **options):
+def go_on(run, config=TO_16, **options):
     return train(source(), run, config, licence="CC0", **options)
 
 
@@ -104,10 +92,10 @@ def go_on(run, config=CONFIG, **options):
 @pytest.mark.parametrize(
     ("config", "kind"),
     [
-        (CONFIG, ArraySource),
+        (TO_16, ArraySource),
         (LSGAN, ArraySource),  # the average of its scores is state, too
-        (replace(CONFIG, label_size=3, simultaneous=True, mirror=True), Labeled),
-        (replace(CONFIG, generator_norm="batch", d_repeats=2), ArraySource),
+        (replace(TO_16, label_size=3, simultaneous=True, mirror=True), Labeled),
+        (replace(TO_16, generator_norm="batch", d_repeats=2), ArraySource),
     ],
     ids=["wgan-gp", "lsgan", "labels", "batch-norm"],
 )
@@ -141,7 +129,7 @@ import os, signal, sys
 from reference_models.progan.model import checkpoint
 from reference_models.progan.training.trainer import Trainer
 sys.path.insert(0, {tests!r})
-from test_resume import CONFIG, go_on
+from test_resume import TO_16, go_on
 from pathlib import Path
 
 where = {where!r}
@@ -226,7 +214,7 @@ def test_who_asks_for_a_stop_finds_the_state_saved(tmp_path, straight, number, c
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "config",
-    [CONFIG, replace(CONFIG, generator_norm="batch", total_images=80)],
+    [TO_16, replace(TO_16, generator_norm="batch", total_images=80)],
     ids=["wgan-gp", "batch-norm"],
 )
 def test_a_run_interrupted_at_every_look_becomes_one_that_never_was(tmp_path, config):
@@ -413,10 +401,10 @@ def test_numbers_go_on_without_gaps_or_repeats(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("change", "fact"),
     [
-        ({"config": replace(CONFIG, ema=0.99)}, r"with ema=0\.9, not 0\.99"),
-        ({"config": replace(CONFIG, seed=1, ema=0.99)}, r"with ema=0\.9, not 0\.99"),  # the first
-        ({"config": replace(CONFIG, minibatch={4: 8})}, r'with minibatch=\{"4": 4\}, not \{"4": 8\}'),
-        ({"config": replace(CONFIG, total_images=96)}, "with total_images=192, not 96"),
+        ({"config": replace(TO_16, ema=0.99)}, r"with ema=0\.9, not 0\.99"),
+        ({"config": replace(TO_16, seed=1, ema=0.99)}, r"with ema=0\.9, not 0\.99"),  # the first
+        ({"config": replace(TO_16, minibatch={4: 8})}, r'with minibatch=\{"4": 4\}, not \{"4": 8\}'),
+        ({"config": replace(TO_16, total_images=96)}, "with total_images=192, not 96"),
         ({"source": source(seed=6)}, "a run on other images"),
         ({"licence": "CC BY 4.0"}, "with licence=CC0, not CC BY"),
         ({"crop": True}, "with crop=false, not true"),
@@ -426,7 +414,7 @@ def test_a_run_with_other_settings_is_left_alone(tmp_path, straight, change, fac
     run = tmp_path / "run"
     shutil.copytree(straight, run)
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
-    arguments = {"source": source(), "run_dir": run, "config": CONFIG, "licence": "CC0"} | change
+    arguments = {"source": source(), "run_dir": run, "config": TO_16, "licence": "CC0"} | change
     with pytest.raises(OptionError, match=fact) as refused:
         train(**arguments)
     assert "\n" not in str(refused.value)
@@ -437,7 +425,7 @@ def test_a_run_with_other_settings_is_left_alone(tmp_path, straight, change, fac
 def test_a_run_can_be_made_longer(tmp_path, straight):
     # No step depends on how many are to come. Its end lies in a fade that begins at 96 and is seen at 104.
     run = tmp_path / "run"
-    go_on(run, replace(CONFIG, total_images=104))
+    go_on(run, replace(TO_16, total_images=104))
     go_on(run)
     resumed, wanted = end(run), end(straight)
     # Only its shorter self's last checkpoint differs, and the checkpoints from before say what was planned.
@@ -469,7 +457,7 @@ def test_two_trainings_in_one_directory_are_one_too_many(tmp_path):
         with pytest.raises(OptionError, match="trained in by another process"):
             go_on(tmp_path / "run")
 
-    go_on(tmp_path / "run", replace(CONFIG, total_images=16), report=at(8, again))
+    go_on(tmp_path / "run", replace(TO_16, total_images=16), report=at(8, again))
 
 
 @pytest.mark.slow
@@ -486,10 +474,10 @@ def test_files_of_others_may_lie_beside_those_of_a_run(tmp_path, straight):
 
 def test_what_is_left_of_a_beginning_is_no_hindrance(tmp_path):
     (tmp_path / ".run.json.4711.part").write_text("{")
-    train(source(), tmp_path, replace(CONFIG, total_images=8))
+    train(source(), tmp_path, replace(TO_16, total_images=8))
     (tmp_path / "run.json").write_text("{")
     with pytest.raises(OptionError, match=r"run\.json cannot be read .*; take another directory"):
-        train(source(), tmp_path, replace(CONFIG, total_images=8))
+        train(source(), tmp_path, replace(TO_16, total_images=8))
 
 
 def test_a_state_is_not_taken_for_a_checkpoint(straight):
@@ -503,7 +491,7 @@ def test_a_disk_that_is_too_small_is_refused_before_anything_is_computed(tmp_pat
         usage = namedtuple("usage", "total used free")(10**12, 0, size)
         monkeypatch.setattr(run_directory.shutil, "disk_usage", lambda path: usage)
 
-    needed = run_directory.bytes_of_run(CONFIG, 8, 2)
+    needed = run_directory.bytes_of_run(TO_16, 8, 2)
     free(needed - 1)
     with pytest.raises(PgmetricsError, match=r"will need about .* MB .* and its disk has .* left"):
         go_on(tmp_path / "run", snapshot_images=8)
@@ -533,4 +521,4 @@ def test_a_run_of_an_older_version_goes_on_where_its_images_are_vouched_for(tmp_
     assert end(run) == end(straight)
     # From then on they are identified, and others are no longer vouched for.
     with pytest.raises(OptionError, match="is a run on other images"):
-        train(source(seed=6), run, CONFIG, same_images=True)
+        train(source(seed=6), run, TO_16, same_images=True)

@@ -33,21 +33,10 @@ from reference_models.progan.training.progress import Alarms, TrainingStatus
 from reference_models.progan.training.signals import Interrupted
 from reference_models.progan.training.train import train
 from reference_models.progan.training.trainer import Diverged, Trainer
+from tests.helpers.configs import TO_16 as CONFIG
 from tests.helpers.samplers import sample_images
 
 CPU = torch.device("cpu")
-CONFIG = ProGANConfig(
-    resolution=16,
-    fmap_base=32,
-    fmap_max=8,
-    latent_size=8,
-    minibatch={4: 4},
-    stabilise_images=32,
-    fade_images=32,
-    total_images=192,
-    minibatch_repeats=2,
-    ema=0.9,
-)
 
 
 def source(count=40, side=16):

@@ -1,0 +1,16 @@
+"""The two commands, called as a shell would call them."""
+
+from click.testing import CliRunner
+
+from pgmetrics.cli import main as _pgmetrics
+from reference_models.progan.cli import main as _progan
+
+
+def pgmetrics(*arguments):
+    """`pgmetrics ARGUMENTS`: exit code and both streams."""
+    return CliRunner().invoke(_pgmetrics, [str(argument) for argument in arguments])
+
+
+def progan(*arguments):
+    """`progan ARGUMENTS`."""
+    return CliRunner().invoke(_progan, [str(argument) for argument in arguments])
