@@ -8,7 +8,7 @@ import pytest
 import pgmetrics
 from pgmetrics.errors import OptionError
 from pgmetrics.results import Results
-from tests.results.test_results import row, scored
+from tests.helpers.result_rows import row, scored
 
 
 def named(*names):
