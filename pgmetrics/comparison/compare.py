@@ -1,4 +1,4 @@
-"""Is B better than A, or is it noise? Two generated sets, or two results, metric by metric."""
+"""Compare two generated sets, or two results, metric by metric: is B better than A, or is it noise?"""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from pgmetrics.uncertainty.verdicts import Effect, Score, Verdict
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-_Judged = tuple[dict[str, Any], Effect]  # a row, and what it means for a gate that asks its metric
+_Judged = tuple[dict[str, Any], Effect]  # a row, and its effect on a gate that includes its metric
 
 _NO_ERROR = "the sets differ, and so few images give no error to tell which is better; give more images"
 _OPEN = "the sets differ, and noise leaves open which is better; give more images of A, B and the reals"
@@ -51,50 +51,48 @@ def compare(
     progress: Progress | None = None,
     **options: Unpack[EvaluateOptions],
 ) -> Comparison:
-    """Whether B is better than A, worse, or within noise of it, for each metric and level.
+    """Decide whether B is better than A, worse, or within noise of it, for each metric and level.
 
-    Generated images are compared image by image: with equal latents or inputs at equal places the
-    noise that they share cancels, and independent sets are compared as soundly, if less sharply.
-    The p-value is that of an exact test: were A and B alike, the images of a place could be swapped.
-    Results know their numbers and errors alone, and are compared as independent draws.
+    Sources of images are compared image by image. If images of equal index come from equal latents or
+    inputs, their common noise cancels; independent sets are compared as validly, with less power. The
+    p-value is that of an exact test: under the null hypothesis the i-th images of A and B are exchangeable.
+    Results hold only numbers and errors, and are compared as independent draws.
 
     Args:
         a, b: both sources of generated images, as `evaluate` takes them; or both results, as
             `Results` or the path of their file, with `#RUN` behind it where it holds several runs.
-        real: the real images, for metrics that compare two sides. Of no use with results.
-        metrics: names, or metrics with parameters of their own; "swd" and "ms-ssim", or all that
-            both results have, if left out. MS-SSIM belongs to the gate, `Comparison.worse`, only if
-            it is named here.
-        protocol: compare only rows of this one, such as "at-final", where results hold several.
+        real: the real images, for metrics that compare two sides; refused with results.
+        metrics: names, or metrics with parameters of their own; by default "swd" and "ms-ssim", or all that
+            both results have. MS-SSIM belongs to the gate, `Comparison.worse`, only if it is named here.
+        protocol: compare only rows of this protocol, such as "at-final", if results hold several.
         significance: the probability of a false alarm over all rows together.
-        confidence: of each interval.
-        permutations: random swaps of the test; few images are swapped in every way.
-        explain: give settings that differ instead of refusing to compare.
+        confidence: the confidence level of each interval.
+        permutations: number of random swaps of the test; with few images, all swaps are made.
+        explain: return the settings that differ instead of refusing to compare.
         progress: called with (what, done, total).
         options: any of `Options`; with results, the seed alone.
 
     Raises:
-        StateError: the results were made under unlike protocols; the message names the first
-            setting that differs.
-        OptionError: A is of one kind and B of another, or an option has no such value.
+        StateError: the results were scored differently; the message names the first setting that differs.
+        OptionError: one of A and B is a result and the other a source, or an option has no such value.
         SampleError, SourceError, WeightsError, PgmetricsError: as `evaluate` and `read_results`.
     """
     settings = Options(**options)
     judging = Judging(significance, confidence, permutations, settings.seed)
-    kinds = [is_results(one) for one in (a, b)]
+    kinds = [is_results(given) for given in (a, b)]
     if all(kinds):
-        if given := ["real"] * (real is not None) + [option for option in options if option != "seed"]:
-            raise OptionError(f"results hold their numbers; {', '.join(given)} goes with sources of images")
-        scores = [Scores.read(one) for one in (a, b)]
+        if unused := ["real"] * (real is not None) + [option for option in options if option != "seed"]:
+            raise OptionError(f"results are already computed; {', '.join(unused)} is for sources of images")
+        scores = [Scores.read(given) for given in (a, b)]
         if protocol is not None:
-            scores = [one.under(protocol) for one in scores]
+            scores = [scores_of_set.under(protocol) for scores_of_set in scores]
         return _compare_results(scores[0], scores[1], metrics, judging, explain)
     if protocol is not None:
-        raise OptionError("a protocol is chosen among results; images are compared as they are")
+        raise OptionError("a protocol selects rows of results; leave it out to compare sources of images")
     if any(kinds):
         which = " and ".join(
-            f"{name(one)} holds {'results' if kind else 'images'}"
-            for one, kind in zip((a, b), kinds, strict=True)
+            f"{name(given)} holds {'results' if kind else 'images'}"
+            for given, kind in zip((a, b), kinds, strict=True)
         )
         raise OptionError(f"{which}: compare two results, or two sources with their reals")
     if explain and (unlike := _unlike_sizes(a, b, settings)):
@@ -109,18 +107,20 @@ def _compare_results(
     judging: Judging,
     explain: bool,
 ) -> Comparison:
-    """Two results, as independent draws."""
+    """Compare two results as independent draws."""
     common = [metric for metric in a.metrics if metric in b.metrics]
     notes = [
-        f"{one.name} holds {', '.join(more)}, which the other lacks: left out"
-        for one in (a, b)
-        if metrics is None and (more := [metric for metric in one.metrics if metric not in common])
+        f"{scores.name} holds {', '.join(more)}, which the other lacks: left out"
+        for scores in (a, b)
+        if metrics is None and (more := [metric for metric in scores.metrics if metric not in common])
     ]
     if metrics is not None:
-        asked = [one if isinstance(one, str) else one.name for one in metrics]
-        for one in (a, b):
-            if missing := [metric for metric in asked if metric not in one.metrics]:
-                raise OptionError(f"{one.name} holds {', '.join(one.metrics)}, not {', '.join(missing)}")
+        asked = [metric if isinstance(metric, str) else metric.name for metric in metrics]
+        for scores in (a, b):
+            if missing := [metric for metric in asked if metric not in scores.metrics]:
+                raise OptionError(
+                    f"{scores.name} holds {', '.join(scores.metrics)}, not {', '.join(missing)}"
+                )
         common = asked
     if not common:
         raise StateError(
@@ -129,9 +129,9 @@ def _compare_results(
         )
     a, b = a.only(common), b.only(common)
     notes += [
-        f"{one.name} does not say how its numbers were made: JSON has the provenance, and CSV has not"
-        for one in (a, b)
-        if not one.provenance
+        f"{scores.name} does not say how its numbers were made; save results as JSON to keep the provenance"
+        for scores in (a, b)
+        if not scores.provenance
     ]
     settings = tuple(differing_settings(a, b))
     if any(setting.matters for setting in settings):
@@ -153,37 +153,37 @@ def _compare_results(
     judged = _judged(differences, protocols, judging.significance, reals)
     no_reals = "the reals' own value is not known, or not the same; score both with the same --real SOURCE"
     gate = _gate(judged, reasons, no_reals, named=metrics is not None)
-    told = tuple(row for row, _ in judged)
-    return _told(Comparison(a.name, b.name, told, settings, judging, _once(notes), gate=gate))
+    result = tuple(row for row, _ in judged)
+    return _with_logged_notes(Comparison(a.name, b.name, result, settings, judging, _once(notes), gate=gate))
 
 
 def _score_of_reals(a: Scores, b: Scores, key: Key, significance: float) -> Score | None:
-    """What the reals of both score themselves; None if it is not known, or they are other reals."""
-    rows = [one.reals[key] for one in (a, b) if key in one.reals]
-    known = [images for one in (a, b) if (images := _real_images(one.provenance, key))]
+    """The reals' own score in both results; None if it is unknown or the results have different reals."""
+    rows = [scores.reals[key] for scores in (a, b) if key in scores.reals]
+    known = [images for scores in (a, b) if (images := _real_images(scores.provenance, key))]
     if not rows or len(set(known)) > 1:
         return None
-    found = [Score.of(row) for row in rows]
-    first, last = found[0], found[-1]
+    scores = [Score.of(row) for row in rows]
+    first, last = scores[0], scores[-1]
     if first == last:
         return first
-    # Other seeds take other pairs and halves of the same reals.
+    # With different seeds, the scores come from different pairs and halves of the same reals.
     error = hypot(first.stderr or 0.0, last.stderr or 0.0)
     if abs(first.value - last.value) > verdicts.reach(significance) * error:
         return None
-    errors = [one.stderr for one in found if one.stderr is not None]
-    return Score((first.value + last.value) / 2, max(errors) if len(errors) == len(found) else None)
+    errors = [score.stderr for score in scores if score.stderr is not None]
+    return Score((first.value + last.value) / 2, max(errors) if len(errors) == len(scores) else None)
 
 
 def _real_images(provenance: Mapping[str, Any], key: Key) -> str | None:
-    """Which real images were taken for a row, if the provenance says so."""
+    """Identity of the real images of a row; None if the provenance does not hold it."""
     sources = provenance.get("sources", {})
     source = sources.get("real") or sources.get(f"real {base_protocol(key[2])}") or {}
     return images_of_source(source, provenance.get("parameters", {}), [key[0]]) or None
 
 
 def why_undecided(a: Mapping[str, Any], b: Mapping[str, Any]) -> str:
-    """Why two rows of results cannot be told apart from noise, and the way out."""
+    """Say why the difference of two rows of results cannot be tested, and the fix."""
     kinds = list(dict.fromkeys(row["stderr_kind"] if row["stderr"] is not None else None for row in (a, b)))
     if all(map(is_over_images, kinds)) and a["seed"] != b["seed"]:
         return (
@@ -194,12 +194,12 @@ def why_undecided(a: Mapping[str, Any], b: Mapping[str, Any]) -> str:
     if not declared.errors:
         return f"there is no test of it; leave {a['metric']} out of the metrics"
     what = " and ".join(f"one over {kind}" if kind else "none" for kind in kinds)
-    way_out = " score with pgmetrics evaluate ... --error images, or" if declared.has_choice_of_images else ""
-    return f"it takes errors over images, and the results hold {what};{way_out} compare the images themselves"
+    fix = " score with pgmetrics evaluate ... --error images, or" if declared.has_choice_of_images else ""
+    return f"it takes errors over images, and the results hold {what};{fix} compare the images themselves"
 
 
 def _no_test_of_images(metric: str) -> str:
-    """Why a metric of images is undecided, and the fix."""
+    """Say why a metric is undecided in a comparison of images, and the fix."""
     fix = f"leave {metric} out of the metrics"
     if output(metric).errors:
         fix += ", or compare results of pgmetrics evaluate, which hold its error"
@@ -207,7 +207,7 @@ def _no_test_of_images(metric: str) -> str:
 
 
 def _unlike_sizes(a: object, b: object, options: Options) -> Setting | None:
-    """That the images of two sources differ in size."""
+    """Return the size as a setting if the images of two sources differ in it."""
     sizes = ["{}x{}".format(*open_source(one, **options.reading).resolution) for one in (a, b)]
     return Setting("resolution", sizes[0], sizes[1], True) if sizes[0] != sizes[1] else None
 
@@ -220,8 +220,8 @@ def _compare_images(
     progress: Progress | None,
     options: Options,
 ) -> Comparison:
-    """Two generated sets, image by image."""
-    # Fréchet distances are paired image by image, where by themselves they keep sums.
+    """Compare two generated sets image by image."""
+    # Fréchet distances store sums by default; here they need the rows of every image.
     chosen = [metric.keeping_rows() for metric in choose_metrics(metrics or DEFAULT, options)]
     observed = observe(real, fakes, chosen, names=("A", "B"), progress=progress, **vars(options))
     differences: list[Difference] = []
@@ -229,25 +229,29 @@ def _compare_images(
     reals: list[Score | None] = []
     reasons: dict[str, str] = {}
     total = len(observed.observations)
-    for index, one in enumerate(observed.observations):
+    for index, observation in enumerate(observed.observations):
         if progress is not None:
-            progress(f"comparing {one.metric.name}", index, total)
-        found = randomization.paired_differences(
-            one.metric,
-            one.real if one.metric.two_sided else None,
-            *one.fakes,
+            progress(f"comparing {observation.metric.name}", index, total)
+        paired = randomization.paired_differences(
+            observation.metric,
+            observation.real if observation.metric.two_sided else None,
+            *observation.fakes,
             seed=judging.seed,
             permutations=judging.permutations,
             confidence=judging.confidence,
         )
-        differences += found
-        protocols += [one.protocol] * len(found)
-        own = {} if one.metric.two_sided or one.real is None else _scores_of_set(one.metric, one.real)
-        reals += [own.get((each.metric, each.level)) for each in found]
+        differences += paired
+        protocols += [observation.protocol] * len(paired)
+        of_reals = (
+            {}
+            if observation.metric.two_sided or observation.real is None
+            else _scores_of_set(observation.metric, observation.real)
+        )
+        reals += [of_reals.get((difference.metric, difference.level)) for difference in paired]
         reasons |= {
-            each.metric: _no_test_of_images(each.metric)
-            for each in found
-            if each.p_value is None and output(each.metric).is_score
+            difference.metric: _no_test_of_images(difference.metric)
+            for difference in paired
+            if difference.p_value is None and output(difference.metric).is_score
         }
     if progress is not None:
         progress("comparing", total, total)
@@ -258,24 +262,24 @@ def _compare_images(
     no_reals = "the reals' own value is not known; --real SOURCE gives it"
     gate = _gate(judged, reasons, no_reals, _powerless(differences, judging), named=metrics is not None)
     rows = tuple(row for row, _ in judged)
-    return _told(
+    return _with_logged_notes(
         Comparison(name(fakes[0]), name(fakes[1]), rows, (), judging, _once(notes), provenance, gate)
     )
 
 
 def _scores_of_set(metric: Metric, reals: State) -> dict[tuple[str, int | None], Score]:
-    """What a metric of one set says of the reals, with errors over images."""
+    """The scores of the reals by a metric of one set, with errors over images."""
     errors = {
-        (one.metric, one.level): intervals.stderr(one) for one in metric.influences(real=reals, fake=None)
+        (influence.metric, influence.level): intervals.stderr(influence)
+        for influence in metric.influences(real=reals, fake=None)
     }
     estimates, _ = metric.compute(real=reals, fake=None)
-    return {
-        (one.metric, one.level): Score(one.value, errors.get((one.metric, one.level))) for one in estimates
-    }
+    keyed = {(estimate.metric, estimate.level): estimate for estimate in estimates}
+    return {key: Score(estimate.value, errors.get(key)) for key, estimate in keyed.items()}
 
 
 def _too_few(differences: Sequence[Difference], judging: Judging) -> list[str]:
-    """A sentence if even the clearest difference could not be told from noise."""
+    """Return a note if no difference, however large, could have been significant."""
     tested = [one for one in differences if one.p_value is not None]
     least = max((_least_p_value(one, judging) for one in tested), default=0.0)
     if least * len(tested) <= judging.significance:
@@ -287,7 +291,7 @@ def _too_few(differences: Sequence[Difference], judging: Judging) -> list[str]:
 
 
 def _powerless(differences: Sequence[Difference], judging: Judging) -> dict[str, str]:
-    """The metrics whose test could not have found any difference, each with what would let it."""
+    """Return the metrics whose test could not have found any difference, each with the fix."""
     tested = [one for one in differences if one.p_value is not None]
     found = {}
     for one in tested:
@@ -302,14 +306,14 @@ def _powerless(differences: Sequence[Difference], judging: Judging) -> dict[str,
 
 
 def _least_p_value(one: Difference, judging: Judging) -> float:
-    """The smallest p-value that swaps of so many images can give."""
-    # A swap of all changes the sign alone, so two in 2^n reach furthest.
+    """Return the smallest p-value that the swap test can reach with so many images."""
+    # Swapping all images changes only the sign, so that at least two of 2^n swaps reach the maximum.
     swapped = (one.n_fake or 0) // _swapped_together(one)
     return max(1 / (1 + judging.permutations), 2.0 ** (1 - swapped))
 
 
 def _swapped_together(one: Difference) -> int:
-    """Images that a swap takes at once: MS-SSIM swaps its pairs."""
+    """Return how many images are swapped together: MS-SSIM swaps its pairs."""
     return output(one.metric).images_per_term
 
 
@@ -319,13 +323,15 @@ def _judged(
     significance: float,
     reals: Sequence[Score | None] | None = None,
 ) -> list[_Judged]:
-    """A row with its verdict for each difference, and what it means for a gate; fid-bias is no score.
+    """Return a row with its verdict for each difference, and its effect on a gate.
+
+    Numbers that are no score, such as fid-bias, are left out unless they were tested.
 
     Args:
-        differences: of B and A.
-        protocols: of each difference.
-        significance: level of all tests together.
-        reals: what the reals score themselves, for each difference; None where it is not known.
+        differences: the differences of B and A.
+        protocols: the protocol of each difference.
+        significance: significance level of all tests together.
+        reals: the reals' own score for each difference; None where it is unknown.
     """
     known = reals or [None] * len(differences)
     kept = [
@@ -343,7 +349,7 @@ def _judged(
             one.metric,
             *one.scores,
             p_value=p_holm,
-            # A number without an error is not sure to be better.
+            # Without an error, nothing shows that a number is better.
             p_difference=1.0 if p_difference is None else p_difference,
             reals=own,
             significance=significance,
@@ -354,7 +360,7 @@ def _judged(
 
 
 def _corrected(p_values: Sequence[float | None]) -> list[float | None]:
-    """By Holm, for those that there are."""
+    """Correct the p-values by Holm's method; None stays None."""
     adjusted = iter(randomization.holm([p for p in p_values if p is not None]))
     return [None if p is None else next(adjusted) for p in p_values]
 
@@ -362,7 +368,7 @@ def _corrected(p_values: Sequence[float | None]) -> list[float | None]:
 def _beside_reals(
     one: Difference, found: Verdict, reals: Score | None, significance: float
 ) -> dict[str, Any]:
-    """The columns about the reals' own value, None where it does not belong to the verdict."""
+    """Return the columns about the reals' own value; None where the verdict does not depend on it."""
     a, b = one.scores
     near = None
     if reals is not None and found in ("less varied", "more varied"):
@@ -384,25 +390,25 @@ def _gate(
     *,
     named: bool,
 ) -> Gate:
-    """What `--fail-if-worse` asks of the rows.
+    """Return the gate that `--fail-if-worse` applies to the rows.
 
     Args:
-        judged: rows with their verdicts, and what these mean for a gate.
-        reasons: why metrics have rows that are undecided, and the fix.
-        no_reals: the same of numbers whose goal is the reals' own value, where that is not known.
-        powerless: the same of metrics that no test could have decided.
+        judged: rows with their verdicts, and the effects of these on a gate.
+        reasons: by metric, why rows are undecided, and the fix.
+        no_reals: the reason, and the fix, for numbers whose goal is the reals' own value, if it is unknown.
+        powerless: by metric, the reason and the fix if no test could have decided it.
         named: whether the user named the metrics.
     """
     metrics = list(dict.fromkeys(row["metric"] for row, _ in judged))
     asked = [metric for metric in metrics if verdicts.is_asked(metric, named)]
     worse, undecided = [], {}
     for metric in asked:
-        mine = [one for one in judged if one[0]["metric"] == metric]
-        effects = {effect for _, effect in mine}
+        rows = [(row, effect) for row, effect in judged if row["metric"] == metric]
+        effects = {effect for _, effect in rows}
         if "worse" in effects:
             worse.append(metric)
         elif "undecided" in effects and "better" not in effects:
-            row = next(row for row, effect in mine if effect == "undecided")
+            row = next(row for row, effect in rows if effect == "undecided")
             undecided[metric] = reasons.get(metric) or _why_open(row, no_reals)
         elif powerless and metric in powerless:
             undecided[metric] = powerless[metric]
@@ -411,9 +417,9 @@ def _gate(
 
 
 def _effect(one: Difference, row: Mapping[str, Any], reals: Score | None, significance: float) -> Effect:
-    """What a row means for a gate that asks its metric."""
+    """Return the effect of a row on a gate that includes its metric."""
     if row["verdict"] == "different":
-        # The test of images found a difference; without an error nothing tells which set is better.
+        # The test of images found a difference; without an error, nothing shows which set is better.
         p = row["p_difference"]
         if p is None or verdicts.is_open(
             one.metric, *one.scores, p_difference=p, reals=reals, significance=significance
@@ -423,19 +429,19 @@ def _effect(one: Difference, row: Mapping[str, Any], reals: Score | None, signif
 
 
 def _why_open(row: Mapping[str, Any], no_reals: str) -> str:
-    """Why a number was tested and still decides nothing, and what would decide it."""
+    """Say why a tested number decides nothing, and the fix."""
     if row["reals"] is None and output(row["metric"]).better.aim is Aim.REALS:
         return no_reals
     return _NO_ERROR if row["p_difference"] is None else _OPEN
 
 
 def _alike_under(a: Scores, b: Scores) -> str | None:
-    """One of several protocols by itself under which both were scored alike, if there is one."""
-    mine, theirs = (dict.fromkeys(base_protocol(key[2]) for key in one.rows) for one in (a, b))
-    if len(mine) == len(theirs) == 1:
+    """Return a protocol under which both were scored alike, if results of several protocols hold one."""
+    of_a, of_b = (dict.fromkeys(base_protocol(key[2]) for key in scores.rows) for scores in (a, b))
+    if len(of_a) == len(of_b) == 1:
         return None
-    for protocol in mine:
-        if protocol is not None and protocol in theirs:
+    for protocol in of_a:
+        if protocol is not None and protocol in of_b:
             settings = differing_settings(a.under(protocol), b.under(protocol))
             if not any(setting.matters for setting in settings):
                 return protocol
@@ -443,7 +449,7 @@ def _alike_under(a: Scores, b: Scores) -> str | None:
 
 
 def _unlike(a: str, b: str, settings: Sequence[Setting], alike_under: str | None = None) -> str:
-    """The refusal: the first setting that matters, and how many more there are."""
+    """Return the refusal: the first setting that matters, and the number of others."""
     matter = [setting for setting in settings if setting.matters]
     old = next((one for one in matter if BY_NAMES in (one.a, one.b)), None)
     if old is not None:
@@ -456,22 +462,22 @@ def _unlike(a: str, b: str, settings: Sequence[Setting], alike_under: str | None
         )
     first = matter[0]
     others = f", and {len(matter) - 1} more (--explain lists all)" if len(matter) > 1 else ""
-    way_out = f"--protocol {alike_under} takes what was scored alike" if alike_under else "score both alike"
+    fix = f"--protocol {alike_under} takes what was scored alike" if alike_under else "score both alike"
     return (
         f"{a} and {b} were scored differently: {first.name}: {first.a} in A, {first.b} in B{others}; "
-        f"{way_out}, or compare their images: pgmetrics compare FAKES FAKES --real SOURCE"
+        f"{fix}, or compare their images: pgmetrics compare FAKES FAKES --real SOURCE"
     )
 
 
-def _told(comparison: Comparison) -> Comparison:
-    """The same, its notes given to whoever listens."""
+def _with_logged_notes(comparison: Comparison) -> Comparison:
+    """Log the notes of a comparison and return it."""
     for note in comparison.notes:
         logger.warning(note)
     return comparison
 
 
 def _place(key: Key, metrics: Sequence[str]) -> tuple[Any, ...]:
-    """Metrics in the order given, levels from the finest to the coarsest, then the mean."""
+    """Sort key: metrics in the order given, levels from the finest to the coarsest, then the mean."""
     metric, level, protocol = key
     return metrics.index(metric), protocol or "", -(level or 0)
 

@@ -19,7 +19,7 @@ RESULT_SUFFIXES = (".json", ".csv", ".jsonl", ".parquet")
 
 
 def is_results(one: object) -> bool:
-    """Whether that means results, rather than images: `Results`, their file, or a scored run's directory."""
+    """Whether the object is or names results: `Results`, a file of them, or the directory of a scored run."""
     if isinstance(one, Results):
         return True
     if not isinstance(one, (str, os.PathLike)):
@@ -30,13 +30,13 @@ def is_results(one: object) -> bool:
 
 @dataclass(frozen=True)
 class Scores:
-    """The generated images' rows of one run, and how they came about.
+    """The rows of one run about its generated images, and their provenance.
 
     Attributes:
-        name: what the run is called in messages.
-        rows: by (metric, level, protocol).
-        provenance: empty where the file has no place for it.
-        reals: what the reals score themselves beside these rows, as far as the results say so.
+        name: name of the run in messages.
+        rows: rows by (metric, level, protocol).
+        provenance: provenance of the run; empty if the file format does not hold it.
+        reals: the rows about the reals' own score under the same keys, as far as the results hold them.
     """
 
     name: str
@@ -46,10 +46,10 @@ class Scores:
 
     @classmethod
     def read(cls, one: object) -> Scores:
-        """The scores that results hold of the one generated set in them, or of the one named by `#RUN`.
+        """Read the scores of the only generated set in results, or of the set named by `#RUN`.
 
         Raises:
-            OptionError: there are several and none is named, or the named one is not there.
+            OptionError: results hold several sets and none is named, or do not hold the named one.
             StateError, PgmetricsError: as `read_results`.
         """
         if isinstance(one, Results):
@@ -60,7 +60,7 @@ class Scores:
 
     @classmethod
     def of(cls, results: Results, called: str, run: str | None = None) -> Scores:
-        """The scores of one run of a table.
+        """Return the scores of one run of a table.
 
         Raises:
             OptionError, StateError: as `read`.
@@ -74,22 +74,22 @@ class Scores:
         if run is not None and run not in runs:
             raise OptionError(f"{called}: there is no run {run!r} in it; there are {_some(runs)}")
         label = run or runs[0]
-        mine = [row for row in fakes if row["run"] == label]
-        rows = {_key(row): row for row in mine}
-        if len(rows) < len(mine):
+        of_run = [row for row in fakes if row["run"] == label]
+        rows = {_key(row): row for row in of_run}
+        if len(rows) < len(of_run):
             raise StateError(f"{called} holds scores of {label} at several seeds; compare one of each")
-        found = {key: row_of_reals(row, results.rows, results.item) for key, row in rows.items()}
-        reals = {key: row for key, row in found.items() if row is not None}
+        of_reals = {key: row_of_reals(row, results.rows, results.item) for key, row in rows.items()}
+        reals = {key: row for key, row in of_reals.items() if row is not None}
         return cls(called, rows, provenance_of(results, label), reals)
 
     @classmethod
     def by_run(cls, results: Results) -> dict[str, Scores]:
-        """Those of every run in a table; the reals' where there are no generated images."""
+        """Return the scores of every run in a table; a run without generated images has those of reals."""
         rows: dict[str, dict[Key, Mapping[str, Any]]] = {}
         for row in sorted(results.rows, key=lambda row: str(row["subject"]), reverse=True):
             if row["subject"] == "fake" or _key(row) not in rows.get(row["run"], {}):
                 rows.setdefault(row["run"], {})[_key(row)] = row
-        return {run: cls(run, mine, provenance_of(results, run)) for run, mine in rows.items()}
+        return {run: cls(run, of_run, provenance_of(results, run)) for run, of_run in rows.items()}
 
     @property
     def metrics(self) -> list[str]:
@@ -97,10 +97,10 @@ class Scores:
         return in_order([metric for metric, _, _ in self.rows])
 
     def under(self, protocol: str) -> Scores:
-        """Those made under one protocol, with whichever network.
+        """Return the scores under one protocol, with any network.
 
         Raises:
-            OptionError: there are none.
+            OptionError: there are no scores under it.
         """
         kept = {key: row for key, row in self.rows.items() if base_protocol(key[2]) == protocol}
         if not kept:
@@ -109,45 +109,45 @@ class Scores:
         return dataclasses.replace(self, rows=kept)
 
     def only(self, metrics: Sequence[str]) -> Scores:
-        """Those of some metrics."""
+        """Return the scores of some metrics."""
         kept = {key: row for key, row in self.rows.items() if key[0] in metrics}
         return dataclasses.replace(self, rows=kept)
 
 
 def provenance_of(results: Results, run: str) -> dict[str, Any]:
-    """Of one run of several.
+    """Return the provenance of one of the runs in results.
 
-    Of a store the settings are the parameters of all its runs, and a source is called by its side and
-    the protocol under which it was scored: "real at-final".
+    In results of a scores file, the settings are the parameters of every run, and a source is named after its
+    side and the protocol under which it was scored: "real at-final".
     """
     provenance = results.provenance
     if "runs" not in provenance:
         return provenance
-    mine = dict(provenance["runs"].get(run, {}))
+    of_run = dict(provenance["runs"].get(run, {}))
     if "settings" not in provenance:
-        return mine
+        return of_run
     sources = {
         f"{side} {protocol}": source
-        for protocol, sides in mine.get("sources", {}).items()
+        for protocol, sides in of_run.get("sources", {}).items()
         for side, source in sides.items()
     }
-    return {**mine, "parameters": provenance["settings"], "sources": sources}
+    return {**of_run, "parameters": provenance["settings"], "sources": sources}
 
 
 def base_protocol(protocol: str | None) -> str | None:
-    """The protocol without the network that a metric of features adds to it."""
+    """Return the protocol without the network that a metric of features appends to it."""
     return None if protocol is None else protocol.partition(",")[0]
 
 
 def _path_and_run(one: str | os.PathLike[str]) -> tuple[Path, str | None]:
     text = os.fspath(one)
     path, mark, run = text.rpartition("#")
-    # What exists is meant, whatever signs its name contains.
+    # An existing path wins, even if its name contains '#'.
     return (Path(path), run) if mark and not os.path.lexists(text) else (Path(text), None)
 
 
 def name(one: object) -> str:
-    """What people call a set or a result: a path as written, else the kind of object."""
+    """Return the name of a set or a result in messages: a path as written, or the kind of object."""
     if isinstance(one, (str, os.PathLike)):
         return os.fsdecode(os.fspath(one))
     if isinstance(one, Results):

@@ -1,4 +1,4 @@
-"""One pass over the images, every metric: evaluate(), and swd(), fid(), ... on top of it."""
+"""Compute metrics in one pass over the images: evaluate(), and swd(), fid(), ... on top of it."""
 
 from __future__ import annotations
 
@@ -33,12 +33,13 @@ logger = logging.getLogger("pgmetrics")
 
 @dataclass(frozen=True)
 class Observation:
-    """What one metric remembers of every set.
+    """The states of one metric for every set.
 
     Attributes:
-        real: of the real images; None where none were given.
-        fakes: of each generated set, in the order they were given, of equally many images.
-        protocol: how the metric's numbers are made, as in a row.
+        metric: the metric.
+        real: the state of the real images; None if none were given.
+        fakes: the state of each generated set, in the order given; all hold equally many images.
+        protocol: how the metric's numbers are computed, as in a row.
     """
 
     metric: Metric
@@ -49,7 +50,7 @@ class Observation:
 
 @dataclass(frozen=True)
 class Observed:
-    """An observation for every metric, how it came about, and what a reader must know of the images."""
+    """An observation for every metric, their provenance, and notes about the images."""
 
     observations: tuple[Observation, ...]
     provenance: dict[str, Any] = field(default_factory=dict)
@@ -85,19 +86,19 @@ def evaluate(
         metrics: names, or metrics with parameters of their own such as
             `SlicedWasserstein(patches_per_image=64)`.
         held_out: real images that training never saw, for memorisation's test against copying.
-        floor: add what a perfect generator would score, `subject` "real": every metric that compares
-            two sides, between two disjoint sets of reals of the fakes' count. Needs twice as many
-            reals; with fewer it is left out.
-        error: what standard errors are over where a metric has the choice: "images" (how the value varies
-            with other images, which comparisons need), "directions" or "both"; as each metric has it by
-            default, for swd "directions". Metrics that give no other error are as they were.
+        floor: add what a perfect generator would score, `subject` "real": every metric that compares two
+            sides is also computed between two disjoint sets of reals, each with the number of images of the
+            fakes. This needs twice as many reals; with fewer, the floor is left out.
+        error: source of the standard errors, for metrics that have the choice: "images" (resampling images,
+            which comparisons need), "directions" or "both". By default each metric has its own, for swd
+            "directions". Other metrics are not affected.
         protocol: how the images were made comparable, copied into every row.
         run: label of the rows; by default a digest of everything that determines them.
         progress: called with (what, done, total).
         options: any of `Options`.
 
     Returns:
-        Rows per metric, level and subject, and the provenance, whose "notes" a reader must know.
+        Rows per metric, level and subject, and the provenance, whose "notes" a reader of the rows must know.
 
     Raises:
         SampleError: too few images, or sizes that do not fit the metrics or each other.
@@ -148,16 +149,16 @@ def observe(
     progress: Progress | None = None,
     **options: Unpack[EvaluateOptions],
 ) -> Observed:
-    """What metrics remember of several generated sets and the reals, to compare the sets with each other.
+    """Accumulate the states of several generated sets and the reals, to compare the sets with each other.
 
-    Each image is read or generated once, the reals too. Of every generated set a metric is given
-    the first n images: `num_images` or its published number, or as many as the smallest set has.
+    Each image is read or generated once, the reals too. A metric uses the first n images of every generated
+    set: n is `num_images` or its published number, but at most the size of the smallest set.
 
     Args:
         real: as in `evaluate`; may be None if no metric compares two sides.
         fakes: the generated sets.
         metrics: names, or metrics with parameters of their own.
-        names: what messages call the sets; "fake 1", "fake 2", ... if left out.
+        names: names of the sets in messages; by default "fake 1", "fake 2", ...
         protocol: how the images were made comparable.
         progress: called with (what, done, total).
         options: any of `Options`.
@@ -199,7 +200,7 @@ def collect(
     progress: Progress | None = None,
     **options: Unpack[CollectOptions],
 ) -> tuple[dict[str, State], dict[str, Any]]:
-    """What metrics remember of the real images, to be given to `evaluate` as `real`, now or from a file.
+    """Accumulate the states of the real images, for `evaluate` to take as `real`, now or from a file.
 
     `save_statistics` writes the file.
 
@@ -231,10 +232,10 @@ def collect(
 
 
 def _feed(setup: Setup, plan: Plan, progress: Progress | None) -> list[str]:
-    """Read what is left to read of every set, a set at a time, and give the cache what it keeps.
+    """Read the images that states still need, set by set, and store states in the cache.
 
     Returns:
-        Sentences about the images.
+        Notes about the images, one sentence each.
     """
     remarks = []
     for name, source in setup.sources.items():
@@ -260,12 +261,12 @@ def _feed(setup: Setup, plan: Plan, progress: Progress | None) -> list[str]:
 
 
 def _images(name: str) -> str:
-    """What progress calls the images of a set: those of a set with a name of its own are generated."""
+    """Return the name of a set's images in progress reports; a set with another name is a generated one."""
     return f"{name} images" if name in ("real", "fake", "held-out") else f"{name}: fake images"
 
 
 def _keep(setup: Setup, cache: Cache, parts: Sequence[Part]) -> None:
-    """Give the cache the states of the reals that were filled, but for those whose key does not tell all."""
+    """Store the filled states of the reals in the cache, except those whose key is incomplete."""
     for part in parts:
         if setup.may_cache(part.tap):
             cache.keep(part.name, part.state, (part.first, part.stop))
@@ -274,7 +275,7 @@ def _keep(setup: Setup, cache: Cache, parts: Sequence[Part]) -> None:
 
 
 def _label(setup: Setup, parameters: Mapping[str, Any], sources: Mapping[str, Any], protocol: str) -> str:
-    """A digest of everything that determines the rows."""
+    """Return a digest of everything that determines the rows."""
     identity = {
         "parameters": parameters,
         "sources": {side: source["fingerprint"] or source["name"] for side, source in sources.items()},
@@ -285,7 +286,7 @@ def _label(setup: Setup, parameters: Mapping[str, Any], sources: Mapping[str, An
 
 
 def swd(real: object, fake: object, **options: Any) -> Results:
-    """Sliced Wasserstein distance per pyramid level, and their mean; options as in `evaluate`."""
+    """Sliced Wasserstein distance per pyramid level, and the mean over levels; options as in `evaluate`."""
     return evaluate(real, fake, ["swd"], **options)
 
 
@@ -315,7 +316,7 @@ def prdc(real: object, fake: object, **options: Any) -> Results:
 
 
 def memorisation(real: object, fake: object, held_out: object | None = None, **options: Any) -> Results:
-    """Whether training images were copied: AuthPct, and C_T where held-out images are given."""
+    """AuthPct and, with held-out images, C_T: were training images copied? Options as in `evaluate`."""
     return evaluate(real, fake, ["memorisation"], held_out=held_out, **options)
 
 

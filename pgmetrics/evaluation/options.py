@@ -1,4 +1,4 @@
-"""The keyword options that every evaluation shares: declared, documented and checked in one place."""
+"""The keyword options that every evaluation shares are declared, documented and checked here."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from pgmetrics.prepared.cache import Cache
 
 Weights = Mapping[str, str | os.PathLike[str]] | str | os.PathLike[str]
-"""A file by the name of its network, or Inception's alone."""
+"""Files of weights by the name of their network, or the file of Inception's weights."""
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _Value = TypeVar("_Value")
 
 
 def _option(default: _Value, meaning: str) -> _Value:
-    """A field of `Options`; the meaning is what the docstring of every function that takes it says."""
+    """Declare a field of `Options`; every function that takes the option has `meaning` in its docstring."""
     described: _Value = field(default=default, metadata={"meaning": meaning})
     return described
 
@@ -37,11 +37,12 @@ class Options:
 
     num_images: int | None = _option(
         None,
-        "images taken of each side; a source with fewer is refused. By default each metric takes its "
-        "published number, or as many as there are.",
+        "number of images used of each side; a source with fewer is refused. By default each metric uses its "
+        "published number, or all images if there are fewer.",
     )
     seed: int = _option(
-        0, "of every random number: image order, latents, patches, directions, mirroring, splits, subsets."
+        0,
+        "seed of all random numbers: image order, latents, patches, directions, mirroring, splits, subsets.",
     )
     device: str = _option("auto", '"auto" (CUDA if there is one), "cpu", "cuda", "cuda:N" or "mps".')
     workers: int | None = _option(
@@ -51,45 +52,47 @@ class Options:
         None, "height and width in pixels to which all images are resized; needs `resize`."
     )
     resize: str | None = _option(
-        None, 'how: "box", "lanczos" or "bicubic"; "crop-box", ... cut the center square first.'
+        None, 'filter: "box", "lanczos" or "bicubic"; "crop-box", ... crop the center square first.'
     )
     alpha: str | None = _option(
-        None, 'what is put behind transparent pixels: "white", "black" or "drop"; they are refused otherwise.'
+        None, 'how transparency is removed: "white" or "black" behind it, or "drop"; refused otherwise.'
     )
     bits: int | None = _option(None, "8 scales 16-bit images down to 8 bits; they are refused otherwise.")
-    mirror: bool = _option(False, "flip each real image by a keyed coin, as training with mirroring does.")
+    mirror: bool = _option(
+        False, "flip each real image with probability 1/2, as training with mirroring does."
+    )
     max_memory: int = _option(
         DEFAULT_MAX_MEMORY,
-        "bytes of memory on top of the interpreter's and libraries'; SWD descriptors beyond it spill to a "
-        "temporary file. Below 1 GiB all of them do.",
+        "bytes of memory besides the interpreter's and libraries'; SWD descriptors beyond this budget spill "
+        "to a temporary file; below 1 GiB all of them do.",
     )
     preset: str | None = _option(
         None,
         'compute as another tool does: "torch-fidelity", "pytorch-fid", "clean-fid" or "torchmetrics"; it '
         "fixes the metrics' parameters, the networks and the order of images.",
     )
-    weights: Weights | None = _option(  # noqa: RUF009 - nothing of it is shared that could change
+    weights: Weights | None = _option(  # noqa: RUF009 - the default is immutable
         None,
-        "file of each network's weights by its name, or of Inception's alone; found where "
-        "`pgmetrics weights` lists them if left out.",
+        "files of weights by the name of their network, or the file of Inception's; by default they are "
+        "searched where `pgmetrics weights` says.",
     )
     allow_unverified_weights: bool = _option(False, "accept weights whose SHA-256 is not the published one.")
     form: str | None = _option(
-        None, 'of Inception: "fast" (the default), "plain" or "compiled"; they differ in rounding.'
+        None, 'form of Inception: "fast" (the default), "plain" or "compiled"; they differ in rounding.'
     )
     precision: str | None = _option(
-        None, 'of Inception: "float32" (the default) or "bfloat16", which moves the score.'
+        None, 'precision of Inception: "float32" (the default) or "bfloat16", which changes the score.'
     )
     networks: Mapping[str, FeatureExtractor] | None = _option(
-        None, 'extractors to use in place of those that the names stand for; "custom" is a custom network.'
+        None, 'feature extractors by the name of the network that they replace, or "custom".'
     )
     cache: Cache | str | os.PathLike[str] | None = _option(  # noqa: RUF009 - likewise
-        None, "directory in which real sides are kept between runs, or None."
+        None, "directory in which states of the real images are stored between runs, or None."
     )
 
     @property
     def reading(self) -> dict[str, Any]:
-        """The options that decide how files become images."""
+        """The options that decide how files are decoded to images."""
         return {name: getattr(self, name) for name in ("resolution", "resize", "alpha", "bits")}
 
 
@@ -114,25 +117,26 @@ class SharedOptions(TypedDict, total=False):
 
 
 class CollectOptions(SharedOptions, total=False):
-    """Those of functions that compute on one device."""
+    """The options of functions that compute on one device."""
 
     device: str
 
 
 class EvaluateOptions(CollectOptions, total=False):
-    """All of them."""
+    """All options."""
 
     cache: Cache | str | os.PathLike[str] | None
 
 
 def takes_options(taken: type[Any]) -> Callable[[_Function], _Function]:
-    """Spell out the `**options` of a function, and refuse any other name with the nearest one.
+    """Return a decorator that spells out the `**options` of a function.
 
-    Its signature lists each option with its default, and its docstring has the meaning of each in place of
-    the line that begins with `options:`.
+    The function's signature then lists each option with its default, and its docstring has the meaning of
+    each in place of the line that begins with `options:`. Any other name is refused with the nearest option.
 
     Args:
-        taken: `SharedOptions`, `CollectOptions` or `EvaluateOptions`, whichever the function unpacks.
+        taken: the `TypedDict` that the function unpacks: `SharedOptions`, `CollectOptions` or
+            `EvaluateOptions`.
     """
     chosen = [option for option in fields(Options) if option.name in taken.__optional_keys__]
 
@@ -156,14 +160,15 @@ def takes_options(taken: type[Any]) -> Callable[[_Function], _Function]:
 
 def _signature(function: Callable[..., Any], options: Iterable[Field[Any]]) -> inspect.Signature:
     signature = inspect.signature(function)
-    own = [one for one in signature.parameters.values() if one.kind is not one.VAR_KEYWORD]
+    parameters = signature.parameters.values()
+    named = [parameter for parameter in parameters if parameter.kind is not parameter.VAR_KEYWORD]
     added = [
         inspect.Parameter(
             option.name, inspect.Parameter.KEYWORD_ONLY, default=option.default, annotation=option.type
         )
         for option in options
     ]
-    return signature.replace(parameters=[*own, *added])
+    return signature.replace(parameters=[*named, *added])
 
 
 def _documentation(text: str | None, options: Iterable[Field[Any]]) -> str | None:

@@ -1,12 +1,12 @@
-"""Other tools' protocols: what to set so that their number comes out.
+"""Presets that reproduce the numbers of other tools.
 
-Metrics of the same name differ by the resizer, what the pixel values become, the network, the splits
-and subsets and the divisor. A preset sets all of them as one release of one tool does; `docs/protocols.md`
-says how closely it was measured against that tool's own package.
+Implementations of one metric differ in the resizer, the scaling of pixel values, the network, the splits,
+the subsets and the divisor. A preset sets all of them as one release of one tool does; `docs/protocols.md`
+lists how closely each agrees with that tool's own package.
 
-What no preset can reproduce: numbers drawn from an unseeded generator (the subsets of clean-fid and
-torchmetrics, torchmetrics' shuffle for the Inception Score). There the same formula runs on subsets and
-an order keyed by the seed.
+No preset can reproduce numbers from an unseeded random generator: the subsets of clean-fid and torchmetrics,
+and torchmetrics' shuffle for the Inception Score. There the same formula runs on subsets and an order keyed
+by the seed.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from pgmetrics.metrics.prdc import PRDC
 from pgmetrics.metrics.registry import METRICS
 
 _ALL = 10**9
-"""Images of each side: the tools take every file there is, also beyond the published 50,000."""
+"""A number of images that no set reaches: the tools use all files, also beyond the published 50,000."""
 
 
 @dataclass(frozen=True)
 class Preset:
-    """One release of one tool.
+    """The protocol of one release of one tool.
 
     Attributes:
-        name: on the command line.
+        name: its name on the command line.
         reproduces: the tool and the release whose source was followed and whose numbers were compared.
-        used_by: whose numbers it is for.
-        metrics: those that the tool has, by our names, with its parameters.
-        networks: what `features.open_network` is given, by network.
-        order: "listing" takes images in the order of their file names, as the tools do, in place of a
-            permutation keyed by the seed: splits and subsets are cut from it.
+        used_by: publications and programs whose numbers it reproduces.
+        metrics: the metrics that the tool computes, by our names, with its parameters.
+        networks: arguments of `features.open_network`, by network.
+        order: order of the images, from which splits and subsets are cut: "listing" is the order of file
+            names, as in the tools, in place of a permutation keyed by the seed.
     """
 
     name: str
@@ -49,10 +49,10 @@ class Preset:
     order: Literal["listing"] = "listing"
 
     def metric(self, asked: str | Metric) -> Metric:
-        """The tool's metric of that name; a metric of one's own for other parameters, as its options have.
+        """Return the tool's metric of that name; a metric with parameters of its own is returned unchanged.
 
         Raises:
-            OptionError: the tool has no such metric, or has it on another network.
+            OptionError: the tool does not compute the metric, or computes it on another network.
         """
         name = asked if isinstance(asked, str) else asked.name
         if name not in self.metrics:
@@ -60,10 +60,10 @@ class Preset:
                 f"{self.name} computes {', '.join(self.metrics)} only, not {name}; "
                 f"leave out the preset, or {name}"
             )
-        its = self.metrics[name]
+        reproduced = self.metrics[name]
         if isinstance(asked, str):
-            return its
-        network, wanted = (one.tap.network if one.tap else "pixels" for one in (asked, its))
+            return reproduced
+        network, wanted = (metric.tap.network if metric.tap else "pixels" for metric in (asked, reproduced))
         if network != wanted:
             raise OptionError(f"{self.name} computes {name} on {wanted}, not {network}")
         return asked
@@ -71,7 +71,7 @@ class Preset:
 
 @dataclass(frozen=True)
 class _SubsetsUpTo(KernelInceptionDistance):
-    """KID whose subsets are as large as the smaller set where that has fewer than `subset_size` images."""
+    """KID with subsets of at most `subset_size` images; a smaller set is used as a whole."""
 
     @property
     def least(self) -> int:
@@ -85,7 +85,7 @@ class _SubsetsUpTo(KernelInceptionDistance):
 
 
 def _inception(resizer: str, values: str = "(x-128)/128") -> Mapping[str, Mapping[str, Any]]:
-    # Plain, for the fast form's rounding moves a KID near 0 by more than 1e-5 of it.
+    # Plain, because the rounding of the fast form changes a KID near 0 by more than 1e-5 of its value.
     return {"inception": {"resizer": resizer, "values": values, "form": "plain"}}
 
 
@@ -107,7 +107,7 @@ TORCH_FIDELITY = Preset(
 )
 """`fidelity --input1 FAKE --input2 REAL --isc --fid --kid --prc`, all options left at their defaults.
 
-FAKE and REAL are flat directories of png, jpg and jpeg files; real is its second input.
+FAKE and REAL are flat directories of png, jpg and jpeg files.
 """
 
 PYTORCH_FID = Preset(
@@ -150,7 +150,7 @@ PRESETS: dict[str, Preset] = {
 
 
 def users_of(network: str) -> list[str]:
-    """The metrics that read a network by default, and those that read it as another tool computes them."""
+    """Return the metrics that read a network by default, and those that do so in a preset."""
     usual = [name for name, declared in METRICS.items() if _reads(declared.load()(), network)]
     return usual + [
         f"{name} as {preset.name} computes it"

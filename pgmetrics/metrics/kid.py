@@ -1,4 +1,4 @@
-"""The kernel Inception distance (KID): a squared distance between distributions of features, without bias."""
+"""The kernel Inception distance (KID): an unbiased squared distance between distributions of features."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pgmetrics.runtime import seeding
 from pgmetrics.runtime.seeding import Stream
 
 TORCH_FIDELITY_SEED = 2020
-"""Of the subsets that torch-fidelity draws by default."""
+"""The seed with which torch-fidelity draws its subsets by default."""
 
 _FAKE, _REAL = 0, 1
 
@@ -28,19 +28,19 @@ _FAKE, _REAL = 0, 1
 class KernelInceptionDistance(FeatureMetric):
     """The squared MMD of Inception features under k(x, y) = (gamma x.y + coef0)^degree.
 
-    Unbiased, unlike FID: its mean does not depend on the number of images, and between equal
-    distributions it is 0, so that about half of the values are below 0 then. They are right.
+    KID is unbiased, unlike FID: its expectation does not depend on the number of images. Between equal
+    distributions the expectation is 0, and about half of the values are correctly negative.
 
-    By default all pairs of images give one estimate and its standard error over images. The field
-    mostly prints the mean and standard deviation over subsets of 1,000 images; the mean has the
-    same expectation and a larger error, and the deviation is that of a subset, not of the mean.
+    By default one estimate is computed from all pairs of images, with its standard error over images.
+    Publications mostly print the mean and standard deviation over subsets of 1,000 images. That mean has
+    the same expectation and a larger error, and that deviation is of a single subset, not of the mean.
 
     Attributes:
-        degree, gamma, coef0: of the kernel; gamma None is 1 / D.
+        degree, gamma, coef0: parameters of the kernel; with gamma None, gamma is 1 / D.
         subsets: how many pairs of subsets are drawn; 0 takes all pairs of images.
-        subset_size: images of each side in a subset, drawn without repeats.
-        draws: "keyed" by the seed and the subset's number, or "torch-fidelity": those of that tool
-            when the fakes are its first input and the reals its second.
+        subset_size: images of each side in a subset, drawn without replacement.
+        draws: how subsets are drawn: "keyed" by the seed and the subset's number, or "torch-fidelity" as
+            that tool draws them if the fakes are its first input and the reals its second.
 
     Source: Bińkowski et al. 2018, section 4 and appendix D.
     """
@@ -61,13 +61,13 @@ class KernelInceptionDistance(FeatureMetric):
         if self.gamma is not None and not (isfinite(self.gamma) and self.gamma > 0):
             raise OptionError(f"kid needs a gamma above 0, or None for 1 / D, not {self.gamma}")
         if not (isfinite(self.coef0) and self.coef0 >= 0):
-            raise OptionError(f"kid needs a coef0 of at least 0, or it has no kernel, not {self.coef0}")
-        # 0 of them mean all pairs of images.
+            raise OptionError(f"kid needs a coef0 of at least 0 to have a kernel, not {self.coef0}")
+        # 0 subsets stand for all pairs of images.
         check_number("subsets of kid", self.subsets, 0, 10**6, whole=True)
         if self.subset_size < 2:
             raise OptionError(f"kid needs subsets of at least 2 images, not {self.subset_size}")
         if self.draws not in ("keyed", "torch-fidelity"):
-            raise OptionError(f"kid draws keyed or torch-fidelity, not {self.draws}")
+            raise OptionError(f"kid needs draws to be keyed or torch-fidelity, not {self.draws}")
 
     @property
     def least(self) -> int:
@@ -85,7 +85,7 @@ class KernelInceptionDistance(FeatureMetric):
 
     @property
     def _whole_subsets(self) -> bool:
-        """Whether it is subsets of their full size that need so many images."""
+        """Whether `least` is the size of a subset, so that smaller subsets would need fewer images."""
         return self.subsets > 0 and self.least == self.subset_size
 
     def compute(self, *, real: State | None, fake: State | None) -> tuple[list[Estimate], list[str]]:
@@ -97,7 +97,7 @@ class KernelInceptionDistance(FeatureMetric):
             drawn = self._drawn(n_real, n_fake, reals.key.seed)
             values = subset_squared_mmds(x, y, drawn, kernel, fakes.device)
             value = float(values.mean())
-            # One subset does not vary, which is not the same as a deviation of 0.
+            # The deviation over a single subset is undefined, not 0.
             spread = float(values.std()) if len(values) > 1 else None
             kind = "subsets (sd)"
         else:
@@ -109,7 +109,7 @@ class KernelInceptionDistance(FeatureMetric):
         return [estimate], []
 
     def influences(self, *, real: State | None, fake: State | None) -> list[Influence]:
-        """Of the estimate from all pairs of images; there are none for the mean over subsets."""
+        """The influences on the estimate from all pairs of images; the mean over subsets has none."""
         reals, fakes = self._both(real, fake)
         if self.subsets or min(self._counts(reals, fakes)) < 4:
             return []
@@ -121,7 +121,7 @@ class KernelInceptionDistance(FeatureMetric):
         return [replace(whole, halves=(even, odd))]
 
     def scores(self, *, real: State | None, fake: State | None) -> list[Influence]:
-        return [replace(one, halves=None) for one in self.influences(real=real, fake=fake)]
+        return [replace(influence, halves=None) for influence in self.influences(real=real, fake=fake)]
 
     def _counts(self, reals: State, fakes: State) -> tuple[int, int]:
         self.check_enough(reals, fakes)
@@ -130,7 +130,7 @@ class KernelInceptionDistance(FeatureMetric):
     def _drawn(
         self, n_real: int, n_fake: int, seed: int
     ) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-        """The places of the reals and of the fakes of every subset."""
+        """The indices of the reals and of the fakes in every subset."""
         if self.draws == "torch-fidelity":
             pairs = seeding.legacy_subsets(
                 TORCH_FIDELITY_SEED, (n_fake, n_real), self.subset_size, self.subsets
@@ -138,7 +138,7 @@ class KernelInceptionDistance(FeatureMetric):
             return [(of_real, of_fake) for of_fake, of_real in pairs]
 
         def subset(number: int, side: int, n: int) -> NDArray[np.int64]:
-            # Sorted, since the sums are then over the same order whatever NumPy's way of drawing is.
+            # Sorted, so that the order of the sums does not depend on how NumPy draws.
             rng = seeding.generator(seed, Stream.SUBSETS, number, side)
             return np.sort(rng.choice(n, self.subset_size, replace=False, shuffle=False))
 

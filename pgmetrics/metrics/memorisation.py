@@ -1,4 +1,4 @@
-"""Whether a generator repeats its training images."""
+"""AuthPct and C_T: tests of whether a generator copies its training images."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ NULL = "generators that copy nothing (sd)"
 
 @dataclass(frozen=True)
 class Memorisation(FeatureMetric):
-    """Two questions to the distances from generated images to their nearest training image.
+    """Two statistics of the distances from generated images to their nearest training image.
 
-    authpct: the share of the fakes, 0 to 1, that are farther from their nearest training image
+    authpct is the share of the fakes, 0 to 1, that are farther from their nearest training image
     than that image is from the nearest of the other training images. A generator that copies has 0;
-    give held-out reals as fakes to see what is attainable. Named as its authors name it, who print percent.
+    scoring held-out reals as fakes shows what is attainable. The name is its authors', who print percent.
     Its standard error holds the training images fixed.
 
-    ct: whether fakes are nearer to the training images than held-out reals are. In each cell of
-    the training set the two sides' distances are compared by a rank test; the cells' z-scores are
-    averaged with weights as the held-out images' counts. Far below 0 means copying, far above 0
-    underfitting. In place of a standard error it has the standard deviation that it would have if
-    fakes and held-out images were alike, by which to tell what is far. Without held-out images
-    there is no ct.
+    ct tests whether fakes are nearer to the training images than held-out reals are. In each cell of
+    the training set a rank test compares the distances of the two sides. The z-scores of the cells are
+    averaged, weighted by the number of held-out images in the cell. Far below 0 means copying, far above 0
+    underfitting. As a measure of what is far, ct has the standard deviation under the null hypothesis that
+    fakes and held-out images have equal distributions, in place of a standard error. It is left out
+    without held-out images.
 
     Attributes:
-        cells: of k-means on the training images; 1 tests the whole set at once.
-        least_in_cell: held-out images, and fakes, below which a cell is left out.
+        cells: number of k-means cells of the training images; 1 tests the whole set at once.
+        least_in_cell: a cell with fewer held-out images or fewer fakes is left out.
 
     Source: section 3 of Alaa et al. 2022 (authenticity); sections 3 and 4 of Meehan et al. 2020 (C_T).
     """
@@ -69,18 +69,22 @@ class Memorisation(FeatureMetric):
     def compute(
         self, *, real: State | None, fake: State | None, held_out: State | None = None
     ) -> tuple[list[Estimate], list[str]]:
-        """The share of authentic fakes and, with held-out images, C_T; and notes.
+        """Return AuthPct and, with held-out images, C_T; and notes.
 
         Args:
             real: the training images.
             fake: the generated ones.
             held_out: real images that training never saw.
+
+        Raises:
+            SampleError: there are too few images.
+            StateError: a state is missing, or the states cannot be compared.
         """
         reals, fakes = self._both(real, fake)
         self.check_enough(reals, fakes)
         training, device = _rows(reals), fakes.device
-        distances, place = nearest(_rows(fakes), training, device=device)
-        authentic = distances > squared_radii(training, 1, device=device)[place]
+        distances, neighbors = nearest(_rows(fakes), training, device=device)
+        authentic = distances > squared_radii(training, 1, device=device)[neighbors]
         counts = len(reals.seen), len(fakes.seen)
         stderr = float(authentic.std(ddof=1)) / sqrt(len(authentic))
         share = Estimate("authpct", None, float(authentic.mean()), stderr, GIVEN_REALS, "fake", *counts)
@@ -89,18 +93,18 @@ class Memorisation(FeatureMetric):
                 "memorisation without held-out reals gives authpct only; with --held-out it also tests "
                 "whether fakes are nearer to the training images than reals that training never saw (ct)"
             ]
-        kept = self._held_out(held_out, reals)
-        kept_distances, _ = nearest(_rows(kept), training, device=device)
+        unseen = self._held_out(held_out, reals)
+        unseen_distances, _ = nearest(_rows(unseen), training, device=device)
         if len(reals.seen) < self.cells:
             return [share], [
                 f"ct is left out: {self.cells} cells need as many training images; there are "
                 f"{len(reals.seen)} (cells=1 tests all at once)"
             ]
         cells = Cells(training, seeding.generator(reals.key.seed, Stream.CELLS).random(self.cells))
-        found, notes = self._ct(distances, cells.of(_rows(fakes)), kept_distances, cells.of(_rows(kept)))
-        if found is None:
+        ct, notes = self._ct(distances, cells.of(_rows(fakes)), unseen_distances, cells.of(_rows(unseen)))
+        if ct is None:
             return [share], notes
-        return [share, Estimate("ct", None, *found, NULL, "fake", *counts)], notes
+        return [share, Estimate("ct", None, *ct, NULL, "fake", *counts)], notes
 
     def _held_out(self, held_out: State, reals: FeatureRowsState) -> FeatureRowsState:
         if not isinstance(held_out, FeatureRowsState) or held_out.key.side != "held-out":
@@ -126,20 +130,24 @@ class Memorisation(FeatureMetric):
         self,
         fakes: NDArray[np.float64],
         fake_cells: NDArray[np.int64],
-        kept: NDArray[np.float64],
-        kept_cells: NDArray[np.int64],
+        unseen: NDArray[np.float64],
+        unseen_cells: NDArray[np.int64],
     ) -> tuple[tuple[float, float] | None, list[str]]:
-        """The weighted mean of the cells' z-scores and its deviation if nothing is copied; and notes.
+        """Return the weighted mean of the cells' z-scores with its deviation under the null; and notes.
 
-        None where every cell has too few images: which cell an image falls into is known only when all
-        images are, and the numbers beside this one shall not be lost for it.
+        The first is None if every cell has too few images. That is no refusal, because it is known only after
+        all images were read, and AuthPct can still be reported.
+
+        Args:
+            fakes, unseen: squared distances of the fakes and held-out images to their nearest training image.
+            fake_cells, unseen_cells: the cell of each of these images.
         """
         scores, weights = [], []
         for cell in range(self.cells):
-            ours, theirs = fakes[fake_cells == cell], kept[kept_cells == cell]
-            if min(len(ours), len(theirs)) >= self.least_in_cell:
-                scores.append(rank_z_score(ours, theirs))
-                weights.append(len(theirs))
+            fakes_in, unseen_in = fakes[fake_cells == cell], unseen[unseen_cells == cell]
+            if min(len(fakes_in), len(unseen_in)) >= self.least_in_cell:
+                scores.append(rank_z_score(fakes_in, unseen_in))
+                weights.append(len(unseen_in))
         if not scores:
             return None, [
                 f"ct is left out: none of {self.cells} cells holds {self.least_in_cell} held-out images and "
@@ -151,7 +159,7 @@ class Memorisation(FeatureMetric):
             notes.append(
                 f"ct leaves out {self.cells - len(scores)} of {self.cells} cells with fewer than "
                 f"{self.least_in_cell} held-out images or fakes; the others hold "
-                f"{sum(weights):,} of {len(kept):,} held-out images"
+                f"{sum(weights):,} of {len(unseen):,} held-out images"
             )
         return (float(share @ np.array(scores)), float(np.linalg.norm(share))), notes
 

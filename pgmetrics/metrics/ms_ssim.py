@@ -18,21 +18,21 @@ from pgmetrics.runtime.blocks import Block, IndexSet
 from pgmetrics.runtime.spill import Storage
 
 DEGENERATE = 0.1
-"""Share of pairs clipped to exactly 0 from which on the mean says little."""
+"""If more than this share of the pairs is clipped to exactly 0, the mean says little."""
 
-_ROUNDING = 1e-5  # of a score of two equal images, in float32
+_ROUNDING = 1e-5  # by which the score of two equal images may exceed 1, in float32
 
 
 @dataclass(frozen=True)
 class MultiScaleSSIM(Metric):
     """Mean MS-SSIM of the pairs (0, 1), (2, 3), ... of a set; high means little diversity.
 
-    Compare a set of samples with the reals' own value, not with other data sets. A pair is clipped
-    to 0 when its structure at any scale is negatively correlated; at 32 pixels most natural pairs
+    Compare a set of samples with the reals' own value, not with other data sets. The score of a pair is
+    clipped to 0 if its structure is negatively correlated at any scale. At 32 pixels most natural pairs
     are, and the number is then degenerate.
 
     Attributes:
-        num_pairs: pairs at most, each of two images.
+        num_pairs: the largest number of pairs, each of two images.
 
     Source: section 5 of Karras et al. 2018, after Odena et al. 2017; 10,000 pairs.
     """
@@ -101,7 +101,7 @@ class MultiScaleSSIM(Metric):
         return estimates, notes
 
     def influences(self, *, real: State | None, fake: State | None) -> list[Influence]:
-        """Of the pairs (2k, 2k + 1): the value is their mean, so that these are exact."""
+        """Influences of the pairs (2k, 2k + 1); they are exact, since the value is their mean."""
         state = fake if fake is not None else real
         if not isinstance(state, MultiScaleSSIMState):
             raise StateError("ms-ssim was given no state of pairs")
@@ -116,14 +116,14 @@ class MultiScaleSSIM(Metric):
 
 
 class MultiScaleSSIMState(State):
-    """The score of every pair, 8 bytes each."""
+    """A state that stores the score of every pair, 8 bytes each."""
 
     def __init__(self, key: StateKey, storage: Storage | None = None) -> None:
         super().__init__(key, storage)
         self._scores: dict[int, NDArray[np.float64]] = {}
 
     def scores(self) -> NDArray[np.float64]:
-        """Scores of the pairs in index order: float64 [N / 2] in 0 ... 1."""
+        """Scores of the pairs in index order: float64 [N // 2], 0 to 1."""
         return np.concatenate([*(self._scores[start] for start in sorted(self._scores)), np.empty(0)])
 
     def _update(self, block: Block) -> None:

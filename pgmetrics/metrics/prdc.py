@@ -1,4 +1,4 @@
-"""Precision, recall, density and coverage: how fakes and reals lie among each other's nearest neighbors."""
+"""Precision, recall, density and coverage, from the nearest neighbors of fakes and reals."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NAMES = ("precision", "recall", "density", "coverage")
 
 _BATCHES = 4
 _WAYS = 16
-"""Ways to part the images: of each alone the variance of four values would be a rough guess."""
+"""How often the images are divided into parts: the variance of only four values would be a rough guess."""
 
 GIVEN_REALS = "fakes given the reals"
 GIVEN_FAKES = "reals given the fakes"
@@ -31,28 +31,30 @@ OF_PARTS = f"images ({_WAYS} x {_BATCHES} parts)"
 
 @dataclass(frozen=True)
 class PRDC(FeatureMetric):
-    """Four shares of images that lie in balls around others; a ball reaches to the k-th nearest neighbor.
+    """Four numbers about balls around the images of a side; a ball reaches to the k-th nearest neighbor.
 
-    precision: share of the fakes that lie in a ball around some real;
-    recall: share of the reals that lie in a ball around some fake;
-    density: balls around reals that hold a fake, averaged over the fakes, divided by k (it can exceed 1);
-    coverage: share of the reals whose ball holds a fake.
+    precision: share of the fakes that lie in the ball of some real;
+    recall: share of the reals that lie in the ball of some fake;
+    density: number of reals' balls in which a fake lies, averaged over the fakes, divided by k; it can
+    exceed 1;
+    coverage: share of the reals whose ball contains a fake.
 
-    A ball includes its border. So a fake that copies a real lies in the ball around it, and of
-    equal sets precision, recall and coverage are 1 and density is at least 1 (1 + 1/k without
-    ties). Code with a strict < gives less wherever distances tie, down to 0 where images repeat.
-    k counts neighbors other than the point itself; a copy of it is another point.
+    Balls are closed (≤). So a fake that copies a real lies in its ball. Between equal sets precision,
+    recall and coverage are 1, and density is at least 1 (1 + 1/k without ties). Code with a strict <
+    gives lower values if distances tie, down to 0 if images repeat. k counts neighbors other than the
+    point itself; a copy of it is another point.
 
-    The values depend on how many images there are on each side, so compare at equal counts. By
-    default the standard errors hold one side fixed, as `stderr_kind` says: with it, the images of the
-    other are independent draws. They say nothing of the fixed side's own chance. Coverage has none
-    then, since neither side's images enter it independently.
+    The values depend on the number of images of each side, so compare at equal counts. By default the
+    standard errors hold one side fixed, as `stderr_kind` says; given that side, the images of the other are
+    independent draws. They do not include the sampling error of the fixed side. Coverage has no such error,
+    since the images of neither side enter it independently.
 
     Attributes:
-        k: which neighbor a ball reaches to.
-        names: which of the four.
-        error: what the standard errors are over: "one side", or "images" of both, from the values of
-            quarters of the images in sixteen ways, which takes about four times as long as the values.
+        k: number of the neighbor to which a ball reaches.
+        names: which of the four numbers are computed.
+        error: source of the standard errors: "one side", or "images" of both sides. The latter come from the
+            values of quarters of the images, divided in sixteen ways, which takes about four times as long
+            as the values.
 
     Source: Kynkäänniemi et al. 2019 (precision, recall; k = 3); Naeem et al. 2020 (density,
     coverage; k = 5).
@@ -89,28 +91,34 @@ class PRDC(FeatureMetric):
 
     def compute(self, *, real: State | None, fake: State | None) -> tuple[list[Estimate], list[str]]:
         x, y, device = self._rows(real, fake)
-        found = neighborhoods(x, y, self.k, fake_balls="recall" in self.names, device=device)
+        balls = neighborhoods(x, y, self.k, fake_balls="recall" in self.names, device=device)
         numbers: dict[str, tuple[float, float | None, str | None]] = {
-            "precision": _mean(found.real_balls > 0, GIVEN_REALS),
-            "density": _mean(found.real_balls, GIVEN_REALS, self.k),
-            "coverage": (float(found.covered.mean()), None, None),
+            "precision": _mean(balls.real_balls > 0, GIVEN_REALS),
+            "density": _mean(balls.real_balls, GIVEN_REALS, self.k),
+            "coverage": (float(balls.covered.mean()), None, None),
         }
-        if found.recalled is not None:
-            numbers["recall"] = _mean(found.recalled, GIVEN_FAKES)
-        counts = len(found.covered), len(found.real_balls)
+        if balls.recalled is not None:
+            numbers["recall"] = _mean(balls.recalled, GIVEN_FAKES)
+        counts = len(balls.covered), len(balls.real_balls)
         estimates = [Estimate(name, None, *numbers[name], "fake", *counts) for name in self.names]
         if self.error == "images":
-            errors = {one.metric: sqrt(one.variance()) for one in self.influences(real=real, fake=fake)}
+            influences = self.influences(real=real, fake=fake)
+            errors = {influence.metric: sqrt(influence.variance()) for influence in influences}
             estimates = [
-                replace(one, stderr=errors.get(one.metric), stderr_kind=OF_PARTS if errors else None)
-                for one in estimates
+                replace(
+                    estimate,
+                    stderr=errors.get(estimate.metric),
+                    stderr_kind=OF_PARTS if errors else None,
+                )
+                for estimate in estimates
             ]
         return estimates, []
 
     def influences(self, *, real: State | None, fake: State | None) -> list[Influence]:
-        """The values of quarters of the images, parted in sixteen ways; none below 4 (k + 1) images a side.
+        """Return the values of quarters of the images, divided in sixteen ways, as `Influence.batches`.
 
-        An image changes the balls around others, which no influence of its own describes.
+        An image changes the balls around other images, so that no single influence describes it. With fewer
+        than 4 (k + 1) images of a side the list is empty.
         """
         x, y, device = self._rows(real, fake)
         rows = torch.cat(x), torch.cat(y)
@@ -122,25 +130,25 @@ class PRDC(FeatureMetric):
         ]
 
     def _values(self, real: torch.Tensor, fake: torch.Tensor, device: torch.device) -> list[float]:
-        found = neighborhoods([real], [fake], self.k, fake_balls="recall" in self.names, device=device)
+        balls = neighborhoods([real], [fake], self.k, fake_balls="recall" in self.names, device=device)
         numbers = {
-            "precision": float((found.real_balls > 0).mean()),
-            "density": float(found.real_balls.mean()) / self.k,
-            "coverage": float(found.covered.mean()),
-            "recall": 0.0 if found.recalled is None else float(found.recalled.mean()),
+            "precision": float((balls.real_balls > 0).mean()),
+            "density": float(balls.real_balls.mean()) / self.k,
+            "coverage": float(balls.covered.mean()),
+            "recall": 0.0 if balls.recalled is None else float(balls.recalled.mean()),
         }
         return [numbers[name] for name in self.names]
 
     def scores(self, *, real: State | None, fake: State | None) -> list[Influence]:
-        """A real that is covered or recalled counts 1, shared evenly by the fakes that do it."""
+        """Scores of the fakes; a covered or recalled real adds 1, divided among the fakes that do it."""
         x, y, device = self._rows(real, fake)
         balls = neighborhoods(x, y, self.k, fake_balls=False, device=device).real_balls
-        found = shares(x, y, self.k, device=device)
+        of_reals = shares(x, y, self.k, device=device)
         parts: dict[str, NDArray[np.float64]] = {
             "precision": (balls > 0).astype(np.float64),
             "density": balls.astype(np.float64),
-            "coverage": found.covering,
-            "recall": found.recalling,
+            "coverage": of_reals.covering,
+            "recall": of_reals.recalling,
         }
         return [Influence(name, None, None, parts[name]) for name in self.names]
 
@@ -154,7 +162,7 @@ class PRDC(FeatureMetric):
 
 
 def _parted(real: torch.Tensor, fake: torch.Tensor, way: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Disjoint parts of both sides by the images' places, the same for every set of as many images."""
+    """Divide both sides into disjoint parts by index; the parts depend only on the numbers of images."""
     orders = [
         torch.from_numpy(seeding.generator(0, Stream.RESAMPLING, way, side).permutation(len(rows)))
         for side, rows in enumerate((real, fake))
@@ -163,6 +171,6 @@ def _parted(real: torch.Tensor, fake: torch.Tensor, way: int) -> list[tuple[torc
 
 
 def _mean(values: NDArray[np.bool_] | NDArray[np.int64], kind: str, per: int = 1) -> tuple[float, float, str]:
-    """Mean of independent values divided by `per`, its standard error, and what varied."""
+    """Mean of independent values divided by `per`, its standard error, and the `stderr_kind`."""
     stderr = float(np.std(values, ddof=1)) / sqrt(len(values))
     return float(values.mean()) / per, stderr / per, kind

@@ -48,20 +48,20 @@ COMPONENTS = PATCH * PATCH * CHANNELS
 _SIDES: dict[Side, int] = {"real": 0, "fake": 1, "held-out": 2}
 
 _KINDS = {"directions": "directions", "images": "images", "both": "images and directions"}
-"""What errors are over, and what they are called in results."""
+"""The values of `error`, and how results name the errors."""
 
 _LARGEST = 256.0
-"""Residuals of images of bytes are within 255 of zero, and rounding adds far less than 1."""
+"""Bound of stored values: residuals of uint8 images are within ±255, and rounding adds far less than 1."""
 
 _MOST = 2**16
-"""Patches of an image and level, directions of a repeat, and repeats."""
+"""The largest number of patches per image and level, of directions per repeat, and of repeats."""
 
 _FEW_DIRECTIONS = 100
-"""Directions below which an error over images and directions is called by their number: their spread is a
-rough guess. The error over directions alone decides nothing."""
+"""With fewer directions, the name of an error over images and directions states their number, because their
+spread is then a rough estimate. No verdict depends on the error over directions alone."""
 
 _HALF_DIRECTIONS = 128
-"""As many are enough for the halves of the images, of which the correlation is all that counts."""
+"""Directions used for the halves of the images, of which only the correlation matters."""
 
 _PYRAMID_VALUES = 2**20
 """Values of the finest level worked on at once: 4 MB, which stay in the cache and in the allocator's
@@ -72,18 +72,18 @@ free list, where larger arrays would be fresh pages from the system every time."
 class SlicedWasserstein(Metric):
     """SWD as published: patches of Laplacian levels, standardized per set, W1 over random directions.
 
-    Blind to brightness and contrast by definition: each set's descriptors are standardized by
-    channel, so that fakes = a * x + b score like x. Centers are drawn for each side anew, so a
-    set's distance to itself is small but not 0.
+    SWD is blind to brightness and contrast: the descriptors of each set are standardized by channel, so
+    that fakes = a * x + b score like x. Patch centers are drawn separately for each side, so that the
+    distance of a set to itself is small but not 0.
 
     Attributes:
-        num_images: images per side, at most.
-        patches_per_image: 7 x 7 x 3 neighborhoods per image and level.
-        directions: random directions per repeat.
-        repeats: how often fresh directions are drawn; the value is the mean over all of them.
-        error: what the standard errors are over: "directions", as published; "images", with the
-            directions of the seed held, for comparisons at that seed; or "both". Over images it takes
-            several times as long as the distance itself.
+        num_images: the largest number of images per side.
+        patches_per_image: number of 7 x 7 x 3 patches per image and level.
+        directions: number of random directions per repeat.
+        repeats: how often new directions are drawn; the value is the mean over all of them.
+        error: source of the standard errors: "directions", as published; "images", with the directions of
+            the seed held fixed, for comparisons at that seed; or "both". An error over images takes several
+            times as long as the distance itself.
 
     Source: section 5 of Karras et al. 2018; 16,384 images, 128 patches, 4 x 128 directions.
     """
@@ -162,12 +162,12 @@ class SlicedWasserstein(Metric):
         ], notes
 
     def influences(self, *, real: State | None, fake: State | None) -> list[Influence]:
-        """Of every level, and of the mean over levels; the sides may differ in size."""
+        """The influences on every level and on the mean over levels; the sides may differ in size."""
         reals, fakes = self._both(real, fake)
         return self._influences(reals, fakes, halves=min(len(reals.seen), len(fakes.seen)) >= 4)
 
     def scores(self, *, real: State | None, fake: State | None) -> list[Influence]:
-        # Without halves, which are made by an image's place.
+        # Without halves, since the half of an image depends on its index.
         return self._influences(*self._both(real, fake), halves=False)
 
     def _both(
@@ -198,7 +198,7 @@ class SlicedWasserstein(Metric):
     def _errors(
         self, real: SlicedWassersteinState, fake: SlicedWassersteinState, per_level: Mapping[int, Tensor]
     ) -> dict[int | None, float]:
-        """By level, and under None of the mean over levels."""
+        """Standard errors by level; None stands for the mean over levels."""
         squares: dict[int | None, float] = dict.fromkeys([*per_level, None], 0.0)
         if self.error != "images":
             of_directions = {height: _stderr(values) ** 2 for height, values in per_level.items()}
@@ -207,8 +207,8 @@ class SlicedWasserstein(Metric):
             for level, square in [*of_directions.items(), (None, of_mean)]:
                 squares[level] += square
         if self.error != "directions":
-            for one in self.influences(real=real, fake=fake):
-                squares[one.level] += one.variance()
+            for influence in self.influences(real=real, fake=fake):
+                squares[influence.level] += influence.variance()
         return {level: sqrt(square) for level, square in squares.items()}
 
     def _influences(
@@ -234,27 +234,27 @@ class SlicedWasserstein(Metric):
             (np.mean([a for a, _ in level], axis=0), np.mean([b for _, b in level], axis=0))
             for level in zip(*per_level.values(), strict=True)
         ]
-        found = []
-        for level, made in per_level.items():
-            whole, *rest = (Influence(self.name, level, *sides) for sides in made)
-            found.append(replace(whole, halves=(rest[0], rest[1])) if rest else whole)
-        return found
+        influences = []
+        for level, fitted in per_level.items():
+            whole, *rest = (Influence(self.name, level, *sides) for sides in fitted)
+            influences.append(replace(whole, halves=(rest[0], rest[1])) if rest else whole)
+        return influences
 
 
 @dataclass
 class _Level:
-    """One level's descriptors and moments, by the first image of each block."""
+    """The descriptors and moments of one level, by the first image of each block."""
 
     descriptors: dict[int, NDArray[np.float32]] = field(default_factory=dict)
     moments: dict[int, NDArray[np.float64]] = field(default_factory=dict)
 
 
 class SlicedWassersteinState(State):
-    """The descriptors of one side: 128 x 147 float32 per image and level, 75 kB."""
+    """A state that stores the descriptors: 128 x 147 float32 per image and level, 75 kB."""
 
     def __init__(self, key: StateKey, storage: Storage | None = None) -> None:
         super().__init__(key, storage)
-        self.device = torch.device("cpu")  # where the last block came from; descriptors wait on the CPU
+        self.device = torch.device("cpu")  # of the last block; descriptors are stored on the CPU
         self._sizes = level_sizes(key.height, key.width)
         self._levels = {height: _Level() for height, _ in self._sizes}
 
@@ -269,7 +269,7 @@ class SlicedWassersteinState(State):
         return [torch.from_numpy(chunks[start]).to(device) for start in sorted(chunks)]
 
     def described(self, height: int, device: torch.device, fit: slice) -> DescribedImages:
-        """A level's descriptors with their images' moments, in index order."""
+        """A level's descriptors and the moments of each image, in index order."""
         moments = self._levels[height].moments
         joined = torch.from_numpy(np.concatenate([moments[start] for start in sorted(moments)]))
         return DescribedImages(self.descriptors(height, device), joined, fit)
@@ -280,7 +280,7 @@ class SlicedWassersteinState(State):
         return channel_statistics([torch.from_numpy(moments[start]) for start in sorted(moments)])
 
     def flat_channel_notes(self) -> list[str]:
-        """A sentence for every level in which a channel does not vary."""
+        """Notes on the levels in which a channel is constant."""
         notes = []
         for height in self.heights:
             flat = self.statistics(height).flat
@@ -314,7 +314,7 @@ class SlicedWassersteinState(State):
                 moments.append(channel_moments(patches, CHANNELS, len(level)))
             return moments
 
-        # The step depends on the size alone, so that the arithmetic does too.
+        # The step depends on the image size only, so that the results do not depend on the block.
         pixels = CHANNELS * self.key.height * self.key.width
         step = max(1, min(_PYRAMID_VALUES // pixels, block_length(self.key.height) // 4))
         if block.pixels.device.type != "cpu":
@@ -390,12 +390,12 @@ def _could_be_images(descriptors: NDArray[np.float32], moments: NDArray[np.float
 def patch_corners(
     key: StateKey, size: tuple[int, int], start: int, stop: int, num: int, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """Top left corners of the patches of images start ... stop - 1, keyed by (seed, side, level, index).
+    """Draw top left corners of patches of images start ... stop - 1, keyed by (seed, side, level, index).
 
     Args:
-        key: gives seed and side.
-        size: the level's height and width; its height is its key, so that level 16 of a 64 px
-            stage uses the positions of level 16 of a 1024 px stage.
+        key: the state's key, with seed and side.
+        size: height and width of the level. The height is the level's part of the key, so that level 16 of
+            a 64 px stage uses the positions of level 16 of a 1024 px stage.
         num: patches per image.
 
     Returns:
@@ -412,7 +412,7 @@ def patch_corners(
 
 
 def unit_directions(seed: int, height: int, repeat: int, num: int) -> Tensor:
-    """Directions uniform over the sphere, keyed by (seed, level, repeat): float64 [num, 147]."""
+    """Draw directions uniformly on the sphere, keyed by (seed, level, repeat): float64 [num, 147]."""
     normal = seeding.generator(seed, Stream.DIRECTIONS, height, repeat).standard_normal((num, COMPONENTS))
     return torch.from_numpy(normal / np.linalg.norm(normal, axis=1, keepdims=True))
 
