@@ -5,17 +5,20 @@ from __future__ import annotations
 import difflib
 import functools
 import inspect
+import numbers
 import os
+import reprlib
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, cast
 
-from pgmetrics.errors import OptionError
+from pgmetrics.errors import OptionError, check_number
 from pgmetrics.runtime.spill import DEFAULT_MAX_MEMORY
 
 if TYPE_CHECKING:
     from pgmetrics.features.base import FeatureExtractor
+    from pgmetrics.metrics.base import Metric
     from pgmetrics.prepared.cache import Cache
 
 Weights = Mapping[str, str | os.PathLike[str]] | str | os.PathLike[str]
@@ -23,6 +26,8 @@ Weights = Mapping[str, str | os.PathLike[str]] | str | os.PathLike[str]
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _Value = TypeVar("_Value")
+
+_WHOLE = ("num_images", "seed", "workers", "resolution", "bits", "max_memory")
 
 
 def _option(default: _Value, meaning: str) -> _Value:
@@ -90,6 +95,14 @@ class Options:
         None, "directory in which states of the real images are stored between runs, or None."
     )
 
+    def __post_init__(self) -> None:
+        """Store NumPy's integers as Python's, which JSON takes, and refuse what is no number of bytes."""
+        for name in _WHOLE:
+            value = getattr(self, name)
+            if isinstance(value, numbers.Integral) and not isinstance(value, bool):
+                object.__setattr__(self, name, int(value))
+        check_number("max_memory, in bytes,", self.max_memory, 0, 2**63 - 1)
+
     @property
     def reading(self) -> dict[str, Any]:
         """The options that decide how files are decoded to images."""
@@ -126,6 +139,17 @@ class EvaluateOptions(CollectOptions, total=False):
     """All options."""
 
     cache: Cache | str | os.PathLike[str] | None
+
+
+def listed(metrics: Sequence[str | Metric]) -> tuple[str | Metric, ...]:
+    """The metrics as a tuple.
+
+    Raises:
+        OptionError: it is no list; the letters of a name alone would be taken for names.
+    """
+    if isinstance(metrics, str) or not isinstance(metrics, Iterable):
+        raise OptionError(f"metrics is a list such as ['swd', 'fid'], not {reprlib.repr(metrics)}")
+    return tuple(metrics)
 
 
 def takes_options(taken: type[Any]) -> Callable[[_Function], _Function]:

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 import torch
 
 from pgmetrics.errors import OptionError, SampleError
-from pgmetrics.evaluation.options import Options
+from pgmetrics.evaluation.options import Options, listed
 from pgmetrics.evaluation.presets import PRESETS, Preset
-from pgmetrics.features import open_network
+from pgmetrics.features import NETWORKS, open_network
 from pgmetrics.features.base import FeatureExtractor
 from pgmetrics.metrics.base import Metric, State, Tap
 from pgmetrics.metrics.registry import METRICS, with_error
@@ -79,8 +79,9 @@ def choose_metrics(
     """Find the metrics that are asked for, with the preset's parameters and the number of images.
 
     Raises:
-        OptionError: no metric is named, or one is named twice.
+        OptionError: no metric is named, one is named twice, or it is no list.
     """
+    metrics = listed(metrics)
     if not metrics:
         raise OptionError("no metric was asked for")
     preset = _preset(options.preset)
@@ -170,6 +171,10 @@ def resolve(
     size = _common_size(sources)
     _check_sides(chosen, sources, size, options.num_images)
     preset, cache = _preset(options.preset), options.cache
+    if isinstance(cache, (str, os.PathLike)):
+        cache = Cache(cache)
+    elif cache is not None and not isinstance(cache, Cache):
+        raise OptionError(f"cache is a directory, or None for no cache, not {cache!r}")
     networks = open_networks(chosen, options)
     in_listing_order = preset is not None and preset.order == "listing"
     return Setup(
@@ -182,7 +187,7 @@ def resolve(
         device,
         networks,
         Storage(max(0, options.max_memory - WORKING_MEMORY)),
-        Cache(cache) if isinstance(cache, (str, os.PathLike)) else cache,
+        cache,
         in_listing_order,
     )
 
@@ -197,6 +202,7 @@ def open_networks(chosen: Sequence[Metric], options: Options) -> dict[str, Featu
     preset, weights, given = _preset(options.preset), options.weights, options.networks or {}
     files = weights if isinstance(weights, Mapping) else {} if weights is None else {"inception": weights}
     needed = list(dict.fromkeys(metric.tap.network for metric in chosen if metric.tap is not None))
+    _check_given(given, needed)
     for name in files:
         if name not in needed:
             raise OptionError(
@@ -229,6 +235,22 @@ def open_networks(chosen: Sequence[Metric], options: Options) -> dict[str, Featu
         )
     _check_layers(chosen, opened)
     return opened
+
+
+def _check_given(given: object, needed: Sequence[str]) -> None:
+    """Refuse networks under names that would be passed over, and modules that are no extractors yet."""
+    if not isinstance(given, Mapping):
+        raise OptionError(f"networks is a dict such as {{'custom': ...}}, not {type(given).__name__}")
+    for name, network in given.items():
+        if name not in (*needed, *NETWORKS, "custom"):
+            raise OptionError(
+                f"networks names {name!r}, which no metric uses; a custom network is called 'custom'"
+            )
+        if not isinstance(network, FeatureExtractor):
+            raise OptionError(
+                f"networks[{name!r}] is of the type {type(network).__name__} and no feature extractor; "
+                "pgmetrics.features.custom_network(...) makes one of a module or function"
+            )
 
 
 def _preset(name: str | None) -> Preset | None:

@@ -50,7 +50,9 @@ def open_network(
         if settings:
             raise OptionError(f"vgg16 has no settings, so {', '.join(settings)} cannot be chosen")
         return VGG16(weights, allow_unverified=allow_unverified)
-    raise OptionError(f"unknown network {name!r}; choose from {', '.join(NETWORKS)}")
+    raise OptionError(
+        f"unknown network {name!r}; choose from {', '.join(NETWORKS)}, or 'custom' for a custom network"
+    )
 
 
 def __getattr__(name: str) -> object:

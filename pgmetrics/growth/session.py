@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from pgmetrics import results
 from pgmetrics._version import __version__
 from pgmetrics.errors import OptionError, PgmetricsError, SourceError, check_number
-from pgmetrics.evaluation.options import Options, SharedOptions, takes_options
+from pgmetrics.evaluation.options import Options, SharedOptions, listed, takes_options
 from pgmetrics.growth.checkpoints import (
     AT_FINAL,
     AT_STAGE,
@@ -129,7 +129,7 @@ def score_run(
     kept = place / WORK / "reals" if cache is None else None if cache == "off" else Path(cache)
     scorer = Scorer(
         real=real,
-        metrics=tuple(metrics),
+        metrics=listed(metrics),
         protocols=[one for one in PROTOCOLS if one in protocols],
         options=Options(**options, device=device.split(",")[0], cache=kept),
         loader=loader,

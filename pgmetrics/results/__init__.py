@@ -319,6 +319,8 @@ def read_results(path: str | os.PathLike[str], series: str | None = None) -> Res
             raise StateError(f"{source}: {error}; restore the file, or move it away") from error
     readers = {".json": Results.from_json, ".csv": Results.from_csv}
     if suffix != ".parquet" and suffix not in readers:
+        if not os.path.lexists(source):
+            raise PgmetricsError(f"{source} does not exist")
         raise OptionError(f"{source}: results are read from .json, .csv, .parquet or .jsonl")
     try:
         if suffix == ".parquet":

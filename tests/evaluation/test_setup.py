@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 import pgmetrics
 from pgmetrics.errors import OptionError
@@ -26,6 +27,19 @@ REFUSED = {
     "clean-fid computes fid, kid only, not is": {"metrics": ["is"], "preset": "clean-fid"},
     "a metric is asked for twice: swd, swd": {"metrics": ["swd", "swd"]},
     "no metric is called 'fud'": {"metrics": ["fud"]},
+    "metrics is a list such as ['swd', 'fid'], not 'swd'": {"metrics": "swd"},
+    "metrics is a list such as ['swd', 'fid'], not 3": {"metrics": 3},
+    "max_memory, in bytes, is a number at least 0": {"metrics": ["swd"], "max_memory": "1 GB"},
+    "networks names 'own', which no metric uses; a custom network is called 'custom'": {
+        "metrics": ["swd"], "networks": {"own": ToyNetwork()},
+    },
+    "networks['custom'] is of the type Flatten and no feature extractor; "
+    "pgmetrics.features.custom_network(...) makes": {
+        "metrics": ["fd"], "networks": {"custom": torch.nn.Flatten()},
+    },
+    "networks is a dict such as {'custom': ...}, not ToyNetwork": {
+        "metrics": ["fd"], "networks": ToyNetwork(),
+    },
 }  # fmt: skip
 
 
@@ -56,3 +70,25 @@ def test_a_runs_versions_do_not_depend_on_what_was_loaded_before():
     for name, version in loaded.items():
         # Torch adds the build to its own version: 2.9.0+cpu.
         assert version.partition("+")[0] == installed[name]
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "fact"),
+    [
+        ("device", None, "device None is none of auto, cpu, cuda"),
+        ("cache", True, "cache is a directory, or None for no cache, not True"),
+    ],
+)
+def test_a_value_of_another_type_is_refused_by_name(option, value, fact):
+    with pytest.raises(OptionError, match=fact):
+        pgmetrics.evaluate(IMAGES, IMAGES, ["swd"], **{option: value})
+
+
+def test_integers_of_numpy_are_integers():
+    # Wrong: they pass the checks and fail as JSON, after everything is computed.
+    asked = {"num_images": 8, "seed": 3, "resolution": 16, "workers": 0, "max_memory": 2**20}
+    plain = pgmetrics.evaluate(IMAGES, IMAGES, ["swd"], resize="box", **asked)
+    numpy = {name: np.int64(value) for name, value in asked.items()}
+    found = pgmetrics.evaluate(IMAGES, IMAGES, ["swd"], resize="box", **numpy)
+    assert found.to_text("csv") == plain.to_text("csv")
+    assert pgmetrics.results.Results.from_json(found.to_text("json")).rows == plain.rows

@@ -248,7 +248,9 @@ def test_unverified_and_foreign_weights_are_refused(inception_weights, tmp_path)
     torch.save({name: tensor for name, tensor in state.items() if "fc" not in name}, tmp_path / "x.pth")
     with pytest.raises(WeightsError, match=r"lacks 2 tensors, such as fc\.weight"):
         open_network("inception", weights=tmp_path / "x.pth", allow_unverified=True)
-    with pytest.raises(OptionError, match="unknown network 'resnet'; choose from inception, vgg16"):
+    with pytest.raises(
+        OptionError, match="unknown network 'resnet'; choose from inception, vgg16, or 'custom'"
+    ):
         open_network("resnet")
 
 

@@ -190,6 +190,12 @@ def test_a_parquet_file_with_another_provenance_is_refused(tmp_path):
             read_results(tmp_path / "a.parquet")
 
 
+def test_a_run_that_is_not_there_is_named_as_missing(tmp_path):
+    # Wrong: which suffixes results have, of a directory that was mistyped.
+    with pytest.raises(PgmetricsError, match=r"runs/first does not exist$"):
+        read_results(tmp_path / "runs" / "first")
+
+
 @pytest.mark.parametrize("suffix", [".json", ".csv", ".parquet", ".jsonl"])
 def test_a_pipe_is_no_result(tmp_path, suffix):
     # Opening one waits for a writer, for ever.
