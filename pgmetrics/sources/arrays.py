@@ -118,6 +118,11 @@ class FileArraySource(ImageSource):
         self._shape = shape
         if size < self._data_start + math.prod(shape):
             raise SourceError(f"{path} is incomplete: its header announces {list(shape)}")
+        if self._is_packed and size > self._data_start + math.prod(shape):
+            # It would be unpacked to the end, which a bomb puts gigabytes away.
+            raise SourceError(
+                f"{path} is damaged: its header announces {list(shape)}, and {size:,} bytes are packed in it"
+            )
 
     def __len__(self) -> int:
         return self._shape[0]
@@ -139,6 +144,10 @@ class FileArraySource(ImageSource):
                 raise _as_refusal(error, self.name) from error
         return _rgb_bytes(np.asarray(self._array[list(indices)]), self._layout, None, self.name)
 
+    @property
+    def _is_packed(self) -> bool:
+        return self._member is not None and self._member.compress_type != zipfile.ZIP_STORED
+
     def _stream(self) -> IO[bytes]:
         if self._member is None:
             return open_regular(self.name)
@@ -147,7 +156,7 @@ class FileArraySource(ImageSource):
 
     def _map(self) -> NDArray[np.uint8]:
         order: Literal["C", "F"] = "F" if self._fortran else "C"
-        if self._member is not None and self._member.compress_type != zipfile.ZIP_STORED:
+        if self._is_packed:
             unpacked = tempfile.TemporaryFile()
             with unpacked, self._stream() as stream:
                 while piece := stream.read(_PIECE):

@@ -48,6 +48,9 @@ _FORMATS = (
     "PPM",
     *_avif(),
 )
+# Bytes to decode one image. A few kilobytes of a PNG can claim more pixels than memory holds, and the largest
+# camera images of 100 million pixels fit.
+_MOST_MEMORY = 1_400_000_000
 _AVIF_BRANDS = (b"avif", b"avis")
 # Unlike every other format, Pillow rotates a TIFF by its orientation while loading.
 _UNDO_TIFF_ROTATION = {
@@ -99,16 +102,19 @@ class Facts:
         format: PNG, JPEG, ...
         mode: Pillow's name for the channels and their type.
         size: height and width in pixels, as stored.
-        frames: 1 for a still image; a JPEG with more comes from a phone, with a picture for each lens, say.
+        several: whether it holds more than one frame; such a JPEG comes from a phone, with a picture for
+            each lens, say.
         sixteen: whether a channel has 16 bits.
+        transparency: whether it holds an alpha channel or a transparent color.
         orientation: the rotation or flip that EXIF asks a viewer for, 2 to 8; otherwise 1.
     """
 
     format: str
     mode: str
     size: tuple[int, int]
-    frames: int
+    several: bool
     sixteen: bool
+    transparency: bool
     orientation: int
 
     @property
@@ -153,7 +159,7 @@ def decode(data: bytes, name: str, decoding: Decoding, notes: Counter[str]) -> N
                 image = _eight_bits(image, data)
                 notes[SIXTEEN] += 1
             rgb = _to_rgb(image, name, decoding.alpha, notes)
-            if facts.frames > 1:
+            if facts.several:
                 notes[FIRST_PICTURE] += 1
             if facts.rotated:
                 notes[ROTATED] += 1
@@ -185,8 +191,10 @@ def facts_of(image: Image.Image) -> Facts:
         format="JPEG" if image.format == "MPO" else image.format or "unknown",
         mode=image.mode,
         size=(height, width),
-        frames=getattr(image, "n_frames", 1),
+        # To count the frames of a TIFF or GIF, Pillow reads all of them: a minute for 60,000.
+        several=getattr(image, "is_animated", False),
         sixteen=image.mode.startswith("I;16") or any(map(_has_16_bits, getattr(image, "tile", []))),
+        transparency=image.has_transparency_data,
         orientation=orientation,
     )
 
@@ -213,13 +221,26 @@ def _planes(rgb: Image.Image) -> NDArray[np.uint8]:
 
 
 def _refusal(facts: Facts, decoding: Decoding) -> str | None:
-    if facts.frames > 1 and facts.format != "JPEG":
-        return f"has {facts.frames} frames; only still images are taken"
+    height, width = facts.size
+    if height * width * _bytes_per_pixel(facts) > _MOST_MEMORY:
+        return (
+            f"is too large to decode safely: its {height:,} × {width:,} pixels (height × width) would take "
+            f"more than {_MOST_MEMORY / 1e9:.1f} GB of memory; make it smaller first"
+        )
+    if facts.several and facts.format != "JPEG":
+        return "has several frames; only still images are taken"
     if facts.sixteen and decoding.bits is None:
         return "has 16 bits per channel; --bits 8 scales it by 1/257"
     if facts.mode == "F" or (facts.mode == "I" and not facts.sixteen):
         return f"has {'floating-point' if facts.mode == 'F' else '32-bit'} pixels; 8-bit images are needed"
     return None
+
+
+def _bytes_per_pixel(facts: Facts) -> int:
+    """Return what decoding takes at its peak, rounded up: Pillow's copies of an image and ours."""
+    if facts.sixteen:
+        return 32
+    return 24 if facts.transparency else 11
 
 
 def _to_rgb(image: Image.Image, name: str, alpha: str | None, notes: Counter[str]) -> Image.Image:

@@ -13,7 +13,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,8 @@ from pgmetrics.sources.base import IDENTITY, ImageSource
 from pgmetrics.sources.decode import SUFFIXES, Decoding, decode, quiet_pillow
 from pgmetrics.sources.digests import Stamp
 
-_LARGEST_FILE = 2**31  # bytes of one image file; a zip that declares more is a bomb or a mistake
+_LARGEST_FILE = 2**29  # bytes of one image file or dataset.json; more is a bomb or a mistake
+_PIECE = 2**24  # bytes read at a time
 _LABELS = stylegan_labels.FILE_NAME
 _DIGITS = re.compile("([0-9]+)")
 _LITTER = ("thumbs.db", "desktop.ini", ".ds_store")
@@ -92,9 +93,10 @@ class Directory:
 
         Raises:
             OSError: the operating system cannot read it.
+            ValueError: it is too large for an image.
         """
         with open_regular(os.path.join(self.path, self.names[index])) as file:
-            return file.read()
+            return _at_most(file)
 
     def stamps(self, indices: Sequence[int]) -> list[Stamp | None]:
         """Return the stamp of each image's file."""
@@ -138,7 +140,9 @@ class Archive:
         self.names = sorted(members, key=natural)
         self._members = [members[name] for name in self.names]
         self.others.sort()
-        self._identity = _identity(os.stat(path))
+        status = os.stat(path)
+        self._size = status.st_size
+        self._identity = _identity(status)
         self._open_lock = threading.Lock()
         self._descriptor: int | None = None
 
@@ -158,6 +162,9 @@ class Archive:
             ValueError: the zip is damaged at this member.
         """
         member = self._members[index]
+        # A table of contents can claim any 64-bit numbers; memory is taken for what the file can hold.
+        if member.offset + 30 + member.stored > self._size:
+            raise ValueError(f"its place in the zip lies beyond the zip's {self._size:,} bytes")
         # Only the local header itself gives the length of its last field.
         slack = 30 + len(self.names[index].encode("utf-8", "surrogateescape")) + 512
         block = self._read_at(member.offset, slack + member.stored)
@@ -168,9 +175,9 @@ class Archive:
         packed = block[begin : begin + member.stored]
         if len(packed) < member.stored:
             packed = self._read_at(member.offset + begin, member.stored)
-        data = (
-            zlib.decompressobj(-zlib.MAX_WBITS).decompress(packed, member.size) if member.deflated else packed
-        )
+        # For zlib a limit of 0 is none.
+        limit = max(member.size, 1)
+        data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(packed, limit) if member.deflated else packed
         if len(data) != member.size or zlib.crc32(data) != member.crc:
             raise ValueError("its checksum in the zip is wrong")
         return data
@@ -396,8 +403,9 @@ def _member(path: str, info: zipfile.ZipInfo) -> _Member:
             f"{path} packs {name} by method {info.compress_type}; only stored and deflated files "
             "can be read: unpack it and give the directory"
         )
-    if info.file_size > _LARGEST_FILE:
-        raise SourceError(f"{path} claims {info.file_size:,} bytes for {name}, too many for an image")
+    if max(info.file_size, info.compress_size) > _LARGEST_FILE:
+        claimed = max(info.file_size, info.compress_size)
+        raise SourceError(f"{path} claims {claimed:,} bytes for {name}, too many for an image")
     return _Member(
         info.header_offset,
         info.compress_size,
@@ -501,16 +509,38 @@ def _named(others: Sequence[_Other], kind: str) -> str:
 def _read_labels(path: str) -> bytes:
     try:
         with open_regular(path) as file:
-            return file.read()
-    except OSError as error:
-        raise SourceError(f"{printable(path)} cannot be read: {error.strerror or error}") from error
+            return _at_most(file)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise SourceError(f"{printable(path)} cannot be read: {reason}") from error
 
 
 def _read_member(path: str, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
     try:
-        return archive.read(info)
-    except (zipfile.BadZipFile, OSError, EOFError, RuntimeError, NotImplementedError, zlib.error) as error:
+        with archive.open(info) as file:
+            return _at_most(file)
+    except (
+        zipfile.BadZipFile, OSError, EOFError, RuntimeError, NotImplementedError, zlib.error, ValueError,
+        OverflowError,
+    ) as error:  # fmt: skip
         raise SourceError(f"{printable(info.filename)} in {path} cannot be read: {error}") from error
+
+
+def _at_most(file: IO[bytes]) -> bytes:
+    """Read a file whole, unless it is larger than any image and any dataset.json.
+
+    Raises:
+        ValueError: it is larger.
+    """
+    pieces: list[bytes] = []
+    read = 0
+    # In pieces: zipfile unpacks as much as it is asked for, whatever the member's size.
+    while piece := file.read(_PIECE):
+        pieces.append(piece)
+        read += len(piece)
+        if read > _LARGEST_FILE:
+            raise ValueError(f"it has more than {_LARGEST_FILE:,} bytes")
+    return b"".join(pieces)
 
 
 def _shared_folder(names: list[str]) -> str:

@@ -165,7 +165,7 @@ def test_wider_pixels_are_refused_even_with_bits(mode, word):
 def test_several_frames_are_refused(suffix):
     frames = [Image.fromarray(image) for image in pixels(3)]
     data = encoded(frames[0], suffix, save_all=True, append_images=frames[1:])
-    with pytest.raises(SourceError, match=r"a\.png has 3 frames"):
+    with pytest.raises(SourceError, match=r"a\.png has several frames"):
         read(data)
 
 
