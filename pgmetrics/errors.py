@@ -108,6 +108,12 @@ def one_line(text: str) -> str:
     return _LONG_WORD.sub(lambda found: f"{found[0][:_SHOWN]}…{found[0][-_SHOWN:]}", printable(text))
 
 
+def told(error: BaseException) -> str:
+    """The class of an exception that foreign code raised and the first line of its message."""
+    lines = str(error).strip().splitlines()
+    return printable(f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__)
+
+
 def encodable(text: str) -> str:
     r"""The text with the surrogates alone escaped, as `printable` does: a byte that is no UTF-8 is `\xff`."""
     return _SURROGATE.sub(_escaped, text)

@@ -9,20 +9,20 @@ import sys
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pgmetrics.errors import SourceError
+from pgmetrics.errors import PgmetricsError, SourceError, printable, told
 from pgmetrics.runtime import seeding
 from pgmetrics.runtime.files import open_regular
 from pgmetrics.runtime.images import grey_to_rgb, to_bytes
 from pgmetrics.runtime.npy_headers import read_npy_header
 from pgmetrics.sources.base import ImageSource
-from pgmetrics.sources.decode import pil_to_rgb
+from pgmetrics.sources.decode import Decoding, pil_to_rgb
 from pgmetrics.sources.folder import open_zip
 from pgmetrics.sources.ranges import DeclaredRange
 
@@ -38,9 +38,9 @@ class ArraySource(ImageSource):
 
     Args:
         images: array [N, H, W, C], [N, C, H, W] or [N, H, W], or tensor [N, C, H, W], with one
-            channel or three; uint8, unless `value_range` is given.
-        value_range: the float values that become 0 and 255, such as (-1, 1). Values outside are refused,
-            except within half a grey level of the range, where they round to its end.
+            channel or three; uint8, or any real numbers if `value_range` is given.
+        value_range: the values that become 0 and 255, such as (-1, 1); uint8 is taken as it is. Values
+            outside are refused, except within half a grey level of the range, where they round to its end.
         layout: NHWC or NCHW, for an array whose shape allows both.
         name: for messages and provenance.
 
@@ -64,8 +64,14 @@ class ArraySource(ImageSource):
         self.name = name
         self._images = images
         self._value_range = value_range
+        check_holds_values(images, name)
+        if not (hasattr(images, "shape") and hasattr(images, "dtype")):
+            raise SourceError(
+                f"{name} is of type {type(images).__name__}; an array or a tensor is needed: np.stack(x) "
+                "makes one, and pgmetrics.sources.dataset takes a list as it is"
+            )
         self._layout = _layout_of(tuple(images.shape), is_tensor(images), layout, name)
-        _check_type(str(images.dtype), value_range, name)
+        _check_type(images, value_range, name)
         if value_range is not None and not _is_bytes(images):
             declared = DeclaredRange(value_range, name)
             for piece in _pieces(images):
@@ -187,13 +193,20 @@ class DatasetSource(ImageSource):
     An item is a PIL image, an array [H, W], [H, W, C] or [C, H, W], or a tensor [C, H, W]. Random
     augmentation must be switched off, since every read of an item has to give the same image: 16 items are
     read twice, and a Dataset is refused if one of them differs.
+    An item may also be a dict that holds one such image.
     Images are identified by their pixels, which are digested as they are read.
 
     Args:
         items: the Dataset.
-        value_range: the float values that become 0 and 255; (0, 1) after torchvision's ToTensor. Values
-            outside are refused, as for an array.
+        value_range: the values that become 0 and 255; (0, 1) after torchvision's ToTensor. Values outside
+            are refused, as for an array.
         name: for messages and provenance; by default the Dataset's class.
+        column: key or place of the image in each item, where that is a dict or a tuple.
+        alpha: how to resolve transparency of PIL images: `white`, `black` or `drop`.
+
+    Raises:
+        SourceError: the Dataset is empty, an item cannot be read or is no image, or changes between reads.
+        OptionError: the value range or `alpha` is invalid.
     """
 
     shuffled = True
@@ -204,14 +217,22 @@ class DatasetSource(ImageSource):
         *,
         value_range: tuple[float, float] | None = None,
         name: str | None = None,
+        column: str | int | None = None,
+        alpha: str | None = None,
     ) -> None:
         super().__init__()
         self.name = name or type(items).__name__
         self._items = items
         self._value_range = value_range
-        if not len(items):
+        self._column = column
+        self._alpha = Decoding(alpha=alpha).alpha
+        try:
+            count = len(items)
+        except Exception as error:  # a user's code may raise anything
+            raise SourceError(f"{self.name} has no length: {told(error)}") from error
+        if not count:
             raise SourceError(f"{self.name} is empty")
-        probes = sorted({int(i) for i in np.linspace(0, len(items) - 1, _ASKED_TWICE)})
+        probes = sorted({int(i) for i in np.linspace(0, count - 1, _ASKED_TWICE)})
         with seeding.global_generators_kept():
             images = [self._image(probe) for probe in probes]
             self._resolution = images[0].shape[1], images[0].shape[2]
@@ -247,18 +268,22 @@ class DatasetSource(ImageSource):
         return images
 
     def _image(self, index: int) -> NDArray[np.uint8]:
-        item = self._items[index]
-        if isinstance(item, (tuple, list)) and item:
-            item = item[0]
         name = f"item {index} of {self.name}"
+        try:
+            item = _chosen(self._items[index], self._column, name)
+            return self._converted(item, name)
+        except PgmetricsError:
+            raise
+        except Exception as error:  # a user's code may raise anything
+            raise SourceError(f"{name} cannot be read: {told(error)}") from error
+
+    def _converted(self, item: Any, name: str) -> NDArray[np.uint8]:
         if isinstance(item, Image.Image):
-            return pil_to_rgb(item, name)
+            return pil_to_rgb(item, name, self._alpha)
         if not (is_tensor(item) or isinstance(item, np.ndarray)):
-            raise SourceError(
-                f"{name} is of type {type(item).__name__}; an image, an array, a tensor, or a tuple "
-                "that begins with one is needed"
-            )
-        _check_type(str(item.dtype), self._value_range, name)
+            item = np.asarray(item)
+        check_holds_values(item, name)
+        _check_type(item, self._value_range, name)
         if self._value_range is not None and not _is_bytes(item):
             declared = DeclaredRange(self._value_range, name)
             declared.add(to_numpy(item))
@@ -275,14 +300,91 @@ def is_tensor(images: object) -> bool:
 
 
 def to_numpy(images: Any) -> NDArray[Any]:
-    """Return an array unchanged, and a tensor of any device and dtype as an array."""
-    if isinstance(images, np.ndarray):
-        return images
+    """Return an array unchanged, and a tensor of any device and dtype, or an array's like, as an array."""
+    if not is_tensor(images):
+        return np.asarray(images)
     images = images.detach().cpu()
     if images.dtype.is_floating_point:
         images = images.float()  # NumPy has no bfloat16
     numpy: NDArray[Any] = images.numpy()
     return numpy
+
+
+def check_holds_values(images: Any, name: str) -> None:
+    """Refuse tensors whose values do not lie in memory, each with what makes one whose values do.
+
+    Raises:
+        SourceError: the tensor is nested, sparse, quantized or on the meta device.
+    """
+    if not is_tensor(images):
+        return
+    import torch
+
+    if images.is_nested:
+        raise SourceError(f"{name} is a nested tensor; a list of its images, list(x.unbind()), is needed")
+    if images.is_meta:
+        raise SourceError(
+            f"{name} is on the meta device, which keeps no values; load or compute them on another"
+        )
+    if images.layout != torch.strided:
+        raise SourceError(f"{name} is a sparse tensor; pass x.to_dense()")
+    if images.is_quantized:
+        raise SourceError(f"{name} is a quantized tensor; pass x.dequantize(), with its value_range")
+
+
+def holds_numbers(images: Any) -> bool:
+    """Whether the values of an array or a tensor are real numbers, of any precision."""
+    if is_tensor(images):
+        return not images.is_complex()
+    # NumPy counts the bfloat16 and float8 of other packages among raw bytes.
+    return np.dtype(images.dtype).kind in "biuf" or "float" in str(images.dtype)
+
+
+def _chosen(item: Any, column: str | int | None, name: str) -> Any:
+    """Return the image of a Dataset's item.
+
+    Raises:
+        SourceError: the item is or holds no image, or a dict holds several; the message says what there is.
+    """
+    parts: dict[Any, Any] = {}
+    if isinstance(item, Mapping):
+        parts = dict(item)
+    elif isinstance(item, (tuple, list)):
+        parts = dict(enumerate(item))
+    if column is not None:
+        if column not in parts:
+            held = ", ".join(map(repr, parts)) or f"none, as it is of type {type(item).__name__}"
+            raise SourceError(f"{name} has no column {column!r}; its columns are {printable(held)}")
+        item, parts = parts[column], {}
+    images = [key for key, part in parts.items() if _is_image(part)]
+    if isinstance(item, Mapping) and len(images) == 1:
+        return parts[images[0]]
+    if not isinstance(item, Mapping) and (0 in images or not parts):
+        item = parts.get(0, item)
+    if _is_image(item) or hasattr(item, "shape"):  # another shape is refused with what it is
+        return item
+    if images:
+        held = printable(", ".join(map(repr, images)))
+        raise SourceError(
+            f"{name} is a {type(item).__name__} with images in {held}; choose one by "
+            f"pgmetrics.sources.dataset(items, column={printable(repr(images[0]))})"
+        )
+    if isinstance(item, (str, os.PathLike)) and column is None:
+        raise SourceError(
+            f"{name} is a path; open the files, as [PIL.Image.open(path) for path in paths] does, or give "
+            "their directory"
+        )
+    what = f"a {type(item).__name__} of {printable(', '.join(map(repr, parts)))}" if parts else ""
+    raise SourceError(
+        f"{name} is {what or f'of type {type(item).__name__}'}; an image, an array, a tensor, or a tuple or "
+        "dict with one is needed"
+    )
+
+
+def _is_image(part: Any) -> bool:
+    if isinstance(part, Image.Image):
+        return True
+    return (is_tensor(part) or hasattr(part, "__array__")) and len(getattr(part, "shape", ())) >= 2
 
 
 def _is_bytes(images: Any) -> bool:
@@ -341,16 +443,22 @@ def _layout_of(shape: tuple[int, ...], is_tensor: bool, layout: str | None, name
     )
 
 
-def _check_type(dtype: str, value_range: tuple[float, float] | None, name: str) -> None:
-    dtype = dtype.removeprefix("torch.")
+def _check_type(images: Any, value_range: tuple[float, float] | None, name: str) -> None:
+    dtype = str(images.dtype).removeprefix("torch.")
     if dtype == "uint8":
         return
-    if "float" not in dtype:
-        raise SourceError(f"{name} has dtype {dtype}; uint8 or floats with a value_range are needed")
+    if not holds_numbers(images):
+        hint = "np.stack(list(x)) makes an array of equally large images"
+        if "complex" in dtype:
+            hint = "pass its real part x.real, or abs(x)"
+        raise SourceError(
+            f"{name} has dtype {dtype}; uint8, or real numbers with a value_range, are needed: {hint}"
+        )
     if value_range is None:
+        usual = "(-1, 1)" if "float" in dtype else "(0, 255)"
         raise SourceError(
             f"{name} has dtype {dtype}, so the values of black and white are unknown; pass "
-            "value_range=(-1, 1), or whatever it is, to pgmetrics.sources.array or .dataset"
+            f"value_range={usual}, or whatever it is, to pgmetrics.sources.array or .dataset"
         )
 
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pgmetrics.errors import SourceError
+from pgmetrics.errors import PgmetricsError, SourceError, told
 from pgmetrics.runtime import seeding
 from pgmetrics.runtime.images import check_bytes, grey_to_rgb, to_bytes
 from pgmetrics.runtime.seeding import Stream
-from pgmetrics.sources.arrays import is_tensor, to_numpy
+from pgmetrics.sources.arrays import check_holds_values, holds_numbers, is_tensor, to_numpy
 from pgmetrics.sources.base import MOST_IMAGES, ImageSource
 from pgmetrics.sources.ranges import DeclaredRange, same_images
 
@@ -85,9 +85,21 @@ class FunctionSource(ImageSource):
         return self._resolution
 
     def _read(self, indices: Sequence[int]) -> NDArray[np.uint8]:
-        images = self._make([int(index) for index in indices])
+        asked = [int(index) for index in indices]
+        try:
+            images = self._make(asked)
+        except PgmetricsError:
+            raise
+        except Exception as error:  # a user's code may raise anything
+            shown = ", ".join(map(str, asked[:_PROBES])) + (", ..." if len(asked) > _PROBES else "")
+            raise SourceError(
+                f"{self.name} fails on the indices [{shown}]: {told(error)}{self._hint(error)}"
+            ) from error
         if not isinstance(images, np.ndarray) and not is_tensor(images):
-            raise SourceError(f"{self.name} returned {type(images).__name__}; an array or tensor is needed")
+            raise SourceError(
+                f"{self.name} returned {type(images).__name__}; an array or tensor [N, 3, H, W] is needed, "
+                "as np.stack or torch.stack makes of a list"
+            )
         pixels = _pixels(images, self._range, self.name, indices)
         if len(pixels) != len(indices):
             raise SourceError(f"{self.name} returned {len(pixels)} images for {len(indices)} indices")
@@ -97,6 +109,16 @@ class FunctionSource(ImageSource):
                 f"{list(self.resolution)} (height, width)"
             )
         return pixels
+
+    def _hint(self, error: Exception) -> str:
+        if isinstance(error, TypeError):
+            return "; it is called with a list of indices alone"
+        if isinstance(error, (IndexError, KeyError)):
+            return (
+                f"; it was asked for images 0 to {self._n - 1:,}: give the number that it has by "
+                "pgmetrics.sources.function(f, n=...), or as module:name,n=..."
+            )
+        return ""
 
     def take_remarks(self) -> list[str]:
         """Whether values outside of the range were saturated since this was last asked."""
@@ -261,15 +283,21 @@ def latents(seed: int, indices: Sequence[int], shape: tuple[int, ...]) -> NDArra
 def _pixels(
     images: Any, declared: DeclaredRange | None, name: str, indices: Sequence[int]
 ) -> NDArray[np.uint8]:
+    check_holds_values(images, f"the output of {name}")
     dtype = str(images.dtype).removeprefix("torch.")
-    if "float" in dtype and declared is not None and images.ndim == 4:
+    numbers = dtype != "uint8" and holds_numbers(images)
+    if numbers and declared is not None and images.ndim == 4:
         images = images.float() if is_tensor(images) else images
         pixels = to_bytes(images, declared.value_range, name, indices)
         declared.add(images)
         declared.check_output()
         images = pixels
-    elif "float" in dtype and images.ndim == 4:
-        raise SourceError(f"{name} returned {dtype}; pass value_range=(-1, 1), or whatever it is")
+    elif numbers and images.ndim == 4:
+        usual = "(-1, 1)" if "float" in dtype else "(0, 255)"
+        raise SourceError(
+            f"{name} returned {dtype}; pass value_range={usual}, or whatever it is, to "
+            "pgmetrics.sources.function"
+        )
     if images.ndim == 4:
         images = grey_to_rgb(images)
     check_bytes(images, name)

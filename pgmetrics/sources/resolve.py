@@ -9,7 +9,7 @@ import re
 import sys
 import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -84,7 +84,7 @@ def _open(spec: object, decoding: Decoding, resolution: int | None) -> ImageSour
     if isinstance(spec, (str, os.PathLike)):
         text = os.fspath(spec)
         return _open_text(os.fsdecode(text), decoding, resolution)
-    return from_object(spec)
+    return from_object(spec, alpha=decoding.alpha)
 
 
 def _open_text(text: str, decoding: Decoding, resolution: int | None) -> ImageSource:
@@ -103,7 +103,7 @@ def _open_text(text: str, decoding: Decoding, resolution: int | None) -> ImageSo
         if scheme in (plugins := installed_plugins()):
             return load_plugin(plugins[scheme]).open_source(rest, options)
         if _PYTHON_NAME.fullmatch(scheme) and _PYTHON_NAME.fullmatch(rest):
-            return _python(text, scheme, rest, options)
+            return _python(text, scheme, rest, options, decoding.alpha)
         raise SourceError(_unknown_scheme(text, scheme))
     raise SourceError(_missing(text))
 
@@ -174,11 +174,13 @@ def named(text: str) -> Any:
     return _named(text, module, name)
 
 
-def from_object(images: object, name: str | None = None, n: int | None = None) -> ImageSource:
+def from_object(
+    images: object, name: str | None = None, n: int | None = None, alpha: str | None = None
+) -> ImageSource:
     """Return an ImageSource unchanged, and an array, tensor, Dataset or function of indices as a source.
 
     Raises:
-        SourceError: the object is none of these.
+        SourceError: the object is none of these; the message says how to get one from it.
     """
     if isinstance(images, ImageSource):
         return images
@@ -190,13 +192,34 @@ def from_object(images: object, name: str | None = None, n: int | None = None) -
             f"{name or type(images).__name__} is a network; wrap it in "
             "pgmetrics.sources.generator(G, latent_dim=...)"
         )
-    if hasattr(images, "__getitem__") and hasattr(images, "__len__"):
-        return DatasetSource(cast(arrays.MapDataset, images), name=name)
+    if torch is not None and isinstance(images, torch.utils.data.DataLoader):
+        raise SourceError(f"{name or 'the DataLoader'} makes batches; pass its Dataset, loader.dataset")
+    if isinstance(images, Mapping) and 0 not in list(images):
+        raise SourceError(_of_a_mapping(images, name))
+    in_order = torch is not None and isinstance(images, torch.utils.data.IterableDataset)
+    if not in_order and hasattr(images, "__getitem__") and hasattr(images, "__len__"):
+        return DatasetSource(cast(arrays.MapDataset, images), name=name, alpha=alpha)
     if callable(images):
         return FunctionSource(images, 50_000 if n is None else n, name=name)
+    if isinstance(images, Iterable):
+        raise SourceError(
+            f"{name or type(images).__name__} can only be read in its order; pass list(x), or "
+            "list(itertools.islice(x, 1000)) of one that is long or does not end"
+        )
     raise SourceError(
         f"{type(images).__name__} is not a source; a path, an array, a tensor, "
         "a map-style Dataset, a function of indices or an ImageSource is needed"
+    )
+
+
+def _of_a_mapping(images: Mapping[Any, Any], name: str | None) -> str:
+    held = [repr(key) for key in images]
+    named = printable(", ".join(held[:5]) + (", ..." if len(held) > 5 else ""))
+    if not held:
+        return f"{name or type(images).__name__} is empty"
+    return (
+        f"{name or type(images).__name__} holds several things by name: {named}; pass the one that holds the "
+        f"images, such as x[{printable(held[0])}]"
     )
 
 
@@ -268,7 +291,7 @@ def _synthetic(text: str, kind: str, options: dict[str, str], resolution: int | 
     return DeadLeaves(**numbers)
 
 
-def _python(text: str, module: str, name: str, options: dict[str, str]) -> ImageSource:
+def _python(text: str, module: str, name: str, options: dict[str, str], alpha: str | None) -> ImageSource:
     """Open `module:name`: images in any form, a function of indices, or a factory for one of these."""
     if unknown := options.keys() - {"n"}:
         raise SourceError(f"{text}: the only option of module:name is n, not {', '.join(sorted(unknown))}")
@@ -276,7 +299,7 @@ def _python(text: str, module: str, name: str, options: dict[str, str]) -> Image
     source = made_twice(
         lambda: _made(_named(text, module, name)),
         text,
-        lambda images: from_object(images, name=text, n=n),
+        lambda images: from_object(images, name=text, n=n, alpha=alpha),
         lambda: _made(named_anew(f"{module}:{name}")),
     )
     if n is not None and not isinstance(source, FunctionSource):

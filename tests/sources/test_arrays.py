@@ -269,8 +269,8 @@ def test_dataset_floats_need_their_range():
 def test_dataset_faults_name_the_item():
     with pytest.raises(SourceError, match="item 0 is 6 × 9, item 1 is 4 × 4"):
         sources.dataset(Items(NHWC[0], pixels(1, 4, 4)[0])).batch([0, 1])
-    with pytest.raises(SourceError, match="item 0 of Items is of type dict"):
-        sources.dataset(Items({"image": NHWC[0]}))
+    with pytest.raises(SourceError, match="item 0 of Items is of type str"):
+        sources.dataset(Items(("cat", 3)), column=0)
     with pytest.raises(SourceError, match="Items is empty"):
         sources.dataset(Items())
     transparent = Image.fromarray(np.dstack([NHWC[0], np.zeros((6, 9), np.uint8)]))
