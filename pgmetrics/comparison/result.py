@@ -49,16 +49,16 @@ FORMATS = ("table", "csv", "json", "markdown")
 
 @dataclass(frozen=True)
 class Judging:
-    """How a difference is told from noise.
+    """The parameters that decide whether a difference is noise.
 
     Attributes:
-        significance: probability of calling any of the rows better or worse though all is noise.
-        confidence: of the intervals, each by itself.
-        permutations: random swaps of the test of two sets of images.
-        seed: of them.
+        significance: probability of calling any row better or worse if all differences are noise.
+        confidence: confidence level of each interval by itself.
+        permutations: number of random swaps in the test of two sets of images.
+        seed: seed of the swaps.
 
     Raises:
-        OptionError: one is out of its range.
+        OptionError: a parameter is out of its range.
     """
 
     significance: float = 0.01
@@ -75,13 +75,13 @@ class Judging:
 
 @dataclass(frozen=True)
 class Gate:
-    """What `--fail-if-worse` asks of a comparison, and the answer.
+    """The decision of `--fail-if-worse` about a comparison.
 
     Attributes:
-        asked: metrics that it asks: all that improve in one direction, and MS-SSIM where it is named.
-        not_asked: metrics that have rows and are not asked.
-        worse: those of the asked in which B is worse; of MS-SSIM, farther from the reals' own value.
-        undecided: those of the asked of which a row is undecided, and none better or worse, each with the
+        asked: the metrics that it depends on: all that improve in one direction, and MS-SSIM if it is named.
+        not_asked: the other metrics that have rows.
+        worse: the asked metrics in which B is worse; for MS-SSIM, farther from the reals' own value.
+        undecided: the asked metrics with an undecided row and no row that is better or worse, each with the
             reason and the fix.
     """
 
@@ -92,11 +92,11 @@ class Gate:
 
     @property
     def decided(self) -> bool:
-        """Whether something is asked, and all of it is decided."""
+        """Whether any metric is asked and all asked metrics are decided."""
         return bool(self.asked) and not self.undecided
 
     def line(self, naming: str = "with --metrics") -> str:
-        """Which metrics are asked and which are not, and how the others are."""
+        """Say which metrics are asked, which are not, and how to include the others."""
         text = f"gate: {', '.join(self.asked) or 'no metric'}"
         if self.not_asked:
             them = "it" if len(self.not_asked) == 1 else "them"
@@ -106,10 +106,10 @@ class Gate:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What differs between A and B, by how much more than noise.
+    """The differences between A and B, with intervals, p-values and verdicts.
 
     Attributes:
-        a, b: what the two are called.
+        a, b: the names of the two.
         rows: dictionaries with the keys of `COLUMNS`, one per metric and level, values raw:
             `difference` is b - a, `low` to `high` its interval, `p_holm` the p-value after Holm's
             correction over the rows; `p_difference` is that of the hypothesis that the number expects the
@@ -121,10 +121,10 @@ class Comparison:
             with its error; `a_beside_reals` and `b_beside_reals` say of MS-SSIM whether a set is "as
             varied", "less varied" or "more varied" than they are, and `nearer` which of the two is nearer
             to them.
-        settings: in which the ways that the two were scored differ.
+        settings: the settings that differ between the scoring of A and of B.
         notes: sentences that a reader must know.
-        provenance: how the comparison came about.
-        gate: which metrics `--fail-if-worse` asks, and the answer.
+        provenance: provenance of the comparison.
+        gate: the decision of `--fail-if-worse`.
     """
 
     a: str
@@ -218,7 +218,7 @@ class Comparison:
 
 
 def aligned(grid: Sequence[Sequence[str]], sides: str) -> str:
-    """Lines of cells under each other; a column's letter says on which side they meet, l or r."""
+    """Align the cells of each column to the left (l) or right (r), as `sides` says letter by letter."""
     grid = [list(map(printable, line)) for line in grid]
     widths = [max(map(len, column)) for column in zip(*grid, strict=True)]
     return "\n".join(
@@ -251,12 +251,12 @@ def _grid(comparison: Comparison) -> list[list[str]]:
 
 
 def _p(value: float) -> str:
-    """A p-value for people; none is 0."""
+    """Format a p-value for people; it is never shown as 0."""
     return f"{value:.4f}" if value >= 0.0001 else "<0.0001"
 
 
 def row_title(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
-    """Name a row for people: the metric with its unit, and the level where there are several."""
+    """Name a row for people: the metric with its unit, and the level if there are several."""
     mine = [other for other in rows if other["metric"] == row["metric"]]
     title = output(row["metric"]).heading
     if len({other["protocol"] for other in mine}) > 1:
@@ -266,7 +266,7 @@ def row_title(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _captions(comparison: Comparison) -> list[str]:
-    """What A and B are, how many images there were, and what p is."""
+    """Return lines that explain A and B, the numbers of images and p."""
     lines = [f"A: {printable(comparison.a)}", f"B: {printable(comparison.b)}"]
     counts = {row["n_fake"] for row in comparison.rows if row["n_fake"]}
     if counts:
@@ -292,7 +292,7 @@ def _captions(comparison: Comparison) -> list[str]:
 
 
 def _in_full(row: Mapping[str, Any]) -> str:
-    """The verdict of B against A, and of MS-SSIM where B stands beside the reals."""
+    """Return the verdict of B against A and, for MS-SSIM, how varied B is beside the reals."""
     text: str = row["verdict"]
     if text in ("less varied", "more varied"):
         text += " than A"
@@ -305,7 +305,7 @@ def _is_of_variety(row: Mapping[str, Any]) -> bool:
 
 
 def _about_variety(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
-    """Where A and B stand beside the reals."""
+    """Say how varied A and B are beside the reals."""
     title = row_title(row, rows)
     if row["a_beside_reals"] is None or row["b_beside_reals"] is None:
         return f"{title}: neither way is better; the reals' own value is the measure, which --real gives"

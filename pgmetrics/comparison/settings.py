@@ -1,4 +1,4 @@
-"""The settings in which two results were scored differently, and whether they move numbers."""
+"""Find the settings in which two results were scored differently, and whether they change numbers."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ _HARMLESS_PARAMETERS = ("num_images", "num_pairs", "error", "keep_rows")
 _READING = ("mirror", "preset", "resolution", "resize", "alpha", "bits")
 ABSENT = "-"
 BY_NAMES = "identified by names and times, as earlier versions did; score it again"
-"""The value of a set of images whose digests say nothing of its content."""
+"""Shown for a set of images that was not identified by its content."""
 _BY_CONTENT = "identified by content"
 
 
 @dataclass(frozen=True)
 class Setting:
-    """Something in which the ways that A and B were scored differ.
+    """A setting that differs between the scoring of A and of B.
 
     Attributes:
-        name: of the setting, with its metric where it belongs to one.
+        name: name of the setting, with its metric if it belongs to one.
         a, b: its values, as text.
-        matters: whether it moves numbers, so that no difference between A and B means anything.
+        matters: whether it changes numbers, so that differences between A and B are meaningless.
     """
 
     name: str
@@ -37,13 +37,13 @@ class Setting:
 
     @classmethod
     def of(cls, name: str, values: Sequence[Sequence[object]], matters: bool = True) -> Setting:
-        """Several values on each side, each shown once."""
+        """Make a setting from several values on each side, each shown once."""
         a, b = (" ".join(map(_shown, dict.fromkeys(one))) or ABSENT for one in values)
         return cls(name, a, b, matters)
 
 
 def differing_settings(a: Scores, b: Scores) -> list[Setting]:
-    """In what A and B were scored differently, what moves numbers first; of the metrics that both have."""
+    """Return the settings that differ for metrics in both results; those that change numbers come first."""
     common = [metric for metric in a.metrics if metric in b.metrics]
     found = [*_row_settings(a, b, common)]
     mine, theirs = (_provenance_settings(one.only(common)) for one in (a, b))
@@ -60,7 +60,7 @@ def differing_settings(a: Scores, b: Scores) -> list[Setting]:
 
 
 def _row_settings(a: Scores, b: Scores, metrics: Sequence[str]) -> Iterator[Setting]:
-    """What rows alone tell: protocols, levels, counts and seeds."""
+    """Yield the differences that rows show: protocols, levels, counts and seeds."""
     for metric in metrics:
         mine, theirs = ({key[1:]: row for key, row in one.rows.items() if key[0] == metric} for one in (a, b))
         protocols = [[protocol for _, protocol in keys] for keys in (mine, theirs)]
@@ -86,7 +86,7 @@ def _row_settings(a: Scores, b: Scores, metrics: Sequence[str]) -> Iterator[Sett
 
 
 def _provenance_settings(scores: Scores) -> dict[str, tuple[Any, bool]]:
-    """Value of each setting in the provenance, and whether it moves numbers, the weightiest first."""
+    """Return each setting's value in the provenance and whether it changes numbers, most important first."""
     provenance = scores.provenance
     parameters = provenance.get("parameters", {})
     known = {name: (parameters[name], True) for name in _READING if name in parameters}
@@ -117,21 +117,21 @@ def _provenance_settings(scores: Scores) -> dict[str, tuple[Any, bool]]:
 
 
 def _explained(a: str, b: str) -> tuple[str, str]:
-    """Say which of two sets an earlier version identified; the images themselves may be the same."""
+    """Say which set was identified by an earlier version, if only one was; the images may be the same."""
     if ABSENT in (a, b) or a.startswith(IDENTITY) == b.startswith(IDENTITY):
         return a, b
     return (_BY_CONTENT, BY_NAMES) if a.startswith(IDENTITY) else (BY_NAMES, _BY_CONTENT)
 
 
 def gives_any(metric: str, parameters: Mapping[str, Any], wanted: Sequence[str]) -> bool:
-    """Whether a metric's numbers are among those wanted: prdc gives four, fid the bias of fid too."""
+    """Whether a number of a metric is wanted: prdc has four numbers, and fid also has its bias."""
     return bool({metric, *parameters.get("names", names_of_outputs(metric))} & set(wanted))
 
 
 def images_of_source(source: Mapping[str, Any], parameters: Mapping[str, Any], metrics: Sequence[str]) -> str:
-    """What identifies the real images that numbers of these metrics are of; empty where nobody said.
+    """Return the identity of the real images that these metrics used; empty if the results do not hold it.
 
-    Other metrics may have taken more. Mirroring is a setting of its own; its coins come from the seed.
+    Other metrics may have used more images. The seed of mirroring is removed: seeds are compared separately.
     """
     every = source.get("fingerprint", "")
     of_metrics = source.get("metrics", {})

@@ -1,7 +1,7 @@
-"""One pass over a set of images: each is read once, each network sees it once, and states are fed.
+"""One pass over a set of images: it reads each once, runs each network on it once, and feeds the states.
 
-The pass knows nothing of metrics' numbers, statistics or caches: which states are fed which images
-was decided before (`evaluation.plan`).
+The pass knows nothing about metrics, statistics or caches; `evaluation.plan` decides which states are fed
+which images.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from pgmetrics.sources.ranges import ByteRange
 
 _Span = tuple[int, int]  # places start ... stop - 1 of an order
 
-_TOGETHER = 4  # blocks that go through a network in one extraction,
-_BYTES = 2**25  # unless fewer are that many bytes
+_TOGETHER = 4  # the most blocks that go through a network in one extraction
+_BYTES = 2**25  # an extraction of so many bytes takes no further block
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Feed:
     """A state and the images that it is fed: those at the places first ... stop - 1 of an order.
 
     Attributes:
-        state: of images 0 ... stop - first - 1, whatever `first` is.
+        state: its images have the indices 0 ... stop - first - 1 for any `first`.
         tap: the network output that it reads, or None for pixels.
         first, stop: places in the order.
     """
@@ -45,11 +45,11 @@ class Feed:
     stop: int
 
     def overlap(self, start: int, stop: int) -> _Span:
-        """The part of the places start ... stop - 1 that it is fed; empty if the second is not larger."""
+        """Return the part of places start ... stop - 1 that it is fed; the part (a, b) is empty if a >= b."""
         return max(start, self.first), min(stop, self.stop)
 
     def update(self, start: int, pixels: torch.Tensor, features: Mapping[Tap, FeatureBlock]) -> None:
-        """Give the state its part of a block, or of what its network made of one."""
+        """Update the state with its part of a block's pixels or features."""
         a, b = self.overlap(start, start + len(pixels))
         if a >= b:
             return
@@ -74,27 +74,27 @@ def run_pass(
     check: Callable[[Tap, int], None] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[str]:
-    """Read the images that the feeds need, each once, and hand them round.
+    """Read each image that the feeds need once, and update their states.
 
-    Images are read in blocks that begin anew at the first place of every feed, so that each state is fed as
-    if it were alone. Several calls whose spans share the order out feed, in any order of the calls, the
-    blocks of one call: the states of equal parts merge to the state of the whole.
+    A new block begins at the first place of every feed, so that each state is fed as if it were the only one.
+    The work may be divided: several calls whose spans partition the order feed the blocks of a single call,
+    in any order of the calls, and the states of the calls merge to the state of the single call.
 
     Args:
         source: the images.
         order: their indices in the order in which they are evaluated, int64 [N].
         feeds: the states, each with its part of the order.
-        device: of the computation.
-        networks: by name, at least those that the feeds tap.
+        device: device of the computation.
+        networks: networks by name, at least those that the feeds tap.
         workers: processes that decode ahead; 0 decodes in this one, None takes one per core.
-        spans: (start, stop) places of the order, ascending and disjoint: only blocks that begin within one
-            of them are read. All are by default.
-        called: names the set in remarks, beside its source's name.
-        check: called with a tap and the number of its features before a state is fed, so that it may refuse.
-        progress: called with how many images have been read, and of how many.
+        spans: (start, stop) places of the order, ascending and disjoint; only blocks that begin within one
+            of them are read. By default all blocks are read.
+        called: name of the set in remarks, beside the name of its source.
+        check: called with a tap and its number of features before a state is fed, so that it may refuse.
+        progress: called with the number of images read and the total.
 
     Returns:
-        Sentences about the images that a reader of the scores must know.
+        Notes about the images that a reader of the scores must know, one sentence each.
 
     Raises:
         SourceError: an image cannot be read.
@@ -131,7 +131,7 @@ def run_pass(
 
 
 def _blocks(feeds: Sequence[Feed], length: int, spans: Sequence[_Span] | None) -> list[_Span]:
-    """The blocks to be read, each a (start, stop) of the order."""
+    """Return the blocks to read, each as (start, stop) places of the order."""
     cuts = sorted({feed.first for feed in feeds} | {max(feed.stop for feed in feeds)})
     blocks = [
         (begin + start, begin + stop)
@@ -150,7 +150,7 @@ def _blocks(feeds: Sequence[Feed], length: int, spans: Sequence[_Span] | None) -
 def _groups(
     blocks: Sequence[_Span], begins: Collection[int], most: int, resolution: tuple[int, int]
 ) -> Iterator[list[_Span]]:
-    """Adjacent blocks, a few at a time: at the end of each extraction some cores have nothing to do."""
+    """Group adjacent blocks: larger extractions leave cores idle less often, as they do at their end."""
     image = 3 * resolution[0] * resolution[1]
     group: list[_Span] = []
     for start, stop in blocks:
@@ -174,7 +174,7 @@ def _features(
     order: Order,
     check: Callable[[Tap, int], None] | None,
 ) -> dict[Tap, FeatureBlock]:
-    """One forward of each network that a feed taps, over the images that some feed needs."""
+    """Run each network that a feed taps once, over the images that some feed needs."""
     wanted: dict[str, set[Tap]] = {}
     needed: dict[str, list[_Span]] = {}
     for feed in feeds:

@@ -1,7 +1,7 @@
-"""What an evaluation computes, from which states, and which images these are still to be fed.
+"""Plan an evaluation: what is computed, from which states, and which images these still need.
 
-A plan is made before an image is read, from a `Setup`: it says what is wanted of each set, what statistics
-and the cache give of it, and what is left for the pass (`evaluation.engine`).
+A plan is made from a `Setup` before an image is read. It lists the states that are needed of each set, which
+of them statistics or the cache fill, and which are left for the pass (`evaluation.engine`).
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ _PUBLISHED = 50_000
 
 @dataclass(frozen=True)
 class Part(Feed):
-    """A state of some images of a set, and where it comes from.
+    """A state of some images of a set, and where its content comes from.
 
     Attributes:
-        reads: the set whose images it is fed, as the setup names it.
-        name: of what it remembers, on disk and for people.
+        reads: name of the set whose images it is fed, as in the setup.
+        name: name of what it accumulates, on disk and in messages.
         ready: whether statistics or the cache filled it, so that no image is left to be read for it.
     """
 
@@ -39,10 +39,10 @@ class Part(Feed):
 
 @dataclass(frozen=True)
 class Job:
-    """A metric, and the states that it computes from.
+    """A metric and the states from which it is computed.
 
     Attributes:
-        subject: whom its rows are about.
+        subject: subject of its rows: "fake", or "real" for the floor.
     """
 
     metric: Metric
@@ -54,13 +54,13 @@ class Job:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is computed, and what from.
+    """What is computed, and from which states.
 
     Attributes:
-        jobs: by the name of the generated set, those for each metric and subject. Without generated images
-            they stand under the name that these would have.
+        jobs: by name of the generated set, one job for each metric and subject. Without generated images,
+            the jobs about reals have the key that generated images would have.
         parts: every state once.
-        scored: by metric, the parts that its score is made of; its floor may read more.
+        scored: by metric, the parts from which its score is computed; its floor may need more.
         notes: sentences about what cannot be computed.
     """
 
@@ -70,16 +70,16 @@ class Plan:
     notes: Sequence[str] = ()
 
     def left(self, name: str) -> list[Part]:
-        """The parts that are still to be fed images of a set."""
+        """Return the parts that still need images of a set."""
         return [part for part in self.parts if part.reads == name and not part.ready]
 
 
 def plan_evaluation(setup: Setup, fakes: Sequence[str] = ("fake",), *, floor: bool = False) -> Plan:
-    """A job for each metric, subject and generated set.
+    """Plan a job for each metric, subject and generated set.
 
-    Without generated images there are only the jobs about the reals, the floor at the number of
-    images that generated ones would have. Several generated sets share the states of the reals, and of each
-    as many images are used as the smallest has.
+    Without generated images there are only jobs about the reals, with the floor at the number of images that
+    would be generated. Several generated sets share the states of the reals; of each set, as many images are
+    used as the smallest set has.
 
     Args:
         setup: the metrics, sets and networks.
@@ -102,7 +102,7 @@ def plan_evaluation(setup: Setup, fakes: Sequence[str] = ("fake",), *, floor: bo
 
 
 def plan_reals(setup: Setup) -> Plan:
-    """The states of the real images that the metrics need, and no job.
+    """Plan the states of the real images that the metrics need, without jobs.
 
     Raises:
         SampleError: there are too few images for a metric.
@@ -114,10 +114,10 @@ def plan_reals(setup: Setup) -> Plan:
 
 
 def check_width(setup: Setup, plan: Plan, tap: Tap, width: int) -> None:
-    """Refuse statistics of another network's features as soon as the first images tell.
+    """Refuse statistics whose number of features differs from that of the first images.
 
     Raises:
-        StateError: naming both numbers of features.
+        StateError: the numbers differ; the message names both.
     """
     if setup.statistics is None:
         return
@@ -131,12 +131,12 @@ def check_width(setup: Setup, plan: Plan, tap: Tap, width: int) -> None:
 
 @dataclass
 class _Draft:
-    """A plan while it is made.
+    """A plan under construction.
 
     Attributes:
-        at_most: images of each generated set that may be used, where another set has fewer.
-        parts: by everything that decides a state's content: metrics that remember alike share one.
-        without_floor: by the number of images, the metrics for which the reals are too few.
+        at_most: the largest number of images used of each generated set: the size of the smallest set.
+        parts: states by everything that decides their content; metrics that accumulate the same share one.
+        without_floor: by number of images, the metrics for whose floor there are too few reals.
     """
 
     setup: Setup
@@ -146,7 +146,7 @@ class _Draft:
     without_floor: dict[int, list[str]] = field(default_factory=dict)
 
     def jobs(self, metric: Metric, fake: str, floor: bool) -> list[Job]:
-        """A metric's jobs about the generated set of that name and, for the floor, about the reals."""
+        """Return a metric's jobs about a generated set and, for the floor, about the reals."""
         has_fakes = fake in self.setup.sources
         if not metric.two_sided:
             real = self.whole(metric, "real") if self._has_real(metric) else None
@@ -166,13 +166,13 @@ class _Draft:
         return jobs
 
     def whole(self, metric: Metric, name: str) -> Part:
-        """The state of as many images of a set as a metric uses."""
+        """Return the state of all images of a set that a metric uses."""
         if name == "real" and self.setup.statistics:
             return self._stored(metric, self.setup.statistics)
         return self._part(metric, name, self._usable(metric, name))
 
     def _has_real(self, metric: Metric) -> bool:
-        """Whether the reals can be scored; statistics that lack a metric of one set are passed over."""
+        """Whether a metric of one set can score the reals; statistics without its state do not count."""
         statistics = self.setup.statistics
         return statistics.holds(self._name(metric)) if statistics else "real" in self.setup.sources
 
@@ -193,10 +193,10 @@ class _Draft:
         return self._part(metric, "real", n), self._part(metric, fake, n)
 
     def _floor(self, metric: Metric, pair: tuple[Part, Part] | None, held_out: Part | None) -> list[Job]:
-        """The job that compares two disjoint sets of reals, of as many images as the score uses."""
+        """Return the job that compares two disjoint sets of reals, each as large as those of the score."""
         n = pair[1].stop if pair else metric.usable(_ENDLESS, "fake")
         left_out = self.without_floor.setdefault(n, [])
-        # From an even place on, so that no MS-SSIM pair is torn by the cut.
+        # The second set starts at an even index, so that it does not split a pair of MS-SSIM.
         second = n + n % 2
         if self.setup.statistics or second + n > len(self.setup.sources["real"]):
             left_out.append(metric.name)
@@ -205,7 +205,7 @@ class _Draft:
         return [Job(metric, "real", *halves, held_out)]
 
     def no_floor(self, n: int, metrics: Sequence[str]) -> str:
-        """Why metrics that use n images have no floor."""
+        """Say why metrics that use n images have no floor."""
         floor = f"the floor is left out ({', '.join(metrics)})"
         if statistics := self.setup.statistics:
             return f"{floor}: it needs real images, and {statistics.name} holds statistics"
@@ -232,7 +232,7 @@ class _Draft:
         return self.parts[name]
 
     def _check_count(self, metric: Metric, statistics: StoredReals | MomentsReals, held: int) -> None:
-        """Refuse statistics of another number of images than was asked for; an npz does not say."""
+        """Refuse statistics of another number of images than was asked for; an npz does not hold it."""
         num_images = self.setup.options.num_images
         if num_images is None or not held:
             return
@@ -244,7 +244,7 @@ class _Draft:
             )
 
     def _part(self, metric: Metric, name: str, count: int, first: int = 0, plays: Side | None = None) -> Part:
-        """A state of images first ... first + count - 1 of a set, from the cache where that has it."""
+        """Return a state of images first ... first + count - 1 of a set, from the cache if it holds one."""
         setup, stop = self.setup, first + count
         state = self._new_state(metric, plays or _side(name), storage=setup.storage)
         kind = _state_name(state, metric.tap)
@@ -253,7 +253,7 @@ class _Draft:
             cache = setup.cache if name == "real" and setup.may_cache(metric.tap) else None
             cached = False
             if cache is not None and cache.takes(state):
-                # The cache finds images by their content, which otherwise is digested as they are read.
+                # The cache identifies images by content, which is otherwise digested while they are read.
                 setup.identify(state, name, first, stop)
                 cached = cache.fetch(kind, state, (first, stop))
             self.parts[identity] = Part(state, metric.tap, first, stop, name, kind, ready=cached)
@@ -293,10 +293,10 @@ class _Draft:
 
 
 def _side(name: str) -> Side:
-    """Which side a set plays: every set that is neither the reals nor held out is a generated one."""
+    """Return the side of a set: every set that is neither the reals nor held out is a generated one."""
     return "real" if name == "real" else "held-out" if name == "held-out" else "fake"
 
 
 def _state_name(state: State, tap: Tap | None) -> str:
-    """What a state remembers, in a word: `swd`, `moments-inception-features`, `rows-inception-logits`."""
+    """Return the name of a state: `swd`, `moments-inception-features`, `rows-inception-logits`."""
     return state.key.kind if tap is None else f"{state.key.kind}-{tap.network}-{tap.layer}"

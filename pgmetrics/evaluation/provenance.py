@@ -1,4 +1,4 @@
-"""How numbers came about: what a result and statistics say of their sets, parameters, versions and device."""
+"""The provenance of results and statistics: their sets, parameters, versions and device."""
 
 from __future__ import annotations
 
@@ -21,11 +21,12 @@ _PACKAGES = ("torch", "numpy", "scipy", "pillow", "torchvision", "torch-fidelity
 
 
 def versions(*, installed: bool = False) -> dict[str, str]:
-    """Versions of the packages that can affect a score.
+    """Return the versions of all packages that can affect a score.
 
     Args:
-        installed: all of them, loaded or not, as the scores of a run list them: a later item has loaded
-            more than the first, and equal items must have equal lines. Otherwise those that are loaded.
+        installed: list all installed packages, as the scores of a run do: later items have loaded more
+            packages than the first, and equal items must have equal lines. By default only loaded packages
+            are listed.
     """
     python = platform.python_version()
     if installed:
@@ -38,7 +39,7 @@ def versions(*, installed: bool = False) -> dict[str, str]:
 
 
 def parameters(setup: Setup) -> dict[str, Any]:
-    """What decides the numbers, besides images and networks."""
+    """Return everything besides images and networks that decides the numbers."""
     return {
         "metrics": {metric.name: metric.parameters for metric in setup.metrics},
         "num_images": setup.options.num_images,
@@ -51,17 +52,17 @@ def parameters(setup: Setup) -> dict[str, Any]:
 
 
 def described_sources(setup: Setup, plan: Plan) -> dict[str, dict[str, Any]]:
-    """Every set by its name, once its images were read."""
+    """Describe every set by its name, after its images were read."""
     described = {name: describe_source(setup, plan, name) for name in setup.sources}
     return {"real": setup.statistics.describe(), **described} if setup.statistics else described
 
 
 def describe_source(setup: Setup, plan: Plan, name: str) -> dict[str, Any]:
-    """One set of images, once they were read.
+    """Describe a set of images, after they were read.
 
-    What identifies them is given in the order of the listing, so that it does not depend on the seed where
-    all images are taken: `fingerprint` of all that any metric was given; `metrics` of those that a metric
-    was given, by its name, where they are others than all.
+    `fingerprint` is the identity of all images that were used. `metrics` holds the identity of the images of
+    each metric that used others. Identities follow the order of the listing, so that they do not depend on
+    the seed if all images are used.
     """
     source = setup.sources[name]
     height, width = source.resolution
@@ -80,7 +81,7 @@ def describe_source(setup: Setup, plan: Plan, name: str) -> dict[str, Any]:
 
 
 def _listed(setup: Setup, name: str, parts: Iterable[Part]) -> str:
-    """Identity of the images of some parts of a set, in the order of the listing; empty if there are none."""
+    """Return the identity of the images of some parts of a set, in listing order; empty if there are none."""
     places = {(part.first, part.stop) for part in parts if part.reads == name}
     if not places:
         return ""
@@ -90,11 +91,11 @@ def _listed(setup: Setup, name: str, parts: Iterable[Part]) -> str:
 
 
 def circumstances(setup: Setup, started: float) -> dict[str, Any]:
-    """Where and when the numbers were computed.
+    """Return where, when and with what the numbers were computed.
 
     Args:
-        setup: of the evaluation.
-        started: seconds since the epoch.
+        setup: setup of the evaluation.
+        started: its start, in seconds since the epoch.
     """
     return {
         "networks": networks(setup),
@@ -108,7 +109,7 @@ def circumstances(setup: Setup, started: float) -> dict[str, Any]:
 
 
 def networks(setup: Setup) -> dict[str, dict[str, Any]]:
-    """What determines the features of each network, by its name."""
+    """Return everything that determines the features of each network, by its name."""
     return {name: dict(extractor.protocol) for name, extractor in setup.networks.items()}
 
 

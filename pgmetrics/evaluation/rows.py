@@ -1,4 +1,4 @@
-"""From a job's states to its estimates, and from these to rows of the results table."""
+"""Compute the estimates of a job from its states, and turn them into rows of the results table."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from pgmetrics.metrics.base import Estimate, Metric
 from pgmetrics.metrics.registry import METRICS
 
 _NO_OTHER_NUMBER = frozenset({"num_images", "network", "groups", "keep_rows", "error", "names"})
-"""Parameters that have a column of their own, or change errors and what is remembered alone."""
+"""Parameters that have a column of their own, or change only errors and what is stored."""
 
 
 def compute(job: Job) -> tuple[list[Estimate], list[str]]:
-    """A metric's numbers and notes; a refusal names the metric.
+    """Compute a metric's numbers and notes; a refusal names the metric.
 
     Raises:
         SampleError: a number is NaN or infinite, or there are too few images.
@@ -35,13 +35,13 @@ def compute(job: Job) -> tuple[list[Estimate], list[str]]:
         _check_finite(estimates)
         return estimates, notes
     except PgmetricsError as error:
-        told = str(error)
-        named = told if told.startswith(f"{job.metric.name} ") else f"{job.metric.name}: {told}"
+        text = str(error)
+        named = text if text.startswith(f"{job.metric.name} ") else f"{job.metric.name}: {text}"
         raise type(error)(named) from error
 
 
 def _check_finite(estimates: Sequence[Estimate]) -> None:
-    """Refuse numbers that are NaN or infinite, which no table could hold."""
+    """Refuse NaN and infinite numbers, which tables do not hold."""
     for estimate in estimates:
         for number, what in ((estimate.value, "value"), (estimate.stderr, "standard error")):
             if number is not None and not isfinite(number):
@@ -55,7 +55,7 @@ def _check_finite(estimates: Sequence[Estimate]) -> None:
 def row_protocol(
     protocol: str, preset: str | None, metric: Metric, networks: Mapping[str, FeatureExtractor]
 ) -> str:
-    """How a number was made, in a few words: for a metric of features the network belongs to it."""
+    """Say in a few words how a number was computed; for a metric of features this includes the network."""
     if metric.tap is None:
         return protocol
     if preset:
@@ -67,7 +67,7 @@ def row_protocol(
 
 
 def _changed(metric: Metric, usual: Metric) -> list[str]:
-    """The parameters that make another number of a metric, where they are not the usual ones."""
+    """Return the parameters that change a metric's number and differ from the usual ones."""
     its = usual.parameters
     return [
         f"{name}={value}"
@@ -80,7 +80,7 @@ def as_row(run: str, job: Job, estimate: Estimate, seed: int, protocol: str) -> 
     """Turn an estimate into a row with the columns of `results.COLUMNS`."""
     subject, n_real, n_fake = estimate.subject, estimate.n_real, estimate.n_fake
     if job.subject == "real":
-        # The floor: both sets are reals, and no generated image took part.
+        # Both sets of the floor are reals.
         subject, n_fake = "real", None
     return {
         "run": run,

@@ -25,22 +25,23 @@ Vector = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Difference:
-    """A number of two sets A and B of generated images, and how sure their difference is.
+    """A number of two generated sets A and B, and the uncertainty of their difference.
 
     Attributes:
         metric, level: as in `metrics.base.Estimate`.
-        a, b: the number of each set, raw.
+        a, b: the raw value of each set.
         difference: b - a.
-        stderr: its standard error over images, None where no sound one exists.
-        low, high: the interval of the confidence that was asked for, None likewise.
-        p_value: of the hypothesis that A and B are the same, None where there is no test.
-        test: which one: "swaps of pairs", exact; "Student's t"; or "none".
-        n_real, n_fake: images of the reals, and of each of A and B; None where a side takes no part.
-        stderr_a, stderr_b: the standard errors over images of a and of b, None where no sound one exists.
-        df, df_a, df_b: degrees of freedom of the three errors, in their order.
-        p_difference: of the hypothesis that the number expects the same of A and B, though these may be
-            unlike: from the standard error, which holds the reals' own; None where there is none. Where the
-            bias by the finite number of images is estimated, the hypothesis holds infinitely many, too.
+        stderr: its standard error over images; None if no sound one exists.
+        low, high: its interval at the requested confidence; None if there is no standard error.
+        p_value: p-value of the hypothesis that A and B have equal distributions; None if there is no test.
+        test: the test: "swaps of pairs" (exact), "Student's t" or "none".
+        n_real, n_fake: number of reals, and of images of each of A and B; None for a side that is not used.
+        stderr_a, stderr_b: the standard errors over images of a and b; None if no sound one exists.
+        df, df_a, df_b: degrees of freedom of the three errors.
+        p_difference: p-value of the hypothesis that the number has equal expectations for A and B, whose
+            distributions may differ. It comes from the standard error, which includes that of the reals; None
+            without one. If the finite-sample bias is estimated, the expectations at infinitely many images
+            must also be equal under the hypothesis.
     """
 
     metric: str
@@ -64,12 +65,12 @@ class Difference:
 
     @property
     def scores(self) -> tuple[Score, Score]:
-        """The numbers of A and of B with their errors."""
+        """The values of A and B with their errors."""
         return Score(self.a, self.stderr_a, self.df_a), Score(self.b, self.stderr_b, self.df_b)
 
 
 def stderr(influence: Influence) -> float:
-    """The standard error of a number over sets of images: the root of `Influence.variance`.
+    """Return the standard error of a number over sets of images: the root of `Influence.variance`.
 
     Raises:
         SampleError: a side has fewer than 2 images.
@@ -78,7 +79,7 @@ def stderr(influence: Influence) -> float:
 
 
 def stderr_of_difference(a: Influence, b: Influence) -> float:
-    """The standard error of the number of B less that of A, whose images are paired by their places.
+    """Return the standard error of the value of B minus that of A, whose images are paired by index.
 
     Raises:
         SampleError: a side has fewer than 2 images.
@@ -87,13 +88,13 @@ def stderr_of_difference(a: Influence, b: Influence) -> float:
 
 
 def interval(value: float, stderr: float, level: float = 0.95, df: float = inf) -> tuple[float, float]:
-    """The interval of that confidence around a value: Student's, normal where `df` is infinite.
+    """Return the confidence interval around a value by Student's t, or by the normal if `df` is infinite.
 
     Args:
         value: a number.
         stderr: its standard error.
-        level: the confidence.
-        df: degrees of freedom of the error, as `degrees_of_freedom` tells them.
+        level: the confidence level.
+        df: degrees of freedom of the error, as `degrees_of_freedom` returns them.
 
     Raises:
         OptionError: a confidence that is not between 0 and 1.
@@ -108,10 +109,10 @@ def interval(value: float, stderr: float, level: float = 0.95, df: float = inf) 
 
 
 def contrast(a: Influence, b: Influence) -> Influence:
-    """The influence on the number of B less that of A: of each image of the reals, and of each pair of fakes.
+    """Return the influence of each real image, and of each pair of fakes, on the value of B minus that of A.
 
     Args:
-        a, b: of one metric and level, of sets that are as large as each other.
+        a, b: influences of one metric and level; A and B have equally many images.
     """
 
     def less(one: Vector | None, other: Vector | None) -> Vector | None:
@@ -133,16 +134,16 @@ def contrast(a: Influence, b: Influence) -> Influence:
 def independent_difference(
     row_a: Mapping[str, Any], row_b: Mapping[str, Any], confidence: float = 0.95
 ) -> Difference:
-    """The difference of two rows of results, of which nothing is known but the numbers and their errors.
+    """Return the difference of two rows of results, as of independent draws.
 
-    Welch's test and interval, where both errors are over images or pairs, with the degrees of freedom
-    that the rows tell of; errors over directions and deviations over splits say nothing of other images.
-    The errors are added as if all images were independent: sets that share their reals differ by less, so
-    that the test is then on the safe side.
+    If both errors are over images or pairs, Welch's test and interval are used, with the degrees of freedom
+    of the rows. Errors over directions and deviations over splits do not measure the variation with other
+    images. Variances are added as if all images were independent; if the sets share their reals, the test is
+    conservative.
 
     Args:
-        row_a, row_b: of one metric and level, with the columns of `results.COLUMNS`.
-        confidence: of the interval.
+        row_a, row_b: rows of one metric and level, with the columns of `results.COLUMNS`.
+        confidence: confidence level of the interval.
 
     Raises:
         OptionError: the rows are of unlike metrics or levels.
@@ -169,7 +170,7 @@ def _error_over_images(row: Mapping[str, Any], other: Mapping[str, Any]) -> floa
     kind = row["stderr_kind"]
     if row["stderr"] is None or not is_over_images(kind):
         return None
-    # With the directions held, the error is that of sets that share them.
+    # The directions were held fixed, so that the error is valid only between sets that share them.
     held = kind == "images" and "directions" in output(row["metric"]).errors
     if held and row["seed"] != other["seed"]:
         return None
@@ -177,10 +178,10 @@ def _error_over_images(row: Mapping[str, Any], other: Mapping[str, Any]) -> floa
 
 
 def _without_bias(difference: float, bias: float) -> float:
-    """What is left of a difference both at this number of images and at infinitely many: the lesser, or 0.
+    """Return the smaller of the differences at this and at an infinite number of images; 0 if signs differ.
 
-    A set of less variety, such as a blurred copy, has the lesser bias, and may so be nearer at few images
-    to reals from which it is farther.
+    A set of less variety, such as a blurred copy, has less bias. At few images it can therefore seem nearer
+    to the reals than it is.
     """
     corrected = difference - bias
     if difference * corrected <= 0:
@@ -209,7 +210,7 @@ def difference_of(
     p_value: float | None = None,
     bias: float = 0.0,
 ) -> Difference:
-    """With Student's p-value where the test is that; `bias` is that of b - a by the number of images."""
+    """Make a `Difference`, with Student's p-value for that test; `bias` is the bias of b - a."""
     a, b = (score.value for score in scores)
     low = high = p_difference = None
     if error is not None:

@@ -1,8 +1,7 @@
-"""How sure a number is, and whether two differ: errors over images, intervals and tests.
+"""Compare two generated sets image by image: differences with errors, intervals and randomization tests.
 
-States and numbers in, numbers out. What an interval covers is the expectation of the metric over sets
-of the very number of images that was used: SWD, FID, IS and precision/recall have another expectation
-at another number. docs/uncertainty.md says how often they do, by simulation.
+An interval covers the expectation of the metric over sets of the same number of images; the expectations of
+SWD, FID, IS and precision/recall depend on that number. docs/uncertainty.md lists simulated coverages.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from pgmetrics.uncertainty.verdicts import Score
 SWAPS = "swaps of pairs"
 
 _BLOCK = 2**22
-"""Signs of a randomization test held at once, 32 MB of float64."""
+"""Signs of a randomization test that are in memory at once: 32 MB of float64."""
 
 _TIE = 1e-9
 """Sums of equal numbers in another order differ by rounding, and must count as equal."""
@@ -42,28 +41,27 @@ def paired_differences(
     permutations: int = 9999,
     confidence: float = 0.95,
 ) -> list[Difference]:
-    """What a metric says of B less what it says of A, image i of the one beside image i of the other.
+    """Return the value of B minus the value of A for each number, with image i of A paired with image i of B.
 
-    The p-value is exact at any number of images: if A and B are the same, then exchanging image i of A
-    with image i of B changes nothing, so the difference of the images' scores is compared with its
-    values under random exchanges. The scores are influences at A and B taken together, which no
-    exchange changes. The interval comes from each image's influence on the difference, the reals' too,
-    which cancel as far as A and B are alike; so do the latents that the two share. Sets of independent
-    images are paired just as well, by their places.
+    The p-value is exact at any number of images. Under the null hypothesis the i-th images of A and B are
+    exchangeable, so the difference of the images' scores is compared with its values under random exchanges.
+    The scores are influences at the union of A and B, which no exchange changes. The interval comes from
+    each image's influence on the difference. The influences of the reals, and of latents common to A and B,
+    cancel as far as A and B are alike. Independent sets can be paired as well.
 
     Args:
-        metric: whose states they are; a Fréchet distance needs `keep_rows=True`.
-        real: the reals' state, None for a metric of one set.
-        a, b: states of the side "fake", of the same places of two sequences.
-        seed: of the exchanges.
-        permutations: how many exchanges are drawn; all 2^n are made where these are fewer.
-        confidence: of the intervals.
+        metric: metric of the states; a Fréchet distance needs `keep_rows=True`.
+        real: the state of the reals; None for a metric of one set.
+        a, b: states of side "fake" with the same indices.
+        seed: seed of the exchanges.
+        permutations: how many exchanges are drawn; if all 2^n are fewer, all are made.
+        confidence: confidence level of the intervals.
 
     Returns:
-        One for each number about the fakes; those without influences have no error and no test.
+        A difference for each number about the fakes; numbers without influences have no error and no test.
 
     Raises:
-        SampleError: A and B hold other places, or too few images.
+        SampleError: A and B hold different indices, or too few images.
         StateError: the states do not belong together.
     """
     _check_pair(a, b)
@@ -106,7 +104,7 @@ def paired_differences(
 def swap_test(
     metric: Metric, real: State | None, a: State, b: State, *, seed: int = 0, permutations: int = 9999
 ) -> dict[Place, float]:
-    """The p-values of `paired_differences`, by metric and level."""
+    """Return the p-values of `paired_differences`, by metric and level."""
     scores = metric.scores(real=real, fake=_pooled(a, b))
     found = {(one.metric, one.level): one.fake for one in scores if one.fake is not None}
     if not found:
@@ -118,7 +116,7 @@ def swap_test(
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """p-values adjusted for being many: rejecting those up to α errs once or more in a share α of cases.
+    """Adjust p-values for multiple tests: rejecting at α has a family-wise error rate of at most α.
 
     Source: Holm 1979.
     """
@@ -133,15 +131,15 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def swap_p_values(
     differences: NDArray[np.float64], *, seed: int = 0, permutations: int = 9999
 ) -> list[float]:
-    """Two-sided p-values of the means of columns, under random changes of the rows' signs.
+    """Return two-sided p-values of the column means under random changes of the rows' signs.
 
-    Exact if each row is as likely as its opposite: the share of sign patterns whose mean is at least as
-    far from 0, the one found included. All columns meet the same patterns.
+    The p-value is the share of sign patterns, the observed one included, whose mean is at least as far from
+    0. It is exact if each row is as likely as its negative. All columns use the same patterns.
 
     Args:
         differences: float64 [n, L].
-        seed: of the patterns.
-        permutations: patterns drawn; all 2^n are gone through where these are not more.
+        seed: seed of the patterns.
+        permutations: number of patterns drawn; if all 2^n are not more, all are used.
     """
     n = len(differences)
     observed = np.abs(differences.sum(axis=0))
@@ -189,6 +187,6 @@ def _by_place(influences: Sequence[Influence]) -> dict[Place, Influence]:
 
 
 def _pooled(a: State, b: State) -> State:
-    """The images of A, then those of B, as one set."""
+    """Return the union of A and B as one set: the images of A, then those of B."""
     last = a.seen.intervals[-1][1] if a.seen.intervals else 0
     return a.shifted(0, "A and B").merge(b.shifted(last, "A and B"))
