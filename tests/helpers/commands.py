@@ -14,3 +14,8 @@ def pgmetrics(*arguments):
 def progan(*arguments):
     """`progan ARGUMENTS`."""
     return CliRunner().invoke(_progan, [str(argument) for argument in arguments])
+
+
+def call(command, *arguments):
+    """One command by itself, on the CPU; its refusal stays an exception."""
+    return CliRunner().invoke(command, [str(a) for a in (*arguments, "--device", "cpu")])

@@ -29,3 +29,4 @@ TO_8 = ProGANConfig(
     minibatch_repeats=2,
     ema=0.9,
 )
+WITH_48_LATENTS = ProGANConfig(resolution=32, fmap_base=256, fmap_max=48, latent_size=48)

@@ -23,8 +23,6 @@ from reference_models.progan.model.config import ProGANConfig
 from reference_models.progan.model.flops import presets_table
 from reference_models.progan.model.networks import Generator
 from reference_models.progan.model.presets import PRESETS
-from reference_models.progan.model.schedule import stage
-from reference_models.progan.training.progress import TrainingStatus
 
 CONFIG = ProGANConfig(
     resolution=8,
@@ -198,17 +196,6 @@ def test_a_run_that_was_stopped_goes_on_with_the_same_command(here, tmp_path, ch
 
 def ctrl_c(*args, **options):
     raise KeyboardInterrupt
-
-
-def test_a_resumed_run_s_bar_counts_what_was_done_before_as_done(checkpoint, monkeypatch):
-    monkeypatch.setattr("reference_models.progan.cli.training_bar.on_terminal", lambda: True)
-    bar = TrainingBar(CONFIG)
-    progress = TrainingStatus(80, stage(64, CONFIG), 0, 0.0, 0.0, 0.0, 0.0)
-    with bar as report:
-        report(progress)
-        # Or the time left would be that of a run as fast as its first look seems.
-        assert bar._bar.initial == bar._bar.n > 0.5 * bar._bar.total
-        assert bar._bar.postfix == "8 x 8, alpha 1.00"
 
 
 def test_options_change_the_preset(here, tmp_path):

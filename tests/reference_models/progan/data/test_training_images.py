@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 
 from pgmetrics import sources
 from pgmetrics.errors import SampleError, SourceError
-from pgmetrics.sources.base import IDENTITY, ImageSource, listed
 from reference_models.progan.data.prepare import prepare as prepare_levels
 from reference_models.progan.data.prepared import PreparedSource
 from reference_models.progan.data.training_images import IndexStream, TrainingImages, fitted, prepare
 from reference_models.progan.model.config import ProGANConfig
 from reference_models.progan.model.schedule import Stage, stage
 from tests.helpers.image_files import encoded, pixels, write
+from tests.helpers.prepared_sets import Noise
 
 CPU = torch.device("cpu")
+
+
 CONFIG = ProGANConfig(
     resolution=16,
     fmap_base=32,
@@ -33,34 +33,6 @@ CONFIG = ProGANConfig(
     fade_images=100,
     total_images=500,
 )
-
-
-class Noise(ImageSource):
-    """Random bytes; image i has i in its corner."""
-
-    def __init__(self, count: int = 10, side: int = 16, *, grey: bool = False, width: int = 0) -> None:
-        super().__init__()
-        self.name = "noise"
-        self._shape = (count, 3, side, width or side)
-        self._pixels = np.random.default_rng(5).integers(0, 256, self._shape).astype(np.uint8)
-        if grey:
-            self._pixels[:] = self._pixels[:, :1]
-        self._pixels[:, :, 0, 0] = (np.arange(count) % 256)[:, None]
-        self.read: list[int] = []
-
-    def __len__(self) -> int:
-        return len(self._pixels)
-
-    @property
-    def resolution(self) -> tuple[int, int]:
-        return self._pixels.shape[2], self._pixels.shape[3]
-
-    def identity(self, indices: Sequence[int]) -> str:
-        return f"{IDENTITY}noise of {self._shape[2:]},images={listed(indices)}"
-
-    def _read(self, indices: Sequence[int]) -> NDArray[np.uint8]:
-        self.read += indices
-        return self._pixels[list(indices)]
 
 
 def at(resolution: int, alpha: float = 1.0, minibatch: int = 4) -> Stage:

@@ -4,112 +4,18 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import zipfile
-from dataclasses import replace
-from math import erf, exp, pi, sqrt
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from pgmetrics.errors import OptionError, SourceError
 from pgmetrics.runtime import images as byte_images
 from pgmetrics.sources import resolve
-from reference_models.progan.model.checkpoint import Checkpoint, load, save
-from reference_models.progan.model.config import ProGANConfig
-from reference_models.progan.model.layers import initialize
-from reference_models.progan.model.networks import Generator
-from reference_models.progan.sampling.export import (
-    image_grid,
-    same_latents,
-    save_folder,
-    save_grid,
-    save_npz,
-    save_rows,
-    save_zip,
-)
-from reference_models.progan.sampling.latents import labels, latents
-from reference_models.progan.sampling.sampler import Sampler
+from reference_models.progan.model.checkpoint import load
+from reference_models.progan.sampling.latents import latents
 from reference_models.progan.sampling.source import ProGANSource, open_source
 from tests.helpers.samplers import sample_images
-
-CONFIG = ProGANConfig(resolution=32, fmap_base=256, fmap_max=48, latent_size=48)
-
-
-@pytest.fixture(scope="module")
-def make(tmp_path_factory):
-    def write(**options):
-        config = replace(
-            CONFIG, **{k: v for k, v in options.items() if hasattr(CONFIG, k) and k != "resolution"}
-        )
-        generator = Generator(config)
-        initialize(generator, "generator", 1)
-        classes = config.label_size
-        facts = Checkpoint(
-            config=config,
-            images_shown=5,
-            resolution=options.get("resolution", 16),
-            alpha=options.get("alpha", 0.5),
-            data_fingerprint="none",
-            licence="CC0",
-            label_names=tuple(f"class {k}" for k in range(classes)),
-            label_distribution=tuple(k / sum(range(classes)) for k in range(classes)),
-        )
-        path = tmp_path_factory.mktemp("checkpoint") / "c.safetensors"
-        save(path, facts, generator)
-        return path
-
-    return write
-
-
-@pytest.fixture(scope="module")
-def path(make):
-    return make()
-
-
-def pixels_of(path):
-    with Image.open(path) as image:
-        return np.asarray(image)
-
-
-def test_latents_are_keyed_by_image():
-    # A generator seeded once per batch would make them depend on the batch.
-    rows = latents(5, range(8), 512)
-    assert rows.dtype == np.float32
-    assert (latents(5, [7, 3], 512) == rows[[7, 3]]).all()
-    assert (latents(6, [7, 3], 512) != rows[[7, 3]]).all()
-    # Keys that fall together modulo 2**32 are a known trap.
-    assert (latents(5 + 2**32, [7], 512) != rows[[7]]).all()
-    many = latents(0, range(400), 512)
-    assert abs(float(many.mean())) < 0.01
-    assert float(many.std()) == pytest.approx(1, abs=0.01)
-
-
-@pytest.mark.parametrize("bound", [2.0, 0.7, 1e-3])
-def test_truncated_latents_are_normal_within_the_bound(bound):
-    whole, cut = latents(5, range(300), 512), latents(5, range(300), 512, bound)
-    assert cut.dtype == np.float32
-    assert float(np.abs(cut).max()) <= bound
-    # Neither drawn anew as a whole, nor scaled: what lies within stays.
-    near = np.abs(whole) <= bound
-    assert (cut[near] == whole[near]).all()
-    # Clipping would pile numbers up at the bound: the variance and the share in the outer half are
-    # those of the normal distribution cut off there.
-    inside = erf(bound / sqrt(2))
-    variance = 1 - 2 * bound * exp(-(bound**2) / 2) / sqrt(2 * pi) / inside
-    assert float(cut.var()) == pytest.approx(variance, rel=0.02)
-    outer = 1 - erf(bound / 2 / sqrt(2)) / inside
-    assert float((np.abs(cut) > bound / 2).mean()) == pytest.approx(outer, abs=0.006)
-    assert float(cut.mean()) == pytest.approx(0, abs=0.01 * bound)
-    assert (latents(5, [7, 3], 512, bound) == cut[[7, 3]]).all()
-
-
-def test_labels_are_as_frequent_as_in_training():
-    rows = labels(0, range(4000), [0.1, 0.0, 0.6, 0.3])
-    assert (rows.sum(1) == 1).all()
-    assert rows.mean(0) == pytest.approx([0.1, 0, 0.6, 0.3], abs=0.03)
-    assert (labels(0, [17, 4], [0.1, 0.0, 0.6, 0.3]) == rows[[17, 4]]).all()
 
 
 def test_an_image_is_the_same_bytes_in_any_batch(path):
@@ -215,21 +121,6 @@ def test_fingerprint_and_name_tell_classes_and_truncations_apart(make):
         assert resolve.open_source(source.name).fingerprint == source.fingerprint
 
 
-def test_many_latents_go_through_in_batches_of_one_shape(path, monkeypatch):
-    sampler = Sampler(path)
-    z = latents(0, range(70), 48)
-    # Bytes show only now and then that batches of other shapes are rounded otherwise.
-    lengths = []
-    original = byte_images.to_bytes
-    monkeypatch.setattr(
-        byte_images, "to_bytes", lambda x, *rest: (lengths.append(len(x)), original(x, *rest))[1]
-    )
-    assert (sampler.images(z) == ProGANSource(path).batch(range(70))).all()
-    assert set(lengths) == {sampler.batch}
-    assert (sampler.images(z[64:]) == sampler.images(z)[64:]).all()
-    assert sampler.images(z[:0]).shape == (0, 3, 16, 16)
-
-
 def test_options_are_read(path, make):
     source = open_source(str(path), {"seed": "3", "n": "500", "at": "final"})
     assert len(source) == 500
@@ -269,19 +160,6 @@ def test_wrong_options_are_refused(path, options, fact):
         open_source(str(path), options)
 
 
-def test_a_diverged_network_is_refused(tmp_path):
-    generator = Generator(CONFIG)
-    initialize(generator, "generator", 1)
-    with torch.no_grad():
-        generator.to_rgb4.weight.fill_(3e38)  # finite itself, which reading the checkpoint checks
-    facts = Checkpoint(
-        config=CONFIG, images_shown=1, resolution=4, alpha=1.0, data_fingerprint="none", licence="CC0"
-    )
-    save(tmp_path / "c", facts, generator)
-    with pytest.raises(SourceError, match=f"progan:{tmp_path / 'c'},seed=0 gave NaN .* first in image 70;"):
-        ProGANSource(tmp_path / "c").batch([70])
-
-
 def test_recognizing_does_not_import_torch(path):
     code = (
         "import sys; from pathlib import Path; from reference_models.progan.sampling import source; "
@@ -295,67 +173,3 @@ def test_global_random_numbers_are_left_alone(path):
     sample_images(path, 3)
     assert torch.equal(torch.get_rng_state(), before[0])
     assert np.random.get_state()[1].tolist() == before[1]  # noqa: NPY002
-
-
-def test_grids_and_folders_keep_pixels(path, tmp_path):
-    images = sample_images(path, 5, seed=2)
-    grid = image_grid(images, columns=3)
-    assert grid.shape == (32, 48, 3)
-    assert (grid[16:, 16:32] == images[4].transpose(1, 2, 0)).all()  # row by row
-    assert (grid[16:, 32:] == 0).all()
-    save_grid(tmp_path / "grid.png", images, columns=3)
-    assert (pixels_of(tmp_path / "grid.png") == grid).all()
-    save_folder(tmp_path / "out", ProGANSource(path, seed=2), 5)
-    names = sorted(p.name for p in (tmp_path / "out").iterdir())
-    assert names == [f"{k:08d}.png" for k in range(5)]
-    assert (pixels_of(tmp_path / "out" / names[4]).transpose(2, 0, 1) == images[4]).all()
-    with pytest.raises(OptionError, match="not empty"):
-        save_folder(tmp_path / "out", ProGANSource(path), 5)
-
-
-def test_several_networks_show_the_same_latents_in_rows(path, make, tmp_path):
-    other = make(resolution=32, alpha=1.0)
-    sources = [ProGANSource(path, seed=2), ProGANSource(other, seed=2)]
-    small, large = same_latents(sources, 3)
-    assert (small == sample_images(path, 3, seed=2).repeat(2, axis=2).repeat(2, axis=3)).all()
-    assert (large == sample_images(other, 3, seed=2)).all()
-    save_rows(tmp_path / "rows.png", sources, 3)
-    rows = pixels_of(tmp_path / "rows.png")
-    assert rows.shape == (64, 96, 3)
-    assert (rows[:32, 64:] == small[2].transpose(1, 2, 0)).all()
-    assert (rows[32:, 32:64] == large[1].transpose(1, 2, 0)).all()
-
-
-def test_latents_of_other_lengths_are_not_the_same(path, make):
-    sources = [ProGANSource(path), ProGANSource(make(latent_size=32))]
-    with pytest.raises(OptionError, match=r"48 numbers and progan:.* of 32; .* one latent_size"):
-        same_latents(sources, 3)
-
-
-@pytest.mark.parametrize(("write", "name"), [(save_zip, "a.zip"), (save_npz, "a.npz")])
-def test_archives_hold_the_images_and_are_read_again(path, tmp_path, monkeypatch, write, name):
-    monkeypatch.setattr("reference_models.progan.sampling.sampler.LARGEST_BATCH", 4)
-    source = ProGANSource(path, seed=2)
-    write(tmp_path / name, source, 5)
-    again = resolve.open_source(tmp_path / name)
-    assert len(again) == 5
-    assert (again.batch(range(5)) == source.batch(range(5))).all()
-    monkeypatch.setattr("time.time", lambda: 2e9)
-    write(tmp_path / "later", source, 5)
-    assert (tmp_path / "later").read_bytes() == (tmp_path / name).read_bytes()
-
-
-def test_an_npz_is_what_numpy_reads(path, tmp_path):
-    save_npz(tmp_path / "a.npz", ProGANSource(path), 3)
-    with np.load(tmp_path / "a.npz") as held:
-        assert held.files == ["arr_0"]
-        assert held["arr_0"].dtype == np.uint8
-        assert (held["arr_0"] == sample_images(path, 3).transpose(0, 2, 3, 1)).all()
-
-
-def test_a_zip_s_files_can_be_opened_by_their_owner(path, tmp_path):
-    # An entry without permissions is unpacked as a file that nobody may read.
-    save_zip(tmp_path / "a.zip", ProGANSource(path), 1)
-    with zipfile.ZipFile(tmp_path / "a.zip") as archive:
-        (entry,) = archive.infolist()
-    assert entry.external_attr >> 16 & 0o400

@@ -22,12 +22,14 @@ from pgmetrics.sources.arrays import ArraySource
 from reference_models.progan.model.checkpoint import checkpoints, inspect, recognizes
 from reference_models.progan.model.schedule import stage
 from reference_models.progan.training import run_directory
-from reference_models.progan.training.signals import Interrupted, stop_requests
+from reference_models.progan.training.signals import Interrupted
 from reference_models.progan.training.train import train
 from reference_models.progan.training.trainer import Trainer
 from tests.helpers.configs import TO_16
 
 ROOT = Path(__file__).parents[4]
+
+
 # 4 until 40, fading to 8 until 64, 8 until 104, fading to 16 until 128, 16 until 192; a look is 8 images.
 LSGAN = replace(TO_16, loss="lsgan", noise_strength=5.0)
 
@@ -266,22 +268,6 @@ def test_who_names_files_of_others_as_provisional_does_not_have_them_removed(tmp
     go_on(run)
     assert other.exists()
     assert (run / "run.json").exists()
-
-
-def test_a_second_signal_does_what_it_always_does():
-    with stop_requests() as requested:
-        assert requested() is None
-        os.kill(os.getpid(), signal.SIGINT)
-        assert requested() == 130
-        with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGINT)
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        with stop_requests() as requested:  # as under nohup
-            os.kill(os.getpid(), signal.SIGINT)
-            assert requested() is None
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def cut(path, keep=0.5):
