@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -67,12 +68,18 @@ def _rescue(problem: str, save: Save, name: str, text: str) -> None:
     """Raises PgmetricsError, once the results are in another file, or at the least on standard error."""
     for find in (tempfile.gettempdir, os.getcwd):
         try:
-            place = os.path.join(tempfile.mkdtemp(prefix="pgmetrics-", dir=find()), name)
+            folder = tempfile.mkdtemp(prefix="pgmetrics-", dir=find())
+        except OSError:
+            continue
+        place = os.path.join(folder, name)
+        try:
             save(place)
         except (OSError, PgmetricsError):
+            shutil.rmtree(folder, ignore_errors=True)
             continue
         raise PgmetricsError(f"{problem}; the results are in {place}")
-    click.echo(text, err=True)
+    if text:
+        click.echo(text, err=True)
     raise PgmetricsError(f"{problem}, nor could any file in the temporary or the current directory")
 
 
