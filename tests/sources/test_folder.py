@@ -4,7 +4,6 @@ import io
 import json
 import os
 import pickle
-import re
 import socket
 import time
 import zipfile
@@ -19,7 +18,6 @@ from pgmetrics.errors import SourceError
 from pgmetrics.sources.audit import audit
 from pgmetrics.sources.base import sequence
 from pgmetrics.sources.folder import natural
-from pgmetrics.sources.resize import Resized
 from pgmetrics.sources.wrappers import Mirrored, Subset
 from tests.helpers.image_files import encoded, pixels, write, write_zip
 
@@ -399,89 +397,6 @@ def test_labels_are_the_first_folders(tmp_path):
     assert source.labels.tolist() == [0, 1, 1]
     flat = sources.open_source(write(tmp_path / "cat", {"0.png": encoded(IMAGES[0])}))
     assert flat.labels is None
-
-
-def stylegan_set(tmp_path, content):
-    images = {f"00000/{name}.png": encoded(IMAGES[0]) for name in "ab"}
-    return write_zip(tmp_path / "set.zip", {"dataset.json": content, **images})
-
-
-@pytest.mark.parametrize(
-    ("labels", "expected"),
-    [
-        ([["00000/b.png", 0], ["00000/a.png", 2]], [2, 0]),
-        ([["00000/b.png", 21_840], ["00000/a.png", 0], ["00000/c.png", 7]], [0, 21_840]),
-        ([["00000/b.png", 99_999], ["00000/a.png", 0]], [0, 99_999]),
-        (None, None),
-        ([], None),
-    ],
-)
-def test_stylegan_sets_carry_their_labels(tmp_path, labels, expected):
-    # The folder 00000 is a shard there, not a class.
-    source = sources.open_source(stylegan_set(tmp_path, json.dumps({"labels": labels}).encode()))
-    assert source.ignored == 0
-    assert (source.labels is None) if expected is None else (source.labels.tolist() == expected)
-    assert len(source.label_names) == (0 if expected is None else max(expected) + 1)
-    assert source.unlabeled is None
-
-
-def labeled(a, b=0):
-    return f'{{"labels": [["00000/a.png", {a}], ["00000/b.png", {b}]]}}'
-
-
-UNUSABLE = [
-    ("{", "cannot be read as JSON: Expecting property name"),
-    ("\xff", "cannot be read as JSON: "),
-    ("[" * 100 + "]" * 100, "cannot be read as JSON: it is nested too deeply"),
-    (labeled("1e999"), "cannot be read as JSON: the number 1e999 is beyond a double's range"),
-    ("[]", "holds no labels"),
-    ("{}", "holds no labels"),
-    ('{"labels": 3}', r'does not hold {"labels": \[\[name, class\], …\]}'),
-    ('{"labels": [3]}', r'does not hold {"labels": \[\[name, class\], …\]}'),
-    ('{"labels": [["00000/a.png", 0]]}', r"gives 00000/b\.png no class"),
-    ('{"labels": [["x.png", 0]]}', r"gives 00000/a\.png no class"),
-    (labeled("[0.5, 0.5]"), r"gives 00000/a\.png a vector; a class is a whole number"),
-    (labeled("-1"), r"gives 00000/a\.png -1; a class is a whole number from 0 upwards"),
-    (labeled("2.5"), r"gives 00000/a\.png 2\.5; a class is a whole number"),
-    (labeled("true"), r"gives 00000/a\.png True; a class is a whole number"),
-    (labeled("null"), r"gives 00000/a\.png None; a class is a whole number"),
-    (labeled("2000000000"), r"gives 00000/a\.png class 2,000,000,000; at most 100,000 classes are taken"),
-    (labeled("9" * 39), r"gives 00000/a\.png class 9.*; at most 100,000 classes are taken"),
-    (
-        '{"labels": [["00000/a.png", 0], ["00000/b.png", 0], ["00000/a.png", 1]]}',
-        r"gives 00000/a\.png two classes",
-    ),
-]
-
-
-@pytest.mark.parametrize(("content", "reason"), UNUSABLE)
-def test_labels_that_are_no_classes_are_none_and_the_reason_is_told(tmp_path, content, reason):
-    # Catches a broken file that silently means "no classes", and 2·10⁹ names of classes in memory.
-    source = sources.open_source(stylegan_set(tmp_path, content.encode("latin-1")))
-    for one in (source, Subset(source, 0, 2)):
-        assert one.labels is None
-        assert one.label_names == []
-        assert re.match(f"dataset.json {reason}", one.unlabeled)
-    # Scores need no classes, so nothing is told with them.
-    assert source.batch([0]).shape == (1, 3, 8, 8)
-    assert source.take_remarks() == []
-
-
-def test_labels_stay_with_their_images(tmp_path):
-    # A slice takes shuffled images, so labels in the order of the files would be other images'.
-    contents = {f"{i % 3}/{i}.png": encoded(np.full((8, 8, 3), i % 3, np.uint8)) for i in range(12)}
-    path = write(tmp_path / "set", contents)
-    for wrapped in (
-        sources.open_source(f"{path}@2:9"),
-        Mirrored(sources.open_source(path), 0),
-        Resized(sources.open_source(path), "box", 4),
-    ):
-        assert wrapped.label_names == ["0", "1", "2"]
-        assert wrapped.labels.tolist() == wrapped.batch(range(len(wrapped)))[:, 0, 0, 0].tolist()
-    plain = sources.synthetic(8, 4, 0)
-    assert plain.labels is None
-    assert Subset(plain, 1, 3).labels is None
-    assert plain.label_names == []
 
 
 def test_a_zip_damaged_at_one_image_names_it(tmp_path):

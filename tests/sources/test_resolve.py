@@ -1,10 +1,8 @@
 """What a text means, and what is said when it means nothing."""
 
-import importlib.metadata
 import re
 import subprocess
 import sys
-import types
 from pathlib import Path
 
 import numpy as np
@@ -14,38 +12,11 @@ import torch
 from pgmetrics import sources
 from pgmetrics.errors import OptionError, PgmetricsError, SourceError
 from pgmetrics.sources import open_source, resolve
-from pgmetrics.sources.arrays import ArraySource
-from pgmetrics.sources.plugins import checkpoint
 from pgmetrics.sources.resolve import named
 from tests.helpers.global_states import global_states
 from tests.helpers.image_files import encoded, pixels, write, write_zip
 
 IMAGE = encoded(pixels(1)[0])
-
-
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    write(tmp_path, {f"photos/{i}.png": encoded(image) for i, image in enumerate(pixels(6))})
-    return tmp_path
-
-
-@pytest.fixture
-def plugin(monkeypatch):
-    """A plug-in `fake:` that recognizes files beginning with FAKE and records what it is asked."""
-    asked = []
-
-    def open_fake(path, options):
-        asked.append((path, options))
-        return sources.synthetic(8, 4, 0)
-
-    module = types.ModuleType("fake_plugin")
-    module.recognizes = lambda path: path.read_bytes().startswith(b"FAKE")
-    module.open_source = open_fake
-    monkeypatch.setitem(sys.modules, "fake_plugin", module)
-    point = importlib.metadata.EntryPoint("fake", "fake_plugin", "pgmetrics.sources")
-    monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: [point])
-    return asked
 
 
 def test_paths_may_be_texts_or_paths(here):
@@ -92,25 +63,6 @@ def test_synthetic_refuses_what_it_does_not_know(text, fact):
 def test_an_option_given_twice_is_refused():
     with pytest.raises(OptionError, match="seed is given twice"):
         open_source("synthetic:leaves,seed=1,seed=2")
-
-
-def test_plugins_open_their_scheme_and_their_files(here, plugin):
-    write(here, {"a.fake": b"FAKE", "with,comma=1.fake": b"FAKE"})
-    open_source("fake:a.fake,seed=3,n=10")
-    open_source("a.fake")
-    open_source("fake:with,comma=1.fake,seed=3")
-    assert plugin == [
-        ("a.fake", {"seed": "3", "n": "10"}),
-        ("a.fake", {}),
-        ("with,comma=1.fake", {"seed": "3"}),
-    ]
-
-
-def test_a_plugin_that_cannot_be_loaded_is_named(here, monkeypatch):
-    point = importlib.metadata.EntryPoint("fake", "no_such_module", "pgmetrics.sources")
-    monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: [point])
-    with pytest.raises(SourceError, match=r"plug-in fake: \(no_such_module\) cannot be loaded"):
-        open_source("fake:a")
 
 
 @pytest.mark.parametrize(
@@ -220,26 +172,6 @@ def test_objects_become_sources():
         open_source(3.0)
 
 
-def test_another_resolution_needs_a_policy():
-    source = sources.synthetic(16, 4, 0)
-    assert open_source(source, resolution=16) is source
-    with pytest.raises(SourceError, match="images of 16 × 16, and 8 × 8 was asked for; --resize box"):
-        open_source(source, resolution=8)
-    small = open_source(source, resolution=8, resize="box")
-    assert small.resolution == (8, 8)
-    assert small.fingerprint != source.fingerprint
-    assert open_source(source, resolution=16, resize="box") is source
-    with pytest.raises(OptionError, match="needs a resolution"):
-        open_source(source, resize="box")
-
-
-def test_resizing_comes_before_slicing(here):
-    whole = open_source("photos", resolution=4, resize="box")
-    part = open_source("photos@0:3", resolution=4, resize="box")
-    assert part.resolution == (4, 4)
-    assert {whole.identity([i]) for i in range(len(whole))} > {part.identity([i]) for i in range(3)}
-
-
 def test_importing_sources_loads_no_torch():
     # Every decoding process would wait for it.
     code = (
@@ -250,52 +182,6 @@ def test_importing_sources_loads_no_torch():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]
-
-
-class Plain:
-    """A plug-in that opens its files and cannot say where in a run they stand."""
-
-    @staticmethod
-    def recognizes(path):
-        return path.suffix == ".plain"
-
-    @staticmethod
-    def open_source(path, options):
-        return ArraySource(np.zeros((4, 3, 8, 8), np.uint8), name=path)
-
-
-class Describing(Plain):
-    @staticmethod
-    def recognizes(path):
-        return path.suffix == ".known"
-
-    @staticmethod
-    def describe(path):
-        return {"images_shown": 7, "resolution": 8, "alpha": 0.5, "final_resolution": 32, "more": "unused"}
-
-
-def test_a_plug_in_that_describes_its_checkpoints_says_where_they_stand(tmp_path, monkeypatch):
-    class Point:
-        def __init__(self, plugin):
-            self.load = lambda: plugin
-
-    plugins = {"plain": Point(Plain), "known": Point(Describing)}
-    monkeypatch.setattr("pgmetrics.sources.plugins.installed_plugins", lambda: plugins)
-    assert checkpoint(tmp_path / "a.known")[1:] == (7, 8, 0.5, 32)
-    assert checkpoint(tmp_path / "a.known").plugin is Describing
-    assert checkpoint(tmp_path / "a.plain") is None  # it can be sampled, but not placed in a run
-    assert checkpoint(tmp_path / "a.other") is None
-
-
-def test_a_plug_in_may_not_know_how_many_images_were_shown(tmp_path, monkeypatch):
-    class Unknown(Describing):
-        @staticmethod
-        def describe(path):
-            return Describing.describe(path) | {"images_shown": None}
-
-    point = type("Point", (), {"load": staticmethod(lambda: Unknown)})
-    monkeypatch.setattr("pgmetrics.sources.plugins.installed_plugins", lambda: {"known": point})
-    assert checkpoint(tmp_path / "a.known").images_shown is None
 
 
 def test_a_python_name_is_whatever_stands_there_uncalled(tmp_path, monkeypatch):
