@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pgmetrics.cli.options import parse_bytes
 from tests.helpers.commands import pgmetrics
 
 QUICK = ["--patches", "8", "--directions", "8", "--workers", "0"]
@@ -122,23 +121,6 @@ def test_refusals_are_one_line_with_the_right_code_and_nothing_on_stdout(folders
         errors = [line for line in done.stderr.splitlines() if line.startswith("Error:")]
         assert len(errors) == 1
     assert "Traceback" not in done.stderr
-
-
-def test_check_says_what_is_wrong_and_exits_with_it(folders, tmp_path):
-    assert pgmetrics("check", folders[0]).exit_code == 0
-    (tmp_path / "broken.png").write_bytes(b"\x89PNG nothing")
-    Image.new("RGB", (8, 8)).save(tmp_path / "fine.png")
-    done = pgmetrics("check", tmp_path, "--format", "json")
-    assert done.exit_code == 1
-    assert "broken.png" in json.dumps(json.loads(done.stdout))
-
-
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [("512MB", 512 * 10**6), ("2GiB", 2**31), ("1.5g", 1_500_000_000), ("0", 0), ("77", 77)],
-)
-def test_amounts_of_memory(text, value):
-    assert parse_bytes(None, None, text) == value
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")

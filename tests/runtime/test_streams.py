@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,30 +10,9 @@ import pytest
 
 from pgmetrics.errors import PgmetricsError
 from pgmetrics.runtime.files import check_writable
+from tests.helpers.shells import IMAGES, SCORE, shell
 
 pytestmark = pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full and a POSIX shell")
-
-IMAGES = "synthetic:leaves,resolution=32,n=16"
-SCORE = f"ms-ssim --fake {IMAGES} --workers 0 --device cpu"
-
-
-def shell(command, tmp_path, **environment):
-    """What a shell says of `pgmetrics …` with redirections behind it."""
-    program = f"{sys.executable} -m pgmetrics {command}"
-    return subprocess.run(
-        ["bash", "-c", program],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        errors="replace",
-        timeout=120,
-        env={**os.environ, "TMPDIR": str(tmp_path), **environment},
-    )
-
-
-def rescued(stderr):
-    """The file that the last line names."""
-    return Path(re.search(r"the results are in (.*)$", stderr.strip().splitlines()[-1])[1])
 
 
 @pytest.fixture(autouse=True)
@@ -50,33 +28,6 @@ def test_a_lost_standard_error_loses_nothing_else(tmp_path, where):
     assert done.returncode == 0
     assert "MS-SSIM: 16 images" in done.stdout
     assert done.stderr == ""
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("where", "unbuffered"), [(">/dev/full", ""), (">/dev/full", "1"), (">&-", "")])
-def test_results_that_cannot_be_printed_are_in_a_file_that_is_named(tmp_path, where, unbuffered):
-    done = shell(f"{SCORE} {where}", tmp_path, PYTHONUNBUFFERED=unbuffered)
-    assert done.returncode == 1
-    assert "Traceback" not in done.stderr
-    assert done.stderr.count("Error: standard output cannot be written: ") == 1
-    place = rescued(done.stderr)
-    assert place.is_relative_to(tmp_path)
-    assert json.loads(place.read_text())["results"][0]["metric"] == "ms-ssim"
-
-
-@pytest.mark.slow
-def test_results_that_cannot_be_printed_are_in_the_file_that_was_asked_for(tmp_path):
-    done = shell(f"{SCORE} --out a.json >/dev/full", tmp_path)
-    assert done.returncode == 1
-    assert rescued(done.stderr) == Path("a.json")
-    assert json.loads((tmp_path / "a.json").read_text())["results"]
-
-
-@pytest.mark.slow
-def test_where_everything_is_lost_the_exit_code_tells(tmp_path):
-    assert shell(f"{SCORE} >&- 2>&- 0<&-", tmp_path).returncode == 1
-    assert shell(f"{SCORE} >/dev/full 2>/dev/full", tmp_path).returncode == 1
-    assert shell("nonsense 2>/dev/full", tmp_path).returncode == 2
 
 
 @pytest.mark.slow
@@ -102,31 +53,6 @@ def test_signs_that_a_terminal_cannot_encode_are_escaped(tmp_path):
     done = shell(command, tmp_path, PYTHONIOENCODING="cp1251")
     assert done.returncode == 0
     assert r"SWD \xd710\xb3" in done.stdout
-
-
-def test_the_folder_of_the_file_is_gone_when_the_work_is_done(tmp_path, monkeypatch):
-    from click.testing import CliRunner
-
-    from pgmetrics.cli import main
-    from pgmetrics.evaluation import api
-
-    (tmp_path / "out").mkdir()
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.setattr("tempfile.tempdir", None)
-    original = api.evaluate
-
-    def evaluate(*arguments, **options):
-        (tmp_path / "out").rmdir()
-        return original(*arguments, **options)
-
-    monkeypatch.setattr(api, "evaluate", evaluate)
-    done = CliRunner().invoke(main, [*SCORE.split(), "--out", str(tmp_path / "out" / "r.json")])
-    assert done.exit_code == 1
-    assert "MS-SSIM: 16 images" in done.stdout
-    assert "r.json cannot be written: there is no directory" in done.stderr
-    place = rescued(done.stderr)
-    assert place.name == "r.json"
-    assert json.loads(place.read_text())["provenance"]["sources"]
 
 
 def refused(*arguments):
