@@ -1,4 +1,4 @@
-"""What `stderr_kind` in results says: what a standard error is over, and how sure the error itself is."""
+"""Interpret `stderr_kind` in results: the source of a standard error, and its degrees of freedom."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ OVER_IMAGES = frozenset(
         "fakes given the reals",
     }
 )
-"""Kinds of errors that say how far a number would move with other generated images, without their numbers."""
+"""Kinds of errors that measure the variation with other generated images, without numbers of groups."""
 
 _NUMBERS = re.compile(r" \(\d+ x \d+ parts\)|, \d+ groups|(?<=and )\d+ (?=directions)")
-"""From how many groups, parts or directions an error comes."""
+"""The numbers of groups, parts or directions in a kind."""
 
 _OLD_GROUPS, _OLD_GROUP = 10, 64
-"""Groups, and images that at least one group has, of results whose kind does not say how many."""
+"""Number of groups, and of images per chunk, in older results whose kind does not state the groups."""
 
 _SIDES = ("n_real", "n_fake")
 
 
 def is_over_images(kind: str | None) -> bool:
-    """Whether errors of that `stderr_kind` say how far a number would move with other generated images."""
+    """Whether errors of that `stderr_kind` measure the variation with other generated images."""
     return kind is not None and _NUMBERS.sub("", kind) in OVER_IMAGES
 
 

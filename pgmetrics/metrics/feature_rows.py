@@ -1,4 +1,4 @@
-"""Feature rows: what IS, KID, precision/recall and their kin remember of a side."""
+"""Metrics of features, and the state of feature rows that IS, KID, precision/recall and others share."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 PUBLISHED_FAKES = 50_000
-"""Generated images of the published evaluations with Inception."""
+"""Number of generated images in the published evaluations with Inception."""
 
 
 class FeatureRowsState(State):
@@ -41,11 +41,11 @@ class FeatureRowsState(State):
     def __init__(self, key: StateKey, storage: Storage | None = None) -> None:
         super().__init__(key, storage)
         self._rows: dict[int, NDArray[np.float32]] = {}
-        self.device = torch.device("cpu")  # where the last block came from; rows wait on the CPU
+        self.device = torch.device("cpu")  # of the last block; rows are stored on the CPU
 
     @property
     def width(self) -> int | None:
-        """Features of an image, None before the first."""
+        """Number of features per image; None before the first image."""
         return next((rows.shape[1] for rows in self._rows.values()), None)
 
     def pieces(self) -> list[NDArray[np.float32]]:
@@ -53,7 +53,7 @@ class FeatureRowsState(State):
         return [self._rows[start] for start in sorted(self._rows)]
 
     def blocks(self) -> list[tuple[int, NDArray[np.float32]]]:
-        """The pieces, each with the place of its first image."""
+        """The pieces, each with the index of its first image."""
         return [(start, self._rows[start]) for start in sorted(self._rows)]
 
     def rows(self) -> NDArray[np.float32]:
@@ -122,7 +122,7 @@ def check_features(block: Block | FeatureBlock, key: StateKey, width: int | None
 
 
 def first_not_finite(block: FeatureBlock) -> int | None:
-    """The place of the first image with a feature that is NaN or infinite."""
+    """Return the index of the first image with a NaN or infinite feature; None if there is none."""
     finite = torch.isfinite(block.features).all(dim=1)
     return None if bool(finite.all()) else block.start + int(torch.nonzero(~finite)[0])
 
@@ -132,9 +132,9 @@ class FeatureMetric(Metric):
     """A metric of a network's outputs.
 
     Attributes:
-        layer: which of the outputs: "features" or "logits".
+        layer: the output that it reads: "features" or "logits".
         network: "inception", "vgg16", or "custom" for a custom network.
-        num_images: of each side; None takes 50,000 generated ones and every real one.
+        num_images: number of images of each side; None takes 50,000 generated images and all reals.
     """
 
     layer: ClassVar[str] = "features"
@@ -148,16 +148,16 @@ class FeatureMetric(Metric):
 
     @property
     def for_what(self) -> str:
-        """The parameter that `least` comes from, such as " with k=5"; empty where none does."""
+        """The parameter that determines `least`, for messages, such as " with k=5"; empty if none does."""
         return ""
 
     @property
     def way_out(self) -> str:
-        """What may be asked for where there are fewer images than `least`."""
+        """The fix if there are fewer images than `least`, for messages."""
         return "Give more images"
 
     def too_few(self, there_are: str) -> SampleError:
-        """The refusal of fewer than `least` images."""
+        """Return the refusal of fewer than `least` images."""
         of_each = " of each side" if self.two_sided else ""
         return SampleError(
             f"{self.name}{self.for_what} needs at least {self.least:,} images{of_each}; {there_are}. "
@@ -165,10 +165,10 @@ class FeatureMetric(Metric):
         )
 
     def check_enough(self, *states: State) -> None:
-        """Refuse a side of fewer images than `least`.
+        """Refuse a side with fewer images than `least`.
 
         Raises:
-            SampleError: naming the side, how many it has and the way out.
+            SampleError: a side has too few; the message names it, its number of images and the fix.
         """
         for state in states:
             if len(state.seen) < self.least:
@@ -190,7 +190,7 @@ class FeatureMetric(Metric):
         return taken
 
     def check_resolution(self, height: int, width: int) -> None:
-        """Every size will do: the network's resizer brings it to its own."""
+        """Accept every size, since the network's resizer changes it to the network's own."""
 
     def new_state(
         self,

@@ -23,15 +23,15 @@ _ROWS = 4096
 
 @dataclass(frozen=True)
 class FIDInfinity(FeatureMetric):
-    """FID against all reals as a line in 1 / n over subsets of the fakes, read at 1 / n = 0.
+    """FID against all reals, fitted as a line in 1 / n over subsets of n fakes and extrapolated to 1 / n = 0.
 
-    The reals stay as they are, so what their finite number adds stays too; "fid-bias" tells of both.
-    There is no standard error: the subsets share images, so the points' scatter about the line
-    is far less than the value would differ with other images.
+    The bias from the finite number of reals remains; "fid-bias" estimates the bias of both sides. There is
+    no standard error: the subsets share images, so that the scatter of the points about the line is far
+    smaller than the variation of the value with other images.
 
     Attributes:
-        points: subsets, of sizes evenly spaced from the smallest to all images.
-        smallest: images of the smallest subset, or a tenth of the images if that is fewer.
+        points: number of subsets; their sizes are evenly spaced from the smallest to all images.
+        smallest: size of the smallest subset, or a tenth of the images if that is fewer.
 
     Source: Chong and Forsyth 2020, section 4: 15 points from 5,000 to 50,000 images.
     """
@@ -49,7 +49,7 @@ class FIDInfinity(FeatureMetric):
 
     @property
     def least(self) -> int:
-        """Enough for a tenth that has a covariance, and for points of different sizes."""
+        """Large enough that a tenth of the images has a covariance and that the subsets differ in size."""
         return max(20, 2 * self.points)
 
     @property
@@ -81,7 +81,7 @@ class FIDInfinity(FeatureMetric):
         ]
 
     def sizes(self, n: int) -> list[int]:
-        """Images of each subset of n, ascending; the last one has all."""
+        """Return the sizes of the subsets of n images in ascending order; the last subset has all images."""
         smallest = min(self.smallest, n // 10)
         return [smallest + (n - smallest) * i // (self.points - 1) for i in range(self.points)]
 

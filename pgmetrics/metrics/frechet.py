@@ -22,27 +22,27 @@ from pgmetrics.runtime.blocks import FeatureBlock
 from pgmetrics.runtime.spill import Storage
 
 LEAST_GROUPS = 5
-"""Groups with images below which their spread says too little of the error."""
+"""With fewer groups that hold images, the jackknife gives no error."""
 
 
 @dataclass(frozen=True)
 class FrechetDistance(FeatureMetric):
     """Squared Fréchet distance between Gaussians fitted to the real and the fake features.
 
-    The images are dealt to groups, and leaving out each group in turn (the jackknife) tells the
-    standard error over images. `stderr_kind` says how many groups there were, the fewer of the two sides,
-    since an error that comes from few of them calls for Student's intervals.
+    The images are divided into groups; the standard error over images is a jackknife that leaves out one
+    group at a time. `stderr_kind` states the number of groups, the smaller of the two sides, since an error
+    from few groups requires Student's intervals.
 
-    A finite number of images adds to the value, about b / n for n of them on each side; the row "fd-bias"
-    says how much, by the jackknife too: value minus bias is what infinitely many images would give, as
-    long as b / n describes it. It is there only if every n, less a group, is above the number of features;
-    at fewer images the law is another one.
+    With n images on each side the value has a bias of about b / n. The row "fd-bias" is a jackknife estimate
+    of it: value minus bias estimates the value at infinitely many images, as long as the bias is b / n. That
+    holds only if each side has more images than features even without its largest group; with fewer images
+    the row is left out.
 
     Attributes:
-        groups: that images are dealt to, each 8 D² bytes (34 MB for Inception's pool3) per side;
-            1 for no error estimate.
+        groups: number of groups, each 8 D² bytes (34 MB for Inception's pool3) per side; 1 for no error
+            estimate.
         ddof: covariances are divided by n - ddof: 1, or 0 as StyleGAN3 does.
-        keep_rows: remember every image's features, 4 D bytes each, in place of moments: for influences
+        keep_rows: store the features of every image, 4 D bytes each, in place of moments, for influences
             and paired comparisons. The value is the same.
 
     Source: Dowson and Landau 1982; Heusel et al. 2017, section 2; the jackknife for groups of
@@ -69,7 +69,7 @@ class FrechetDistance(FeatureMetric):
 
     @property
     def prepared_by(self) -> str:
-        # Its statistics hold moments; those of KID hold the same rows.
+        # Statistics made for this metric hold moments; those of KID hold the rows that it reads here.
         return "kid" if self.keep_rows else self.name
 
     def keeping_rows(self) -> FrechetDistance:
@@ -114,14 +114,14 @@ class FrechetDistance(FeatureMetric):
         return rows, self._notes(sides, kind is None, len(rows) < 2)
 
     def influences(self, *, real: State | None, fake: State | None) -> list[Influence]:
-        """Of the value; there are none unless rows were kept."""
+        """The influences on the value; there are none unless the states store rows."""
         return self._influences(real, fake, whole=False)
 
     def scores(self, *, real: State | None, fake: State | None) -> list[Influence]:
         return self._influences(real, fake, whole=True)
 
     def _influences(self, real: State | None, fake: State | None, whole: bool) -> list[Influence]:
-        """Of the whole sets alone, or with what their halves tell."""
+        """Influences at the whole sets, and also at their halves unless `whole`."""
         if not isinstance(real, FeatureRowsState) or not isinstance(fake, FeatureRowsState):
             return []
         reals, fakes = self._both(real, fake)
@@ -131,7 +131,7 @@ class FrechetDistance(FeatureMetric):
         if whole:
             return [found]
         found = replace(found, bias=self._bias(x, y))
-        # A half that does not span all directions has no derivative there.
+        # The distance has no derivative at a half with fewer images than features.
         if min(len(x), len(y)) // 2 <= x.shape[1]:
             return [found]
         even, odd = (
@@ -141,10 +141,10 @@ class FrechetDistance(FeatureMetric):
         return [replace(found, halves=(even, odd))]
 
     def _bias(self, x: Tensor, y: Tensor) -> float:
-        """How far the finite number of images moves the distance, from what it is between halves of them.
+        """Estimate the bias from the finite number of images, from the distances between halves of the sets.
 
-        A bias of b / n is 2 b / n at half the images. Between fewer images than features it is no such law,
-        and this its direction.
+        A bias of b / n is 2 b / n at half the images. With fewer images than features the bias is not b / n,
+        and the estimate gives only its direction.
         """
         if min(len(x), len(y)) < 4:
             return 0.0
@@ -158,7 +158,7 @@ class FrechetDistance(FeatureMetric):
         return halves / 2 - distance(slice(None))
 
     def _of_rows(self, state: State | None) -> State | None:
-        """The moments of kept rows, to the bits of those that were fed the same blocks."""
+        """Turn stored rows into moments, equal to the bit to moments that were fed the same blocks."""
         if not isinstance(state, FeatureRowsState):
             return state
         key = replace(state.key, kind="moments", parameters={"layer": self.layer, "groups": self.groups})
@@ -207,7 +207,7 @@ class FrechetDistance(FeatureMetric):
 class FrechetInceptionDistance(FrechetDistance):
     """FID: the Fréchet distance on the 2048 features of Inception's last pooling.
 
-    Its rows are "fid" and "fid-bias"; all else is described at `FrechetDistance`.
+    Its rows are "fid" and "fid-bias"; see `FrechetDistance` for the rest.
 
     Source: Heusel et al. 2017: 50,000 generated images against all reals.
     """
@@ -226,7 +226,7 @@ class FrechetInceptionDistance(FrechetDistance):
 
 
 def _stderr_kind(sides: Sequence[MomentsState]) -> str | None:
-    """What the jackknife can be taken over: both sides' images, the fakes' alone, or nothing."""
+    """Return the `stderr_kind` of the jackknife: over the images of both sides or of the fakes, or None."""
     groups = [len(side.groups) for side in sides if not side.given]
     if not groups or min(groups) < LEAST_GROUPS:
         return None
@@ -235,12 +235,12 @@ def _stderr_kind(sides: Sequence[MomentsState]) -> str | None:
 
 
 def _jackknife(value: float, without: Sequence[float], counts: Sequence[int]) -> tuple[float, float]:
-    """Variance of a value and its bias of order 1 / n, from its values without each group.
+    """Return the variance of a value and its bias of order 1 / n, from its values without each group.
 
     Args:
-        value: of all n images.
+        value: the value of all n images.
         without: the value without each group.
-        counts: images of each group, which may differ.
+        counts: number of images of each group; the numbers may differ.
 
     Source: Busing, Meijer and van der Leeden 1999, delete-m_j jackknife, equations 5 to 7.
     """

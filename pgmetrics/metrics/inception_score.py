@@ -1,4 +1,4 @@
-"""The inception score of one set: sure of each image, many classes in all."""
+"""The inception score of one set: high if each image has a clear class and the set has many classes."""
 
 from __future__ import annotations
 
@@ -24,28 +24,28 @@ from pgmetrics.runtime import seeding
 from pgmetrics.runtime.seeding import Stream
 
 TORCH_FIDELITY_SEED = 2020
-"""Of the permutation that torch-fidelity shuffles with by default."""
+"""The seed of the permutation with which torch-fidelity shuffles by default."""
 
 _CUTS = {"even": even_cut, "chunks": chunk_cut}
 
 
 @dataclass(frozen=True)
 class InceptionScore(FeatureMetric):
-    """exp of the mean KL divergence between an image's classes and the set's; high is good.
+    """exp of the mean KL divergence between an image's class probabilities and the set's; high is good.
 
-    It scores a set by itself and knows nothing of the reals: a single perfect image per class is
-    the best there is. Each split scores itself, and a split of n images cannot score above n, so
-    compare at equal counts and splits.
+    It scores a set by itself, without the reals: a single perfect image per class has the best score. Each
+    split is scored separately, and a split of n images cannot score above n, so compare at equal counts and
+    splits.
 
     Attributes:
-        splits: parts of the set; the value is the mean over them.
-        shuffle: the order that is cut: "keyed" by the seed, "torch-fidelity" for that tool's
-            permutation, "none" for the order of the images.
-        cut: "even" into parts whose lengths differ by one at most, or "chunks" as `torch.chunk`
-            cuts, which may make fewer parts.
-        ddof: of the standard deviation over the splits: 0, as published, or 1.
-        error: what is printed after the ±: "splits", the published standard deviation over them, or
-            "images", the standard error of the value over images.
+        splits: number of parts of the set; the value is the mean over the parts.
+        shuffle: the order of the images before they are split: "keyed" by the seed, "torch-fidelity" for
+            that tool's permutation, "none" for the order of the source.
+        cut: "even" splits into parts whose lengths differ by at most one; "chunks" splits as `torch.chunk`
+            does, which may give fewer parts.
+        ddof: the standard deviation over splits divides by splits - ddof: 0, as published, or 1.
+        error: the number after the ±: "splits", the published standard deviation over splits, or "images",
+            the standard error of the value over images.
 
     Source: Salimans et al. 2016, section 4: 50,000 images in 10 splits, logits without their bias.
     """
@@ -95,7 +95,7 @@ class InceptionScore(FeatureMetric):
                 raise StateError(f"is cannot read a state of {state.key.kind}")
             scores = self._scores(state)
             side, n = state.key.side, len(state.seen)
-            # One split does not vary, which is not the same as a deviation of 0.
+            # The deviation over a single split is undefined, not 0.
             deviation = float(scores.std(ddof=self.ddof)) if len(scores) > 1 else None
             kind = None if deviation is None else "splits (sd)"
             if self.error == "images":
@@ -121,14 +121,14 @@ class InceptionScore(FeatureMetric):
         part = np.zeros(n)
         for start, stop in parts:
             mine = order[start:stop]
-            # A split of one image scores 1 whatever the image.
+            # A split of a single image always scores 1.
             if len(mine) > 1:
                 rows = torch.from_numpy(logits[mine]).to(state.device)
                 part[mine] = inception_score_influence(rows) * (n / len(mine) / len(parts))
         return [Influence(self.name, None, *((None, part) if state is fake else (part, None)))]
 
     def scores(self, *, real: State | None, fake: State | None) -> list[Influence]:
-        # Splits are made by an image's place, so that exchanging two fakes would change the splits.
+        # An image's index decides its split, so that exchanging two fakes would change the splits.
         return replace(self, splits=1).influences(real=real, fake=fake)
 
     def _scores(self, state: FeatureRowsState) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""How far each image moves a number, to first order: what errors over images and paired tests are made of."""
+"""How far each image moves a number, to first order: the basis of errors over images and paired tests."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class Influence:
         level: as in `Estimate`.
         real, fake: float64 [n], of every image of the side in index order, with a mean of 0 (MS-SSIM:
             of every pair); None for a side that takes no part, or whose part is not known.
-        halves: the same of all images, but with the derivative taken at the images of even places alone,
-            then at those of odd places alone; None where there are none.
-        batches: where no influence is known, the number's values for B disjoint parts of the images, for
-            each of P ways to part them: float64 [P, B]; None otherwise.
-        bias: how far the finite number of images moves the value, as far as it is estimated; else 0.
+        halves: influences of all images, with the derivative taken at the images of even index, then at those
+            of odd index; None if they are not known.
+        batches: if no influence is known, the number's values for B disjoint parts of the images, for each
+            of P ways to divide them: float64 [P, B]; None otherwise.
+        bias: estimate of the bias from the finite number of images; 0 if it is not estimated.
     """
 
     metric: str

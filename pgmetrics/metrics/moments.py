@@ -1,4 +1,4 @@
-"""Moments of features: what a Fréchet distance remembers of a side, or reads from another tool's file."""
+"""Moments of features: what a Fréchet distance accumulates of a side, or reads from another tool's file."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pgmetrics.runtime.blocks import Block, FeatureBlock, IndexSet
 from pgmetrics.runtime.spill import Storage
 
 CHUNK = 64
-"""Images whose features enter the moments together; every one more pass over a D x D matrix."""
+"""Images whose features enter the moments together, in one pass over a D x D matrix."""
 
 _BAND = 64  # rows of a scatter that are checked at once
 
@@ -28,9 +28,9 @@ _BAND = 64  # rows of a scatter that are checked at once
 class MomentsState(State):
     """Moments of the features of each group of images, 8 D² bytes each; or moments from a file.
 
-    Image i belongs to chunk i // 64 and the chunk to group chunk % groups. A chunk enters its group
-    when all its rows are there; rows of others wait. So the cut of the work changes no bit as long
-    as chunks are completed in the same order, and the order changes rounding alone.
+    Image i belongs to chunk i // 64, and the chunk to group chunk % groups. A chunk enters its group when
+    all its rows have arrived; rows of incomplete chunks wait. So the division into blocks changes no bit as
+    long as chunks are completed in the same order, and another order changes only the rounding.
     """
 
     movable: ClassVar[bool] = False
@@ -39,7 +39,7 @@ class MomentsState(State):
         super().__init__(key, storage)
         self.device = torch.device("cpu")
         self._groups: dict[int, GaussianMoments] = {}
-        # Groups whose scatter nobody else holds: writing into it costs a third of making a new one.
+        # Groups whose scatter no other state shares: updating in place takes a third of the time of a copy.
         self._own: set[int] = set()
         self._waiting: dict[int, dict[int, Tensor]] = {}  # chunk -> first image -> its rows
         self._fitted: tuple[Tensor, Tensor] | None = None
@@ -49,17 +49,17 @@ class MomentsState(State):
     def from_moments(
         cls, mean: NDArray[Any], covariance: NDArray[Any], key: StateKey, count: int | None = None
     ) -> MomentsState:
-        """A state of images that nobody has, from their mean and covariance in a statistics file.
+        """Make a state without images from a mean and covariance in a statistics file.
 
         Args:
             mean: [D].
-            covariance: [D, D], by whatever divisor.
-            key: as of the state it will be compared with, side "real".
-            count: images, if the file says.
+            covariance: [D, D], with any divisor.
+            key: key of the state with which it will be compared, with side "real".
+            count: number of images, if the file holds it.
 
         Raises:
-            StateError: shapes that do not fit each other, values that are not finite, or a matrix
-                that is no covariance: not symmetric, or with a negative eigenvalue beyond rounding.
+            StateError: the shapes do not fit each other, a value is not finite, or the matrix is no
+                covariance: it is not symmetric, or has a negative eigenvalue beyond rounding.
         """
         state = cls(key)
         state._fitted = _checked(np.asarray(mean), np.asarray(covariance))
@@ -68,17 +68,17 @@ class MomentsState(State):
 
     @property
     def given(self) -> bool:
-        """Whether it came from a file, without images."""
+        """Whether the moments came from a file, without images."""
         return self._fitted is not None
 
     @property
     def count(self) -> int | None:
-        """Images, None if they are from a file that does not say."""
+        """Number of images; None if the moments are from a file that does not hold it."""
         return self._count if self.given else len(self.seen)
 
     @property
     def width(self) -> int | None:
-        """Features of an image, None before the first."""
+        """Number of features per image; None before the first image."""
         if self._fitted is not None:
             return len(self._fitted[0])
         for group in self._groups.values():
@@ -87,7 +87,7 @@ class MomentsState(State):
 
     @property
     def groups(self) -> list[GaussianMoments]:
-        """Moments of the groups that have images, rows that wait included."""
+        """Moments of the groups that have images, waiting rows included."""
         groups = dict(self._groups)
         self._own.clear()
         for chunk in sorted(self._waiting):
@@ -99,12 +99,12 @@ class MomentsState(State):
 
     @property
     def outnumbers_features(self) -> bool:
-        """Whether there are more images than features even without any one group."""
+        """Whether there are more images than features even without the largest group."""
         largest = max((group.count for group in self.groups), default=0)
         return self.width is not None and len(self.seen) - largest > self.width
 
     def moments(self) -> GaussianMoments:
-        """Of all images together.
+        """Return the moments of all images together.
 
         Raises:
             StateError: there are no images, or the state came from a file.
@@ -114,14 +114,14 @@ class MomentsState(State):
         return merged(self.groups)
 
     def fitted(self, ddof: int) -> tuple[Tensor, Tensor]:
-        """Mean and covariance: float64 [D] and [D, D]; those of a file as they are."""
+        """Return mean and covariance: float64 [D] and [D, D]; those of a file are unchanged."""
         if self._fitted is not None:
             return self._fitted
         moments = self.moments()
         return moments.mean, moments.covariance(ddof)
 
     def to(self, device: torch.device) -> MomentsState:
-        """The same on another device, this one unchanged."""
+        """Return the state on another device; this one is unchanged."""
         if device == self.device:
             return self
         moved = self._copy()
@@ -304,7 +304,7 @@ def _restored_waiting(arrays: Mapping[str, NDArray[Any]], seen: IndexSet) -> dic
 
 
 def _check_scatter(scatter: Tensor, what: str) -> None:
-    """Refuse what no rows have as scatter, without the eigenvalues, which would take seconds."""
+    """Refuse a matrix that no rows have as scatter, without eigenvalues, which would take seconds."""
     diagonal = scatter.diagonal()
     if not len(diagonal) or bool((diagonal < 0).any()):
         raise StateError(f"{what} has no features or a negative sum of squares")
@@ -321,7 +321,7 @@ def _check_scatter(scatter: Tensor, what: str) -> None:
 
 
 def _checked(mean: NDArray[Any], covariance: NDArray[Any]) -> tuple[Tensor, Tensor]:
-    """Mean and covariance in float64, or a StateError that says why they are none."""
+    """Return mean and covariance in float64; raise a StateError if they are invalid."""
     if mean.ndim != 1 or not len(mean) or covariance.shape != (len(mean), len(mean)):
         raise StateError(
             f"a mean [D] and a covariance [D, D] were expected; found {list(mean.shape)} "
