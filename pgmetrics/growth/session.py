@@ -253,10 +253,11 @@ class _ScoringSession:
         for path, reason in skipped:
             self._tell(f"skipped {relative(path, self.run)}: {reason}")
 
-    def _tell(self, text: str) -> None:
+    def _tell(self, text: str, item: str = "") -> None:
+        """Warn once, and of what is the same for every item with the first one's name."""
         if text not in self._told:
             self._told.add(text)
-            logger.warning(text)
+            logger.warning(item + text)
 
     def _tasks(self, found: Iterable[Snapshot]) -> list[Task]:
         """The items in the order of the store: a checkpoint after the floors of its resolutions."""
@@ -338,7 +339,7 @@ class _ScoringSession:
             store.append(Entry(self._series, {"kind": "settings"}, settings=settings))
         store.append(Entry(self._series, task.item, outcome.rows, outcome.provenance))
         for note in outcome.provenance["notes"]:
-            self._tell(f"{task.label}, {note}")
+            self._tell(note, f"{task.label}, ")
 
     def _remaining(self, tasks: Sequence[Task], entries: Sequence[Entry]) -> list[Task]:
         """Those that the series does not hold as they are, and that have not failed in this call."""

@@ -236,6 +236,16 @@ def test_what_concerns_all_checkpoints_is_refused(run, tmp_path):
     ]  # fmt: skip
 
 
+def test_what_is_noted_of_the_reals_is_told_once(run, caplog):
+    # Wrong: the same sentence for every checkpoint, 17 lines for a run of 8.
+    noise = np.random.default_rng(0).integers(0, 256, real_pixels().shape, dtype=np.uint8)
+    score(run, ArraySource(noise), metrics=["ms-ssim"])
+    told = [line for line in caplog.messages if "pairs of real images" in line]
+    assert len(told) == 1
+    note = told[0].partition(", ")[2]
+    assert store(run).count(note.encode()) > 1
+
+
 def test_files_left_out_of_the_reals_are_told_once(run, tmp_path, caplog):
     contents = {f"{i}.png": encoded(image) for i, image in enumerate(real_pixels().transpose(0, 2, 3, 1))}
     real = write(tmp_path / "real", contents | {"notes.txt": b""})
