@@ -8,7 +8,7 @@ import click
 
 from pgmetrics._version import __version__
 from pgmetrics.cli.commands import Commands, log_to_stderr
-from pgmetrics.metrics.registry import METRICS
+from pgmetrics.metrics.registry import METRICS, canonical, named
 
 # Loaded when they are called: --help must not wait for torch, nor one command for another.
 _COMMANDS = {
@@ -49,6 +49,12 @@ class _Commands(Commands):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
+            cmd_name = canonical(cmd_name)
+        if cmd_name not in _COMMANDS:
+            if named(cmd_name):
+                raise click.UsageError(
+                    f"{cmd_name} has no command of its own; give pgmetrics evaluate --metrics {cmd_name}", ctx
+                )
             return None
         module, attribute, _ = _COMMANDS[cmd_name]
         command = getattr(importlib.import_module(module), attribute)

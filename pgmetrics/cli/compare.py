@@ -73,7 +73,7 @@ _PROBABILITY = click.FloatRange(0, 1, min_open=True, max_open=True)
     f"{', '.join(_OF_VARIETY)} is asked only if --metrics names it.",
 )
 @click.option("--explain", is_flag=True, help="List every setting in which A and B were scored differently.")
-@writing_to(".csv, .json, .md or .txt")
+@writing_to(".csv, .json, .md or .txt", "table", "csv", "json", "markdown")
 @running
 @networking
 @reading

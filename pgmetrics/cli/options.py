@@ -210,15 +210,15 @@ def networking(command: Command) -> Command:
     return command
 
 
-def writing_to(suffixes: str) -> Callable[[Command], Command]:
-    """Options that say where results go, into files of these suffixes."""
+def writing_to(suffixes: str, *formats: str) -> Callable[[Command], Command]:
+    """Options that say where results go, into files of these suffixes, and in which formats, once printed."""
 
     def decorated(command: Command) -> Command:
         command = click.option("--out", metavar="FILE", help=f"Also write a file: {suffixes}.")(command)
         return click.option(
             "--format",
             "format_",
-            type=click.Choice(["table", "csv", "json", "markdown"]),
+            type=click.Choice(formats),
             default="table",
             show_default=True,
             help=f"Of standard output. {in_tables()}",
@@ -227,7 +227,7 @@ def writing_to(suffixes: str) -> Callable[[Command], Command]:
     return decorated
 
 
-writing = writing_to(".csv, .json, .md, .txt, .tex or .parquet")
+writing = writing_to(".csv, .json, .md, .txt, .tex or .parquet", "table", "csv", "json", "markdown", "latex")
 
 
 def say(text: str) -> None:
@@ -260,9 +260,9 @@ def custom_network_for(
 
     # Here, since each of them loads torch, which nothing without --features waits for.
     from pgmetrics.features import custom_network
-    from pgmetrics.metrics.registry import metric
+    from pgmetrics.metrics.registry import find_metrics
 
-    found = [metric(one) for one in metrics]
+    found = find_metrics(metrics)
     if all(one.tap is None for one in found):
         raise click.UsageError("--features is given, and no metric reads features")
     networks = {"custom": custom_network(spec, resize=resize, value_range=value_range)}

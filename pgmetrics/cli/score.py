@@ -64,8 +64,9 @@ def _command(name: str) -> Callable[[Callable[..., None]], click.Command]:
 
 
 def _error(*metrics: str) -> Callable[[Command], Command]:
-    """--error images, for those of the metrics whose errors are over something else unless it is given."""
+    """--error, and what errors are over unless it is given; those of other metrics are over images anyway."""
     numbers = [number for name in metrics for number in METRICS[name].outputs if number.has_choice_of_images]
+    numbers = numbers or [METRICS[metrics[0]].outputs[0]]
     by_kind: dict[str, list[str]] = {}
     for number in numbers:
         by_kind.setdefault(number.errors[0], []).append(number.name)
@@ -122,6 +123,7 @@ def swd(patches: int, directions: int, repeats: int, error: str | None, **option
 
 @_command("ms-ssim")
 @_each_side
+@_error("ms-ssim")
 @running
 @reading
 @writing
@@ -133,6 +135,7 @@ def ms_ssim(**options: Any) -> None:
 
 @_command("fid")
 @_two_sides
+@_error("fid")
 @_everything_else
 def fid(**options: Any) -> None:
     """Score with fid alone."""
@@ -141,6 +144,7 @@ def fid(**options: Any) -> None:
 
 @_command("fd")
 @_two_sides
+@_error("fd")
 @_everything_else
 def fd(**options: Any) -> None:
     """Score with fd alone."""
@@ -168,11 +172,14 @@ def inception_score(splits: int | None, error: str | None, **options: Any) -> No
 @click.option(
     "--subset-size", type=click.IntRange(min=2), help="Images of each side in one.  [default: 1000]"
 )
+@_error("kid")
 @_everything_else
 def kid(subsets: int | None, subset_size: int | None, **options: Any) -> None:
     """Score with kid alone."""
     if subset_size is not None and subsets is None and options["preset"] is None:
         raise click.UsageError("--subset-size needs --subsets")
+    if subsets is not None and options["error"] is not None:
+        raise click.UsageError("with --subsets, what ± is over are the subsets; leave out --error")
     _score([_adjusted("kid", options, subsets=subsets, subset_size=subset_size)], **options)
 
 
@@ -190,6 +197,7 @@ def prdc(k: int | None, error: str | None, **options: Any) -> None:
 @click.option("--real", required=True, metavar="SOURCE", help="The images that the model was trained on.")
 @click.option("--fake", required=True, metavar="SOURCE", help=_FAKE)
 @click.option("--held-out", metavar="SOURCE", help="Real images that training never saw: adds C_T.")
+@_error("memorisation")
 @_everything_else
 def memorisation(**options: Any) -> None:
     """Score with memorisation alone."""
@@ -208,11 +216,9 @@ def memorisation(**options: Any) -> None:
 )
 @_error(*METRICS)
 @_everything_else
-def evaluate(metrics: str, error: str | None, **options: Any) -> None:
+def evaluate(metrics: str, **options: Any) -> None:
     """Score --fake against --real with several metrics, reading or generating each image once."""
-    if error is not None and options["preset"]:
-        raise click.UsageError(f"--preset {options['preset']} fixes --error")
-    _score(names(metrics), error=error, **options)
+    _score(names(metrics), **options)
 
 
 def _need_a_side(options: dict[str, Any]) -> None:
@@ -232,6 +238,8 @@ def _adjusted(name: str, options: dict[str, Any], **parameters: Any) -> str | Me
 
 
 def _score(metrics: Sequence[str | Metric], format_: str, out: str | None, **options: Any) -> None:
+    if options.get("error") is not None and options.get("preset"):
+        raise click.UsageError(f"--preset {options['preset']} fixes --error")
     from pgmetrics.evaluation.api import evaluate
     from pgmetrics.results import check_destination
 

@@ -46,11 +46,11 @@ def stats(source: str, metrics: str, out: str, **options: Any) -> None:
     if options.pop("cache") is not None:
         raise click.UsageError("--cache has no use here: the statistics are written to --out")
     from pgmetrics.evaluation.api import collect
-    from pgmetrics.metrics.registry import metric
+    from pgmetrics.metrics.registry import find_metrics
     from pgmetrics.prepared.statistics import check_statistics_destination, save_statistics
 
     asked, options = custom_network_for(names(metrics), options)
-    check_statistics_destination(out, [metric(one) for one in asked])
+    check_statistics_destination(out, find_metrics(asked))
     with progress_bar() as progress:
         # By name, so that a preset gives its own.
         states, about = collect(source, asked, progress=progress, **options)

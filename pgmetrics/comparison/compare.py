@@ -18,7 +18,7 @@ from pgmetrics.evaluation.setup import choose_metrics
 from pgmetrics.metrics.base import Metric, State
 from pgmetrics.metrics.error_kinds import is_over_images
 from pgmetrics.metrics.outputs import Aim
-from pgmetrics.metrics.registry import DEFAULT, output
+from pgmetrics.metrics.registry import DEFAULT, named, output
 from pgmetrics.runtime.progress import Progress
 from pgmetrics.sources.resolve import open_source
 from pgmetrics.uncertainty import intervals, randomization, verdicts
@@ -115,13 +115,7 @@ def _compare_results(
         if metrics is None and (more := [metric for metric in scores.metrics if metric not in common])
     ]
     if metrics is not None:
-        asked = [metric if isinstance(metric, str) else metric.name for metric in metrics]
-        for scores in (a, b):
-            if missing := [metric for metric in asked if metric not in scores.metrics]:
-                raise OptionError(
-                    f"{scores.name} holds {', '.join(scores.metrics)}, not {', '.join(missing)}"
-                )
-        common = asked
+        common = _asked_numbers(metrics, a, b)
     if not common:
         raise StateError(
             f"nothing to compare: {a.name} holds {', '.join(a.metrics)}; "
@@ -155,6 +149,25 @@ def _compare_results(
     gate = _gate(judged, reasons, no_reals, named=metrics is not None)
     result = tuple(row for row, _ in judged)
     return _with_logged_notes(Comparison(a.name, b.name, result, settings, judging, _once(notes), gate=gate))
+
+
+def _asked_numbers(metrics: Sequence[str | Metric], a: Scores, b: Scores) -> list[str]:
+    """The numbers that are asked for by their own names, and those that both hold of metrics asked for.
+
+    Raises:
+        OptionError: results do not hold one that is asked for.
+    """
+    asked = []
+    for metric in metrics:
+        wanted = metric if isinstance(metric, str) else metric.name
+        numbers = [wanted] if wanted in a.metrics else [*named(wanted)] or [wanted]
+        for scores in (a, b):
+            held = [number for number in numbers if number in scores.metrics]
+            if not held:
+                raise OptionError(f"{scores.name} holds {', '.join(scores.metrics)}, not {wanted}")
+            numbers = held
+        asked += numbers
+    return list(dict.fromkeys(asked))
 
 
 def _score_of_reals(a: Scores, b: Scores, key: Key, significance: float) -> Score | None:

@@ -14,8 +14,7 @@ from pgmetrics.evaluation.presets import PRESETS, Preset
 from pgmetrics.features import NETWORKS, open_network
 from pgmetrics.features.base import FeatureExtractor
 from pgmetrics.metrics.base import Metric, State, Tap
-from pgmetrics.metrics.registry import METRICS, with_error
-from pgmetrics.metrics.registry import metric as find_metric
+from pgmetrics.metrics.registry import METRICS, find_metrics, with_error
 from pgmetrics.prepared.cache import Cache
 from pgmetrics.prepared.statistics import MomentsReals, StoredReals, open_statistics
 from pgmetrics.runtime.devices import pick_device
@@ -85,7 +84,7 @@ def choose_metrics(
     if not metrics:
         raise OptionError("no metric was asked for")
     preset = _preset(options.preset)
-    chosen = [preset.metric(asked) if preset else find_metric(asked) for asked in metrics]
+    chosen = find_metrics(metrics, preset.metric if preset else None)
     if error is not None:
         if preset:
             raise OptionError(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from typing import Any, ClassVar, Literal, TypeVar
@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Literal, TypeVar
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from pgmetrics.errors import SampleError, StateError
+from pgmetrics.errors import OptionError, SampleError, StateError
 from pgmetrics.metrics.influence import Influence
 from pgmetrics.metrics.outputs import Output
 from pgmetrics.metrics.registry import METRICS, output
@@ -313,6 +313,14 @@ class Metric(ABC):
             OptionError: the metric is defined on one network only.
         """
         return self
+
+    def giving(self, numbers: Sequence[str]) -> Metric:
+        """The same metric, giving some of its numbers alone.
+
+        Raises:
+            OptionError: it always gives all of its numbers, or has no such number.
+        """
+        raise OptionError(f"{', '.join(numbers)} comes with {self.name}: ask for {self.name}")
 
     def with_error(self, over: str) -> Metric:
         """Return the metric with another source of its standard errors; unchanged if it has no such choice.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import sqrt
 from typing import ClassVar, Literal
@@ -88,6 +89,11 @@ class PRDC(FeatureMetric):
     @property
     def way_out(self) -> str:
         return "Give more images, or ask for a smaller k"
+
+    def giving(self, numbers: Sequence[str]) -> PRDC:
+        if unknown := [number for number in numbers if number not in self.names]:
+            raise OptionError(f"prdc gives {', '.join(self.names)} here, not {', '.join(unknown)}")
+        return replace(self, names=tuple(name for name in self.names if name in numbers))
 
     def compute(self, *, real: State | None, fake: State | None) -> tuple[list[Estimate], list[str]]:
         x, y, device = self._rows(real, fake)

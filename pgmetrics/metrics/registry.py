@@ -7,8 +7,9 @@ results and `--help` must not wait for it. docs/architecture.md lists the steps 
 
 from __future__ import annotations
 
+import difflib
 import importlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
@@ -373,15 +374,61 @@ def metric(name_or_metric: str | Metric) -> Metric:
     """Return the metric of that name with its published parameters; a metric is returned unchanged.
 
     Raises:
-        OptionError: no metric has the name; the message lists all names.
+        OptionError: as `find_metrics`.
+    """
+    return find_metrics([name_or_metric])[0]
+
+
+def find_metrics(
+    asked: Sequence[str | Metric], usual: Callable[[str | Metric], Metric] | None = None
+) -> list[Metric]:
+    """Return the metrics that are asked for, in that order.
+
+    The name of a number of prdc asks for that number, and several such names for one metric that gives
+    these; beside `prdc` itself they add nothing.
+
+    Args:
+        asked: names of metrics or of numbers in any spelling that `canonical` knows, or metrics.
+        usual: makes the metric of a name; with its published parameters if left out.
+
+    Raises:
+        OptionError: nothing has the name, and the message suggests one; or it is the name of a number that
+            comes with others alone, and the message names the metric.
     """
     from pgmetrics.metrics.base import Metric
 
-    if isinstance(name_or_metric, Metric):
-        return name_or_metric
-    if name_or_metric not in METRICS:
-        raise OptionError(f"no metric is called {name_or_metric!r}; there are {', '.join(METRICS)}")
-    return METRICS[name_or_metric].load()()
+    wholes = {canonical(one) for one in asked if isinstance(one, str)}
+    parts: dict[str, list[str]] = {}
+    found: list[str | Metric] = []
+    for one in asked:
+        if isinstance(one, Metric) or canonical(one) in METRICS:
+            found.append(one if isinstance(one, Metric) else canonical(one))
+            continue
+        home = _metric_that_gives(one)
+        if home in wholes:
+            continue
+        if home not in parts:
+            found.append(home)
+        parts.setdefault(home, []).append(canonical(one))
+    make = _published if usual is None else usual
+    return [
+        make(one).giving(parts[one]) if isinstance(one, str) and one in parts else make(one) for one in found
+    ]
+
+
+def _published(name_or_metric: str | Metric) -> Metric:
+    return METRICS[name_or_metric].load()() if isinstance(name_or_metric, str) else name_or_metric
+
+
+def _metric_that_gives(number: str) -> str:
+    plain = canonical(number)
+    for declaration in METRICS.values():
+        if any(declared.name == plain for declared in declaration.outputs):
+            return declaration.name
+    known = [*METRICS, *(declared.name for declared in outputs())]
+    nearest = " or ".join(difflib.get_close_matches(plain, dict.fromkeys(known), n=2))
+    suggestion = f" (did you mean {nearest}?)" if nearest else ""
+    raise OptionError(f"no metric is called {number!r}{suggestion}; there are {', '.join(METRICS)}")
 
 
 def with_error(metrics: Sequence[str | Metric], error: str) -> list[Metric]:
@@ -399,4 +446,4 @@ def with_error(metrics: Sequence[str | Metric], error: str) -> list[Metric]:
     """
     if error not in ERRORS:
         raise OptionError(f"errors are over {', '.join(ERRORS[:-1])} or {ERRORS[-1]}, not {error!r}")
-    return [metric(name_or_metric).with_error(error) for name_or_metric in metrics]
+    return [metric.with_error(error) for metric in find_metrics(metrics)]

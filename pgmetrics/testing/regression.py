@@ -20,8 +20,7 @@ from pgmetrics.evaluation.api import evaluate
 from pgmetrics.metrics.base import Metric
 from pgmetrics.metrics.error_kinds import is_over_images
 from pgmetrics.metrics.outputs import Aim
-from pgmetrics.metrics.registry import DEFAULT, is_declared, output
-from pgmetrics.metrics.registry import metric as find_metric
+from pgmetrics.metrics.registry import DEFAULT, find_metrics, is_declared, named, output
 from pgmetrics.results import Results, read_results
 from pgmetrics.results.reals import row_of_reals
 from pgmetrics.runtime.files import safe_name
@@ -102,9 +101,9 @@ class MetricRegression:
             _lasting(results).save(path)
             self.recorded.append(os.path.relpath(path))
             return results
-        named = [one if isinstance(one, str) else one.name for one in metrics or ()]
+        asked = _numbers_of(metrics or ())
         gate, report = _compare(
-            read_results(path), results, tolerances or {}, significance, allow_better, named, whole
+            read_results(path), results, tolerances or {}, significance, allow_better, asked, whole
         )
         logger.info(gate)
         if report:
@@ -117,7 +116,9 @@ class MetricRegression:
         """All results, and those to be checked."""
         given = {key: value for key, value in options.items() if value is not None}
         if not isinstance(scored, Results):
-            chosen = [_over_images(one, given.get("preset")) for one in metrics or DEFAULT]
+            chosen: Sequence[str | Metric] = metrics or DEFAULT
+            if given.get("preset") is None:
+                chosen = _over_images(chosen)
             found = evaluate(given.pop("real", None), scored, chosen, **given)
             # What the reals score among themselves is no matter of the model's.
             return found, replace(found, rows=tuple(row for row in found.rows if row["subject"] == "fake"))
@@ -125,9 +126,9 @@ class MetricRegression:
             raise OptionError(f"results hold their numbers; {', '.join(given)} goes with images to be scored")
         if metrics is None:
             return scored, scored
-        names = [one if isinstance(one, str) else one.name for one in metrics]
-        if missing := set(names) - {row["metric"] for row in scored.rows}:
-            raise OptionError(f"the results hold no {', '.join(sorted(missing))}")
+        names = _numbers_of(metrics)
+        if missing := [one for one in metrics if not any(name in scored for name in _numbers_of([one]))]:
+            raise OptionError(f"the results hold no {', '.join(sorted(_names(missing)))}")
         chosen_rows = tuple(row for row in scored.rows if row["metric"] in names)
         return scored, Results(chosen_rows, scored.provenance)
 
@@ -140,14 +141,25 @@ class MetricRegression:
         return path
 
 
-def _over_images(one: str | Metric, preset: str | None) -> str | Metric:
-    """The metric, its error over images where it would be over something else."""
-    if preset is not None or not isinstance(one, str):
-        return one
-    found = find_metric(one)
-    if any(is_over_images(kind) for number in found.outputs for kind in number.errors[:1]):
-        return found
-    return found.with_error("images")
+def _names(metrics: Sequence[str | Metric]) -> list[str]:
+    return [one if isinstance(one, str) else one.name for one in metrics]
+
+
+def _numbers_of(metrics: Sequence[str | Metric]) -> list[str]:
+    """The numbers that are asked for by their own names or by those of their metrics."""
+    return [number for name in _names(metrics) for number in named(name) or (name,)]
+
+
+def _over_images(metrics: Sequence[str | Metric]) -> list[Metric]:
+    """The metrics, errors of those that were named over images where they would be over something else."""
+    made = [one for one in metrics if not isinstance(one, str)]
+    return [
+        one
+        if any(one is given for given in made)
+        or any(is_over_images(kind) for number in one.outputs for kind in number.errors[:1])
+        else one.with_error("images")
+        for one in find_metrics(metrics)
+    ]
 
 
 def _lasting(results: Results) -> Results:
@@ -197,7 +209,7 @@ def _compare(
     tolerances: Mapping[str, float],
     significance: float,
     allow_better: bool,
-    named: Collection[str] = (),
+    asked: Collection[str] = (),
     whole: Results | None = None,
 ) -> tuple[str, str]:
     """Which metrics are asked, and what has moved, as a table with the reasons; empty if nothing has.
@@ -205,7 +217,7 @@ def _compare(
     Args:
         baseline, results: rows before and now.
         tolerances, significance, allow_better: as in `check`.
-        named: metrics that the user named.
+        asked: numbers that the user named.
         whole: all results, in which the reals' own values are looked up.
     """
     before, now = _places(baseline), _places(results)
@@ -217,7 +229,7 @@ def _compare(
         for place in dict.fromkeys((*before, *now))
         if place[2] in tolerances or not _is_known_to_be_no_score(place[2])
     ]
-    gate = _gate([place[2] for place in places], {*named, *tolerances})
+    gate = _gate([place[2] for place in places], {*asked, *tolerances})
     differences = {
         place: independent_difference(before[place], now[place]) for place in before if place in now
     }

@@ -7,14 +7,16 @@ import numpy as np
 import pytest
 
 import pgmetrics
+from pgmetrics.cli import main
 from pgmetrics.errors import OptionError
 from pgmetrics.metrics.inception_score import InceptionScore
-from pgmetrics.metrics.registry import with_error
+from pgmetrics.metrics.registry import METRICS, with_error
 from tests.cli.test_score import QUICK, folders, swd
 from tests.helpers.commands import pgmetrics as run
 
 __all__ = ["folders"]  # a fixture
 
+ALONE = ["fid", "--real", "{a}", "--fake", "{b}"]
 FID = ["evaluate", "--real", "{a}", "--fake", "{b}", "--metrics", "fid"]
 
 
@@ -79,9 +81,27 @@ def test_python_takes_what_the_command_line_takes():
         (["swd", "--real", "{a}", "--fake", "{b}", "--error", "patches"], ["'patches'", "images"]),
         (["is", "--fake", "{b}", "--error", "both"], ["'both'"]),
         ([*FID, "--preset", "clean-fid", "--error", "images"], ["clean-fid fixes --error"]),
+        ([*ALONE, "--preset", "clean-fid", "--error", "images"], ["clean-fid fixes --error"]),
+        ([*ALONE, "--error", "directions"], ["'directions' is not 'images'"]),
+        (["kid", *ALONE[1:], "--subsets", "2", "--error", "images"], ["leave out --error"]),
     ],
 )  # fmt: skip
 def test_what_cannot_be_is_refused(folders, arguments, facts):
     done = run(*(a.format(a=folders[0], b=folders[1]) for a in arguments), *QUICK[2 * 2 :])
     assert done.exit_code == 2
     assert all(fact in done.stderr for fact in facts), done.stderr
+
+
+def test_every_command_of_a_metric_takes_it(folders):
+    # Errors over images are the only ones of most: asking for them changes nothing.
+    usual, asked = (
+        rows(run("ms-ssim", "--fake", folders[1], "--workers", 0, "--format", "csv", *more))
+        for more in ((), ("--error", "images"))
+    )
+    assert asked == usual
+    for name in main.list_commands(None):
+        command = main.get_command(None, name)
+        if name in METRICS:
+            (option,) = (one for one in command.params if one.name == "error")
+            assert "images" in option.type.choices
+            assert "[default: ]" not in option.help

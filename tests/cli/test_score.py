@@ -188,3 +188,31 @@ def test_what_decoding_did_is_told_once_for_each_source(folders, tmp_path):
     done = pgmetrics("ms-ssim", "--real", folders[0], "--fake", tmp_path, "--workers", "1")
     assert done.stderr.count("opaque alpha dropped") == 1
     assert f"Info: {tmp_path}: 40 × opaque alpha dropped" in done.stderr
+
+
+def test_latex_is_printed_as_it_is_written(folders, tmp_path):
+    out = tmp_path / "t.tex"
+    done = swd(folders, "--format", "latex", "--out", out)
+    assert done.exit_code == 0, done.stderr
+    assert done.stdout == out.read_text()
+    assert r"\begin{tabular}" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "fact"),
+    [
+        ("precision", "give pgmetrics evaluate --metrics precision"),
+        ("fid-infinity", "give pgmetrics evaluate --metrics fid-infinity"),
+        ("fis", "No such command 'fis'"),
+    ],
+)
+def test_numbers_without_a_command_say_how_to_get_them(name, fact):
+    done = pgmetrics(name, "--fake", "x")
+    assert done.exit_code == 2
+    assert fact in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_commands_are_found_in_other_spellings():
+    for name in ("memorization", "MS_SSIM", "FID"):
+        assert pgmetrics(name, "--help").exit_code == 0

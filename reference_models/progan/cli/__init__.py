@@ -85,7 +85,12 @@ def main() -> None:
 @click.option("--crop", is_flag=True, help="Crop images that are not square to their center.")
 @click.option("--workers", type=click.IntRange(min=0), help="Decoding processes.  [default: one per core]")
 @click.option(
-    "--licence", default="unknown", show_default=True, help="License of the weights, stored in checkpoints."
+    "--license",
+    "--licence",
+    "licence",
+    default="unknown",
+    show_default=True,
+    help="License of the weights, stored in checkpoints.",
 )
 @click.option(
     "--same-images",

@@ -24,7 +24,9 @@ from pgmetrics.errors import printable
     default=None,
     help="Whether training flips half of them.  [default: the preset decides]",
 )
-@click.option("--grey", is_flag=True, help="Store one channel; images in color are refused.")
+@click.option(
+    "--gray", "--grey", "grey", is_flag=True, help="Store one channel; images in color are refused."
+)
 @click.option(
     "--alpha",
     type=click.Choice(["white", "black", "drop"]),

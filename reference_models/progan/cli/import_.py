@@ -22,7 +22,9 @@ from pgmetrics.errors import printable
     help="The averaged generator, or the one in training.",
 )
 @click.option(
+    "--license",
     "--licence",
+    "licence",
     default="unknown",
     show_default=True,
     help="License of the weights, stored in the checkpoint.",

@@ -72,6 +72,14 @@ _BOUNDS_BY_RESOLUTION: Mapping[str, Mapping[str, Any]] = {
 }
 
 
+_AMERICAN = {
+    "normalize_latents": "normalise_latents",
+    "normalize_labels": "normalise_labels",
+    "stabilize_images": "stabilise_images",
+}
+"""Spellings that `with_options` takes, too; files keep the fields' own."""
+
+
 def _default_minibatch() -> Mapping[int, int]:
     return {4: 16}
 
@@ -259,6 +267,7 @@ class ProGANConfig:
         changes: dict[str, Any] = {}
         for assignment in assignments:
             name, equals, text = assignment.partition("=")
+            name = _AMERICAN.get(name, name)
             known = [each.name for each in fields(self)]
             if not equals or name not in known:
                 raise OptionError(

@@ -66,7 +66,8 @@ def test_the_same_command_checks_a_complete_directory(files, tmp_path):
         run(*command, "--no-mirror")
 
 
-def test_options_reach_the_images(tmp_path):
+@pytest.mark.parametrize("one_channel", ["--gray", "--grey"])
+def test_options_reach_the_images(tmp_path, one_channel):
     # Each of these files is refused without its option.
     grey = pixels(1, 8, 8)[0, :, :, 0]
     clear = np.dstack([np.stack([grey] * 3, axis=2), np.zeros((8, 8), np.uint8)])
@@ -77,7 +78,7 @@ def test_options_reach_the_images(tmp_path):
         run(files, "--out", out)
     with pytest.raises(SourceError, match="16"):
         run(files, "--out", tmp_path / "shallow", "--alpha", "white")
-    result = run(files, "--out", tmp_path / "grey", "--alpha", "white", "--bits", 8, "--grey")
+    result = run(files, "--out", tmp_path / "grey", "--alpha", "white", "--bits", 8, one_channel)
     assert result.exit_code == 0, result.output
     stored = np.load(tmp_path / "grey" / "level-0008.npy")
     assert stored.shape == (2, 1, 8, 8)

@@ -19,9 +19,10 @@ def progan(monkeypatch):
     return lambda *arguments: CliRunner().invoke(main, [str(a) for a in arguments])
 
 
-def test_the_command_imports(progan, pickled, out):
+@pytest.mark.parametrize("of_weights", ["--license", "--licence"])
+def test_the_command_imports(progan, pickled, out, of_weights):
     path = pickled(snapshot(TINY, lod=0.5), name="network-snapshot-000100.pkl")
-    done = progan("import", path, "--out", out, "--which", "G", "--licence", "CC0")
+    done = progan("import", path, "--out", out, "--which", "G", of_weights, "CC0")
     assert done.exit_code == 0, done.stderr
     assert done.stdout == f"{out}\n"
     assert done.stderr == "original layout, G: 16 x 16, alpha 0.50\n"

@@ -103,6 +103,15 @@ def test_what_only_other_projects_networks_have_is_in_files_where_it_is_used():
         ProGANConfig().with_options(["first_bias=image"])
 
 
+def test_american_spellings_are_taken_and_files_keep_their_names():
+    written = ["stabilize_images=40", "normalize_latents=false", "normalize_labels=false"]
+    config = ProGANConfig().with_options(written)
+    assert config == ProGANConfig(stabilise_images=40, normalise_latents=False, normalise_labels=False)
+    assert config.to_json().keys() == ProGANConfig().to_json().keys()
+    with pytest.raises(OptionError, match="stabilise_images is set twice"):
+        ProGANConfig().with_options(["stabilise_images=40", "stabilize_images=40"])
+
+
 def test_options_as_written_on_a_command_line():
     config = ProGANConfig().with_options(
         ["loss=lsgan", "noise_strength=0.2", "mirror=true", "minibatch=4:16,256:12", "learning_rate=4:0.002"]
