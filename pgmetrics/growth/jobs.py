@@ -1,4 +1,4 @@
-"""Items scored in several processes at once, their outcomes in the order of the items."""
+"""Score items in several processes at once; outcomes come in the order of the items."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pgmetrics.runtime.workers import NotSendable, Pool, WorkerDied, sendable
 
 @dataclass
 class _Scoring:
-    """What a worker process answers items with."""
+    """The function that a worker process applies to items."""
 
     scorer: Scorer
     threads: int | None
@@ -33,18 +33,19 @@ class _Scoring:
 def score_in_processes(
     scorer: Scorer, tasks: Sequence[Task], jobs: int, devices: Sequence[str]
 ) -> Iterator[tuple[Task, Scored | PgmetricsError]]:
-    """Each item with what came of it, in their order; closed early, what is under way is lost.
+    """Yield each item with its outcome, in the order of the items.
 
-    The first item is done before the others begin: it leaves the reals prepared for them.
+    The first item is finished before the others begin, because it prepares the reals for them. If the
+    iterator is closed early, unfinished items are lost.
 
     Args:
-        scorer: copied into each process.
+        scorer: scores the items; it is copied into each process.
         tasks: the items.
-        jobs: how many processes.
-        devices: that they take in turns.
+        jobs: number of processes.
+        devices: devices, assigned to the processes in turn.
 
     Raises:
-        OptionError: what the scorer holds cannot be sent to another process.
+        OptionError: the scorer holds something that cannot be sent to another process.
         PgmetricsError: a process died.
     """
     torch = sys.modules.get("torch")

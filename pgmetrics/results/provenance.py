@@ -1,4 +1,4 @@
-"""The provenance of results that were read: of the shape that those who use it count on."""
+"""Check the provenance of results that were read: its parts have the types that other code relies on."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ _OBJECTS = ("parameters", "settings", "sources", "networks", "versions")
 
 
 def check(provenance: object) -> None:
-    """Refuse a provenance whose parts are not objects where we write objects.
+    """Refuse a provenance with a part that is no object where we write an object.
 
-    Results may come from anybody. Its values are shown and compared, and nothing else; what may
-    be missing may be missing.
+    Results may come from anybody. The values are only shown and compared, and parts may be missing.
 
     Raises:
         StateError: a part is of another kind; the message names it.
@@ -52,7 +51,7 @@ def _check_run(about: Mapping[str, Any], stored: bool = False) -> None:
 def _objects(
     content: Mapping[str, Any], part: str, before: str = ""
 ) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """The members of a part, each of them an object."""
+    """Yield the members of a part; each must be an object."""
     members = content.get(part, {})
     if not isinstance(members, Mapping):
         raise _damaged(before + part)

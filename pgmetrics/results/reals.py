@@ -1,4 +1,4 @@
-"""What the real images score themselves beside a row about generated ones."""
+"""Find the reals' own score that belongs to a row about generated images."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from pgmetrics.uncertainty.verdicts import Score, Variety, variety
 
 Row = Mapping[str, Any]
 Items = Callable[[str], "Mapping[str, Any] | None"]
-"""What a store says of a run label, None elsewhere: `Results.item`."""
+"""Returns the item of a run label in results of a scores file, and None in others: `Results.item`."""
 
 
 def row_of_reals(row: Row, rows: Iterable[Row], item: Items) -> Row | None:
-    """The row about the reals of a row's metric, level and protocol; None where there is none, or several.
+    """Return the row about the reals with a row's metric, level and protocol; None unless there is just one.
 
     Args:
-        row: about generated images.
-        rows: of the same results.
-        item: where the runs' places in training are looked up.
+        row: a row about generated images.
+        rows: all rows of the same results.
+        item: returns the item of a run label, with its place in training.
     """
     same = [
         other
@@ -34,21 +34,21 @@ def row_of_reals(row: Row, rows: Iterable[Row], item: Items) -> Row | None:
 
 
 def _belongs(row: Row, real: Row, item: Items) -> bool:
-    """Whether reals that were scored by themselves are the measure of a run's row."""
+    """Whether a row about reals, scored as an item of their own, belongs to a run's row."""
     mine, theirs = item(row["run"]), item(real["run"])
     if mine is None or theirs is None:
-        # A table without provenance, of one run of `growth`: its reals have a label of their own.
+        # In a table of `growth` without provenance, the reals are recognized by their label.
         return mine is theirs and str(real["run"]).startswith("reals-")
     if theirs.get("kind") != "floor":
         return False
     if str(row["protocol"]).startswith("at-stage"):
-        # Reals are faded as in training beside a checkpoint within a fade; those among themselves are not.
+        # Within a fade, reals are blended as in training; the reals of the floor are not.
         return theirs.get("resolution") == mine.get("resolution") and mine.get("alpha", 1.0) >= 1
     return theirs.get("resolution") == mine.get("final_resolution")
 
 
 def variety_of(row: Row, rows: Iterable[Row], item: Items) -> Variety | None:
-    """How varied a row's images are beside the reals; None where it does not say or theirs is unknown."""
+    """Return how varied a row's images are beside the reals; None if that is unknown or not measured."""
     if output(row["metric"]).better.aim is not Aim.REALS or row["subject"] != "fake":
         return None
     real = row_of_reals(row, rows, item)

@@ -36,7 +36,7 @@ _ROUNDING = 1e-6  # by which a computed value may be out of its range
 
 
 def checked(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The row in column order and in Python's own types, so that it is written exactly.
+    """Check a row and return it in column order and with Python's own types, so that it is written exactly.
 
     Raises:
         StateError: a column is missing, unknown or of another kind, or a number is impossible.
@@ -63,12 +63,12 @@ def checked(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def is_one_line(value: object) -> bool:
-    """Whether that is text without control characters; some Pythons' csv cannot read a carriage return."""
+    """Whether it is text without control characters; csv of some Pythons cannot read a carriage return."""
     return isinstance(value, str) and not re.search(r"[\x00-\x1f]", value)
 
 
 def place(row: Mapping[str, Any]) -> str:
-    """What a row is about, for messages."""
+    """Name the number of a row in messages."""
     level = "" if row["level"] is None else f" at level {row['level']}"
     return f"{row['metric']}{level} of {row['subject']}"
 
@@ -76,7 +76,7 @@ def place(row: Mapping[str, Any]) -> str:
 def _integer(name: str, row: Mapping[str, Any]) -> int:
     number = _number(name, row)
     low, high = _BOUNDS[name]
-    # A table without nullable integers holds floats.
+    # Tables without nullable integers hold integers as floats.
     if number != number or number in (math.inf, -math.inf) or int(number) != number:
         raise _impossible(name, row, "it is a whole number")
     if not low <= number <= high:

@@ -1,4 +1,4 @@
-"""How work is cut: index-aligned blocks of a fixed length, and sets of indices that were seen."""
+"""Divide images into index-aligned blocks of a fixed length, and track the set of indices seen."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Block:
     """Images start, start + 1, ... of one side's sequence.
 
     Attributes:
-        start: place of the first image in the sequence that is evaluated.
+        start: index of the first image in the evaluated sequence.
         pixels: uint8 [N, 3, H, W] on the device of the computation.
     """
 
@@ -32,10 +32,10 @@ class Block:
 
 @dataclass(frozen=True)
 class FeatureBlock:
-    """What a network made of images start, start + 1, ... of one side's sequence.
+    """The features of images start, start + 1, ... of one side's sequence.
 
     Attributes:
-        start: place of the first image in the sequence that is evaluated.
+        start: index of the first image in the evaluated sequence.
         features: float [N, D] on the device of the computation, every value finite.
     """
 
@@ -49,9 +49,9 @@ class FeatureBlock:
 
 
 def block_length(side: int) -> int:
-    """Images in a block: clip(8192 // side, 4, 256), the published evaluation's minibatch.
+    """Return the images per block: clip(8192 // side, 4, 256), the published evaluation's minibatch.
 
-    Always even, so that an MS-SSIM pair (2k, 2k + 1) never straddles two blocks.
+    The number is even, so that an MS-SSIM pair (2k, 2k + 1) never straddles two blocks.
 
     Args:
         side: the images' height in pixels.
@@ -61,12 +61,12 @@ def block_length(side: int) -> int:
 
 
 def plan(num_images: int, length: int) -> list[tuple[int, int]]:
-    """(start, stop) of each block of a sequence; the last one may be short."""
+    """Return (start, stop) of each block of a sequence; the last block may be shorter."""
     return [(start, min(start + length, num_images)) for start in range(0, num_images, length)]
 
 
 class IndexSet:
-    """A set of non-negative integers, held as sorted intervals that do not touch."""
+    """A set of non-negative integers, stored as sorted intervals that do not touch."""
 
     def __init__(self, intervals: Iterable[tuple[int, int]] = ()) -> None:
         merged: list[tuple[int, int]] = []
@@ -85,10 +85,10 @@ class IndexSet:
         self.intervals = tuple(merged)
 
     def union(self, other: IndexSet) -> IndexSet:
-        """Both sets together.
+        """Return the union of two disjoint sets.
 
         Raises:
-            StateError: they share an index.
+            StateError: the sets share an index.
         """
         return IndexSet(self.intervals + other.intervals)
 

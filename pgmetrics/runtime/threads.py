@@ -1,4 +1,4 @@
-"""How the CPU's cores are shared out."""
+"""Divide work over the CPU's cores."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ _setting = threading.Lock()
 def share_out(
     function: Callable[[Task], Result], tasks: Iterable[Task], *, threads: bool = True
 ) -> list[Result]:
-    """The function of every task, in order, each torch operation in one thread.
+    """Return the function's results for all tasks in order, with each torch operation in one thread.
 
-    The operations here are so short that two threads on one of them wait for each other more than
-    they work: beside a busy neighbor, such as a decoding process, that was ten times slower than
-    one thread. Whole tasks in Python threads do not wait.
+    The operations here are so short that two threads of one operation wait for each other longer than they
+    work. Beside a busy process, such as a decoder, that was ten times slower than one thread. Python threads
+    that each run whole tasks do not wait for each other.
 
     Args:
-        function: releases the interpreter for most of its time.
-        tasks: pieces of work that do not depend on each other.
+        function: releases the interpreter lock for most of its time.
+        tasks: independent pieces of work.
         threads: whether to use as many threads as torch would; otherwise one.
     """
     pieces = list(tasks)
@@ -44,14 +44,14 @@ def share_out(
 
 @contextmanager
 def single_blas() -> Iterator[None]:
-    """NumPy's and SciPy's products and factorizations in one thread each, for the time being."""
+    """Within the context, run NumPy's and SciPy's products and factorizations in one thread each."""
     with _blas().limit(limits=1, user_api="blas"):
         yield
 
 
 @cache
 def _blas() -> ThreadpoolController:
-    """Finding the loaded libraries takes milliseconds, so once."""
+    """Find the loaded BLAS libraries once, since that takes milliseconds."""
     return ThreadpoolController()
 
 
@@ -59,16 +59,16 @@ def _blas() -> ThreadpoolController:
 def _keep_freed_memory() -> None:
     """Let the C library reuse blocks of some megabytes instead of asking the system for fresh pages.
 
-    glibc gives freed blocks back as soon as they are larger than the largest it has seen freed, and
-    clearing fresh pages takes as long as the arithmetic on them. So it is shown a large one, whose
-    pages are never touched; above 32 MB it would not learn.
+    glibc returns freed blocks to the system if they are larger than the largest block freed before, and
+    clearing fresh pages takes as long as the arithmetic on them. So a large block is freed here, whose pages
+    are never touched. glibc does not raise its limit for blocks above 32 MB.
     """
     torch.empty(31 * 2**20, dtype=torch.uint8)
 
 
 @contextmanager
 def _one_thread_per_operation() -> Iterator[int]:
-    """Gives the number of threads torch had; the setting is the process's, so calls take turns."""
+    """Set torch to one thread and yield its number before; calls take turns, as the setting is global."""
     with _setting:
         before = torch.get_num_threads()
         torch.set_num_threads(1)

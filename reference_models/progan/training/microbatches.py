@@ -1,8 +1,8 @@
-"""How a minibatch is divided: over ranks, and into pieces that one device takes one after the other.
+"""Divide a minibatch over ranks, and into pieces that one device processes one after the other.
 
-A piece holds whole groups of the minibatch's deviation (`layers.minibatch_stddev`), in such an order that
-the piece alone gives every image the deviation that it has in the whole. So the gradient of a minibatch is
-the mean of its pieces' gradients, to rounding, however it is divided.
+A piece holds whole groups of the minibatch standard deviation (`layers.minibatch_stddev`). They are ordered
+such that every image has the same deviation in its piece as in the minibatch. So for any division the
+gradient of a minibatch is the mean of its pieces' gradients, up to rounding.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from reference_models.progan.model.config import ProGANConfig
 
 @dataclass(frozen=True)
 class Share:
-    """The images of a minibatch that are one rank's.
+    """The images of a minibatch that one rank processes.
 
     Attributes:
-        pieces: places in the minibatch, piece by piece; all pieces are of one length.
-        total: pieces of all ranks together.
+        pieces: indices in the minibatch, piece by piece; all pieces have the same length.
+        total: number of pieces of all ranks together.
     """
 
     pieces: tuple[tuple[int, ...], ...]
@@ -28,17 +28,17 @@ class Share:
 
     @property
     def places(self) -> tuple[int, ...]:
-        """Those of all its pieces, in their order."""
+        """The indices of all its pieces, in order."""
         return tuple(place for piece in self.pieces for place in piece)
 
     @property
     def is_whole(self) -> bool:
-        """Whether it is the whole minibatch in one piece, and in its own order."""
+        """Whether it is the whole minibatch in one piece, in the original order."""
         return self.total == 1
 
     @property
     def slices(self) -> list[slice]:
-        """Where among `places` each piece lies."""
+        """The slice of `places` that each piece occupies."""
         length = len(self.pieces[0])
         return [slice(i * length, (i + 1) * length) for i in range(len(self.pieces))]
 
@@ -46,16 +46,16 @@ class Share:
 def share(
     config: ProGANConfig, resolution: int, *, rank: int = 0, ranks: int = 1, micro_batch: int | None = None
 ) -> Share:
-    """What a rank computes of each minibatch at a resolution.
+    """Return the images of each minibatch at a resolution that a rank processes.
 
     Args:
-        config: of the run.
-        resolution: of the stage.
-        rank, ranks: whose share, and of how many.
-        micro_batch: images in a piece, at most; None for as many as a rank has.
+        config: configuration of the run.
+        resolution: resolution of the stage.
+        rank, ranks: the rank, and the number of ranks.
+        micro_batch: the largest number of images in a piece; None for all images of the rank.
 
     Raises:
-        OptionError: the minibatch cannot be divided so and stay the same minibatch.
+        OptionError: the minibatch cannot be divided like this without changing its gradient.
     """
     minibatch, group = config.minibatch_at(resolution), _indivisible(config, resolution)
     groups = minibatch // group
@@ -85,13 +85,13 @@ def share(
 
 
 def check(config: ProGANConfig, *, ranks: int = 1, micro_batch: int | None = None) -> None:
-    """Raises OptionError unless the minibatches of all resolutions of a run can be divided so."""
+    """Raise an OptionError unless the minibatches of all resolutions of a run can be divided like this."""
     for resolution in config.resolutions if config.growing else (config.resolution,):
         share(config, resolution, ranks=ranks, micro_batch=micro_batch)
 
 
 def _indivisible(config: ProGANConfig, resolution: int) -> int:
-    """Images that cannot be parted, since what is computed of one depends on the others."""
+    """Return how many images must stay together, because the result of one depends on the others."""
     minibatch = config.minibatch_at(resolution)
     if config.generator_norm == "batch" or config.minibatch_statistics == "discrimination":
         return minibatch
