@@ -6,8 +6,8 @@ from functools import partial
 import pytest
 
 from pgmetrics.results import Results
-from tests.comparison.test_compare import results, row, settings_of
 from tests.helpers.commands import pgmetrics
+from tests.helpers.compared import results, row, settings_of
 from tests.helpers.samplers import write_checkpoint
 
 compare = partial(pgmetrics, "compare")

@@ -1,7 +1,5 @@
 """compare(): verdicts on images and on results, and what is refused or explained."""
 
-import csv
-import io
 import json
 from dataclasses import replace
 from math import sqrt
@@ -11,20 +9,17 @@ import pytest
 from scipy import stats
 
 import pgmetrics
-from pgmetrics import SlicedWasserstein
-from pgmetrics.comparison.compare import _alike_under, _gate, _judged, compare
+from pgmetrics.comparison.compare import _gate, _judged, compare
 from pgmetrics.comparison.scores import Scores
-from pgmetrics.comparison.settings import differing_settings
-from pgmetrics.errors import OptionError, PgmetricsError, SampleError, StateError
+from pgmetrics.errors import OptionError, PgmetricsError, SampleError
 from pgmetrics.metrics.fid_infinity import FIDInfinity
 from pgmetrics.results import Results
 from pgmetrics.results.run_scores import Entry, Journal
 from pgmetrics.uncertainty.intervals import Difference
 from pgmetrics.uncertainty.verdicts import Score
+from tests.helpers.compared import FAST, blotches, results, row, settings_of, verdicts
 from tests.helpers.samplers import write_checkpoint
 from tests.helpers.toy_network import ToyNetwork
-
-FAST = SlicedWasserstein(patches_per_image=8, directions=16, repeats=2)
 
 
 @pytest.fixture(scope="module")
@@ -43,31 +38,8 @@ def reals(late):
     return f"progan:{late},seed=9"
 
 
-def blotches(n, seed, shift=0):
-    small = np.random.default_rng(seed).integers(0, 256 - shift, (n, 3, 8, 8), dtype=np.uint8) + shift
-    return small.repeat(4, axis=2).repeat(4, axis=3).astype(np.uint8)
-
-
-def row(metric="ms-ssim", value=0.1, stderr=0.01, **changes):
-    kind = {"ms-ssim": "pairs", "swd": "images"}.get(metric, "images")
-    whole = {
-        "run": "r", "subject": "fake", "metric": metric, "level": None, "value": value, "stderr": stderr,
-        "stderr_kind": kind, "n_real": None if metric == "ms-ssim" else 100, "n_fake": 100, "seed": 0,
-        "protocol": "native",
-    }  # fmt: skip
-    return {**whole, **changes}
-
-
-def results(*rows, **provenance):
-    return Results(rows or (row(),), provenance)
-
-
 def judged_rows(*arguments):
     return tuple(row for row, _ in _judged(*arguments))
-
-
-def verdicts(found):
-    return {(r["metric"], r["level"]): r["verdict"] for r in found.rows}
 
 
 # Images.
@@ -330,270 +302,11 @@ def test_results_are_compared_as_independent_draws():
     assert compare(results(row("swd", 0.1)), results(row("swd", 0.2, 0.02))).worse
 
 
-def test_files_give_what_their_tables_give(tmp_path):
-    a, b = results(row(value=0.1)), results(row(value=0.2))
-    for suffix in (".json", ".csv"):
-        a.save(tmp_path / f"a{suffix}")
-        b.save(tmp_path / f"b{suffix}")
-        found = compare(tmp_path / f"a{suffix}", str(tmp_path / f"b{suffix}"))
-        assert found.rows == compare(a, b).rows
-        assert found.b == str(tmp_path / f"b{suffix}")
-
-
-def test_no_table_says_that_a_p_value_is_zero():
-    # Data keep the number itself.
-    found = compare(results(row("swd", 0.1, 0.001)), results(row("swd", 0.109, 0.001)))
-    assert 0 < found.rows[0]["p_holm"] < 1e-5
-    assert "  <0.0001  " in found.to_table()
-    assert r"| \<0.0001 |" in found.to_markdown()
-    assert "0.0000" not in found.to_table() + found.to_markdown()
-    assert str(found.rows[0]["p_holm"]) in found.to_csv()
-
-
 def test_errors_over_directions_decide_nothing():
     a, b = (results(row("swd", value, stderr_kind="directions")) for value in (1.0, 2.0))
     found = compare(a, b)
     assert verdicts(found) == {("swd", None): "undecided"}
     assert "one over directions; score with pgmetrics evaluate ... --error images" in " ".join(found.notes)
-
-
-def settings_of(**changes):
-    provenance = {
-        "parameters": {
-            "metrics": {"swd": {"patches_per_image": 128, "num_images": 100}},
-            "mirror": False, "preset": None, "resolution": None, "resize": None, "alpha": None, "bits": None,
-            "block": 256,
-        },
-        "sources": {
-            "real": {"fingerprint": "reals", "height": 32, "width": 32},
-            "fake": {"fingerprint": "fakes", "height": 32, "width": 32},
-        },
-        "networks": {}, "versions": {"torch": "2.6"}, "device": "cpu",
-    }  # fmt: skip
-    for path, value in changes.items():
-        *way, last = path.split("__")
-        place = provenance
-        for step in way:
-            place = place[step]
-        place[last] = value
-    return provenance
-
-
-@pytest.mark.parametrize(
-    ("change", "fact"),
-    [
-        ({"parameters__metrics__swd__patches_per_image": 64}, "swd patches_per_image: 128 in A, 64 in B"),
-        ({"parameters__mirror": True}, "mirror: False in A, True in B"),
-        ({"parameters__resize": "box"}, "resize: - in A, box in B"),
-        ({"parameters__preset": "clean-fid"}, "preset: - in A, clean-fid in B"),
-        ({"sources__real__fingerprint": "others"}, "real images: reals in A, others in B"),
-        ({"sources__fake__height": 64}, "fake resolution: 32x32 in A, 64x32 in B"),
-    ],
-)
-def test_unlike_provenance_is_refused_in_one_line_that_names_it(change, fact):
-    a, b = Results((row("swd"),), settings_of()), Results((row("swd"),), settings_of(**change))
-    with pytest.raises(StateError, match=fact) as refused:
-        compare(a, b)
-    assert "\n" not in str(refused.value)
-    found = compare(a, b, explain=True)
-    assert not found.comparable
-    assert found.rows == ()
-    assert fact.partition(":")[0] in found.explanation()
-
-
-@pytest.mark.parametrize(
-    ("change", "fact"),
-    [
-        ({"protocol": "at-final"}, "swd protocol: native in A, at-final in B"),
-        ({"n_fake": 90}, "swd generated images: 100 in A, 90 in B"),
-        ({"n_real": 90}, "swd real images: 100 in A, 90 in B"),
-        ({"level": 16}, "swd levels: - in A, 16 in B"),
-    ],
-)
-def test_unlike_rows_are_refused_even_without_provenance(change, fact):
-    with pytest.raises(StateError, match=fact):
-        compare(results(row("swd")), results(row("swd", **change)))
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"sources__fake__fingerprint": "other fakes"},
-        {"versions__torch": "2.7"},
-        {"device": "cuda"},
-        {"parameters__block": 128},
-        {"parameters__metrics__swd__num_images": 16384},
-        {"sources__real__fingerprint": "reals"},
-    ],
-)
-def test_what_moves_no_number_is_no_reason_to_refuse(change):
-    found = compare(Results((row("swd"),), settings_of()), Results((row("swd"),), settings_of(**change)))
-    assert len(found.rows) == 1
-    assert all(not setting.matters for setting in found.settings)
-
-
-def test_other_coins_of_the_same_mirroring_are_the_same_reals():
-    a, b = (
-        Results((row("swd"),), settings_of(sources__real__fingerprint=f"v2:reals+mirror:{coins}"))
-        for coins in ("0f", "1e")
-    )
-    assert compare(a, b).settings == ()
-
-
-def test_the_reals_of_a_metric_are_compared_and_not_those_of_others():
-    # Wrong: A was scored by fid, too, which takes more reals than swd, and swd is called scored differently.
-    both = settings_of(
-        parameters__metrics={"swd": {"patches_per_image": 128}, "fid": {"network": "inception"}},
-        sources__real__fingerprint="v2:files:all",
-        sources__real__metrics={"swd": "v2:files:first"},
-    )
-    alone = settings_of(sources__real__fingerprint="v2:files:first")
-    a, b = Results((row("swd"), row("fid", 9.0)), both), Results((row("swd"),), alone)
-    assert compare(a, b).settings == ()
-    others = settings_of(sources__real__fingerprint="v2:files:all")
-    with pytest.raises(StateError, match="real images: v2:files:first in A, v2:files:all in B"):
-        compare(a, Results((row("swd"),), others))
-
-
-def test_a_result_that_an_older_version_wrote_is_to_be_scored_again(tmp_path, monkeypatch):
-    old, new = "zip:c36ef8e5", "v2:files:77"
-    for name, images, mirror in (("old", old, False), ("new", new, False), ("other", new, True)):
-        settings = settings_of(sources__real__fingerprint=images, parameters__mirror=mirror)
-        Results((row("swd"),), settings).save(tmp_path / f"{name}.json")
-    monkeypatch.chdir(tmp_path)
-    fix = (
-        "old.json identifies its images by names and times as earlier versions did; "
-        "score it again to compare it with new.json"
-    )
-    for pair in (("old.json", "new.json"), ("new.json", "old.json")):
-        with pytest.raises(StateError) as refused:
-            compare(*pair)
-        assert str(refused.value) == fix
-        explained = compare(*pair, explain=True).explanation()
-        assert old not in explained
-        assert new not in explained
-    with pytest.raises(StateError, match=r"^old\.json .* other\.json; they differ in other settings, too"):
-        compare("old.json", "other.json")
-
-
-def test_settings_of_metrics_that_are_not_compared_do_not_matter():
-    # IS on other weights says nothing about MS-SSIM; another real set does not move MS-SSIM either.
-    a = Results((row(), row("is", 3.0)), settings_of(parameters__metrics__is={"network": "inception"}))
-    b = Results((row(),), settings_of(sources__real__fingerprint="others"))
-    found = compare(a, b)
-    assert found.settings == ()
-    assert found.notes == ("r holds is, which the other lacks: left out",)
-
-
-def test_the_weights_of_a_network_are_a_setting():
-    made = [
-        settings_of(
-            parameters__metrics={"fid": {"network": "inception"}}, networks={"inception": {"weights": digest}}
-        )
-        for digest in ("abc", "def")
-    ]
-    a, b = (Results((row("fid"),), provenance) for provenance in made)
-    with pytest.raises(StateError, match="inception weights: abc in A, def in B"):
-        compare(a, b)
-    # The numbers of prdc have other names than the metric.
-    a, b = (
-        Scores.of(
-            Results(
-                (row("recall"),),
-                {**one, "parameters": {"metrics": {"prdc": {"network": "inception", "names": ["recall"]}}}},
-            ),
-            "x",
-        )
-        for one in made
-    )
-    assert [setting.name for setting in differing_settings(a, b)] == ["inception weights"]
-
-
-def test_real_evaluations_explain_themselves():
-    # The names of settings are those that evaluate() writes.
-    def scored(seed=0, **options):
-        return pgmetrics.evaluate(blotches(40, 3), blotches(40, 1), [FAST], seed=seed, **options)
-
-    found = compare(scored(), scored(seed=1, num_images=30, mirror=True), explain=True)
-    assert [setting.name for setting in found.settings if setting.matters] == [
-        "swd real images",
-        "swd generated images",
-        "mirror",
-        "real images",
-    ]
-    assert [setting.name for setting in found.settings if not setting.matters] == ["seed"]
-    other = pgmetrics.evaluate(blotches(40, 3), blotches(40, 1), [replace(FAST, patches_per_image=9)])
-    with pytest.raises(StateError, match="swd patches_per_image: 8 in A, 9 in B"):
-        compare(scored(), other)
-
-
-def test_one_run_of_several_is_chosen_by_its_name(tmp_path):
-    several = Results.concat([results(row("swd", run="early")), results(row("swd", 0.5, run="late"))])
-    several.save(tmp_path / "runs.csv")
-    path = tmp_path / "runs.csv"
-    found = compare(f"{path}#early", f"{path}#late")
-    assert found.worse
-    assert found.rows[0]["b"] == 0.5
-    with pytest.raises(OptionError, match=r"holds 2 generated sets: early, late; name one: .*runs.csv#early"):
-        compare(path, path)
-    with pytest.raises(OptionError, match="no run 'last' in it"):
-        compare(f"{path}#last", f"{path}#late")
-
-
-@pytest.fixture
-def store(tmp_path):
-    """A scored run: an early checkpoint of 16 px and a late one of 32, under two protocols."""
-
-    def rows(run, value, side):
-        final = [row("swd", value, 0.01, run=run, level=level, protocol="at-final") for level in (32, 16)]
-        return [*final, row("swd", value, 0.01, run=run, level=side, protocol="at-stage")]
-
-    def sources(side):
-        def real(name, side):
-            return {"real": {"fingerprint": name, "count": 500, "height": side, "width": side}}
-
-        return {"at-final": real("reals", 32), "at-stage": real(f"reals at {side}", side)}
-
-    settings = {"metrics": {"swd": {"patches_per_image": 128}}, "seed": 0, "mirror": False}
-    with Journal(tmp_path) as journal:
-        journal.append(Entry("series-1", {"kind": "settings"}, settings=settings))
-        for run, value, side in (("early", 0.9, 16), ("late", 0.5, 32)):
-            item = {"kind": "checkpoint", "label": run, "images_shown": side, "resolution": side}
-            journal.append(Entry("series-1", item, rows(run, value, side), {"sources": sources(side)}))
-    return tmp_path
-
-
-def test_two_checkpoints_of_a_store_are_compared_under_one_protocol(store):
-    found = compare(f"{store}#early", f"{store}/scores.jsonl#late", protocol="at-final")
-    assert verdicts(found) == {("swd", 32): "better", ("swd", 16): "better"}
-    # At their own stages they were compared with other reals.
-    with pytest.raises(StateError, match="swd at-stage levels: 16 in A, 32 in B, and 2 more") as refused:
-        compare(f"{store}#early", f"{store}#late")
-    assert "--protocol at-final takes what was scored alike, or compare their images" in str(refused.value)
-    with pytest.raises(StateError, match="; score both alike, or"):
-        compare(f"{store}#early", f"{store}#late", protocol="at-stage")
-    early, late = (Scores.read(f"{store}#{run}") for run in ("early", "late"))
-    turned = replace(early, rows=dict(reversed(early.rows.items())))
-    assert _alike_under(turned, late) == "at-final"
-    with pytest.raises(OptionError, match="holds no scores native; it holds those at-final, at-stage"):
-        compare(f"{store}#early", f"{store}#late", protocol="native")
-
-
-def test_the_settings_of_a_store_are_parameters(store):
-    a, b = (Scores.read(f"{store}#{run}") for run in ("early", "late"))
-    other = {**b.provenance, "parameters": {**b.provenance["parameters"], "mirror": True}}
-    found = differing_settings(a.under("at-final"), replace(b.under("at-final"), provenance=other))
-    assert [(one.name, one.a, one.b) for one in found] == [("mirror", "False", "True")]
-
-
-def test_a_name_with_the_sign_in_it_is_a_file(tmp_path):
-    results().save(tmp_path / "run#1.csv")
-    assert compare(tmp_path / "run#1.csv", results()).rows
-
-
-def test_one_run_at_several_seeds_is_refused():
-    with pytest.raises(StateError, match="scores of r at several seeds"):
-        compare(results(row(seed=0), row(seed=1)), results())
 
 
 @pytest.mark.parametrize(
@@ -738,32 +451,3 @@ def test_reals_beside_a_checkpoint_are_those_of_its_resolution(tmp_path):
         found = Scores.read(f"{tmp_path}#{run}").reals
         values = [found.get(("ms-ssim", None, protocol), {}).get("value") for protocol in both]
         assert values == expected
-
-
-# Formats.
-
-
-def test_data_is_raw_and_tables_are_for_people(tmp_path):
-    swd = [row("swd", v, 0.001, level=level) for v, level in ((0.02, 32), (0.03, 16), (0.025, None))]
-    better = [{**one, "value": one["value"] / 2} for one in swd]
-    found = compare(results(*swd, row()), results(*better, row()))
-    table = str(found).splitlines()
-    assert table[0].split() == ["A", "B", "B", "-", "A", "95", "%", "interval", "p", "verdict"]
-    assert table[1].split()[:6] == ["SWD", "×10³", "32", "20.00", "10.00", "-10.00"]
-    assert table[3].startswith("SWD ×10³ Avg")
-    assert table[4].endswith("within noise")
-    assert found.rows[0]["difference"] == -0.01
-    for suffix in (".csv", ".json", ".md", ".txt"):
-        found.save(tmp_path / f"c{suffix}")
-    rows = list(csv.DictReader(io.StringIO((tmp_path / "c.csv").read_text())))
-    assert float(rows[0]["difference"]) == -0.01
-    assert json.loads((tmp_path / "c.json").read_text())["rows"][0]["verdict"] == "better"
-    assert (tmp_path / "c.md").read_text().startswith("|  | A | B | B - A | 95 % interval | p | verdict |\n")
-    assert (tmp_path / "c.txt").read_text() == str(found)
-    frame = found.to_pandas()
-    assert frame.level.tolist()[:2] == [32, 16]
-    assert frame.verdict.tolist() == ["better", "better", "better", "within noise"]
-    with pytest.raises(OptionError, match="not 'xlsx'"):
-        found.to_text("xlsx")
-    with pytest.raises(OptionError, match="the suffix names the format"):
-        found.save(tmp_path / "c.xlsx")

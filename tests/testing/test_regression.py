@@ -17,7 +17,7 @@ from pgmetrics import SlicedWasserstein
 from pgmetrics.results import Results
 from pgmetrics.runtime.files import safe_name
 from pgmetrics.testing.regression import _compare
-from tests.comparison.test_compare import row, settings_of
+from tests.helpers.compared import row, settings_of
 from tests.helpers.samplers import write_checkpoint
 
 ROOT = Path(__file__).parents[2]
