@@ -4,8 +4,8 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.evaluation.test_api import Counting
 from tests.helpers.commands import pgmetrics
+from tests.helpers.counting import Counting
 
 
 @pytest.fixture(autouse=True)

@@ -9,33 +9,9 @@ import pgmetrics
 from pgmetrics.errors import OptionError, SampleError
 from pgmetrics.evaluation.api import observe
 from pgmetrics.runtime.spill import WORKING_MEMORY
-from pgmetrics.sources.base import IDENTITY, ImageSource, listed, sequence
+from pgmetrics.sources.base import sequence
+from tests.helpers.counting import Counting
 from tests.helpers.tables import SWD, rows
-
-
-class Counting(ImageSource):
-    """Random blotches of 32 px that count how often each was read."""
-
-    def __init__(self, n, seed=0, shuffled=False, side=32):
-        super().__init__()
-        self.name, self.shuffled, self._recipe = f"counting{seed}", shuffled, f"counting:{n},{seed}"
-        small = np.random.default_rng(seed).integers(0, 256, (n, 3, side // 4, side // 4), dtype=np.uint8)
-        self.pixels = small.repeat(4, axis=2).repeat(4, axis=3)
-        self.reads = np.zeros(n, int)
-
-    def __len__(self):
-        return len(self.pixels)
-
-    @property
-    def resolution(self):
-        return self.pixels.shape[2], self.pixels.shape[3]
-
-    def identity(self, indices):
-        return f"{IDENTITY}{self._recipe},images={listed(indices)}"
-
-    def _read(self, indices):
-        self.reads[list(indices)] += 1
-        return self.pixels[list(indices)]
 
 
 def test_each_image_is_read_once_for_all_metrics_and_the_floor():
@@ -144,12 +120,6 @@ def test_a_label_that_no_row_could_hold_is_refused_before_the_work():
             pgmetrics.swd("nowhere", "nowhere", run=label)
 
 
-@pytest.mark.parametrize("device", ["cuda:99", "tpu", "gpu"])
-def test_a_device_that_is_not_here_is_refused(device):
-    with pytest.raises(OptionError, match=device):
-        pgmetrics.swd(Counting(8), Counting(8), device=device)
-
-
 def test_mirroring_flips_some_reals_and_no_fakes():
     real, fake = Counting(40), Counting(40, seed=1)
     plain = pgmetrics.evaluate(real, fake, [SWD, "ms-ssim"])
@@ -192,22 +162,6 @@ def test_one_liners_equal_evaluate():
     real, fake = Counting(8), Counting(8, seed=1)
     assert pgmetrics.swd(real, fake).rows == pgmetrics.evaluate(real, fake, ["swd"]).rows
     assert pgmetrics.ms_ssim(fake).rows == pgmetrics.evaluate(None, fake, ["ms-ssim"]).rows
-
-
-def test_rows_are_tidy_and_provenance_says_how():
-    real = Counting(8)
-    found = pgmetrics.evaluate(real, Counting(8, seed=1), [SWD, "ms-ssim"], seed=7)
-    frame = found.to_pandas()
-    assert frame.metric.tolist() == ["ms-ssim", "swd", "swd", "swd", "ms-ssim"]
-    assert frame.level.tolist()[1:3] == [32, 16]
-    assert frame.level.isna().tolist() == [True, False, False, True, True]
-    assert set(frame.seed) == {7}
-    assert frame.run.nunique() == 1
-    provenance = found.provenance
-    assert provenance["sources"]["real"]["fingerprint"] == real.fingerprint
-    assert provenance["parameters"]["metrics"]["swd"]["patches_per_image"] == 16
-    assert provenance["parameters"]["block"] == 256
-    assert {"torch", "numpy", "pgmetrics", "python"} <= provenance["versions"].keys()
 
 
 def test_progress_reaches_its_total():

@@ -9,7 +9,7 @@ from pgmetrics.evaluation import engine
 from pgmetrics.evaluation.engine import Feed, run_pass
 from pgmetrics.metrics.registry import METRICS, metric
 from pgmetrics.metrics.swd import SlicedWasserstein
-from tests.evaluation.test_api import Counting
+from tests.helpers.counting import Counting
 from tests.helpers.toy_network import ToyNetwork
 
 CPU = torch.device("cpu")

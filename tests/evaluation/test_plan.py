@@ -1,14 +1,12 @@
 """The floor: what reals score among themselves, for every metric that compares two sides."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
 import pgmetrics
 from pgmetrics.errors import SampleError
 from pgmetrics.metrics.swd import SlicedWasserstein
-from tests.evaluation.test_api import Counting
+from tests.helpers.counting import Counting
 from tests.helpers.tables import SWD
 from tests.helpers.toy_network import ToyNetwork
 
@@ -85,24 +83,6 @@ def test_the_mean_and_scatter_of_all_reals_stay_when_the_floor_needs_some_of_the
     assert with_floor == pytest.approx(without["value"], rel=1e-9)
     assert without["n_real"] == 600
     assert np.isfinite(with_floor)
-
-
-class Endless(SlicedWasserstein):
-    """A metric whose sums overflow."""
-
-    def compute(self, **states):
-        estimates, notes = super().compute(**states)
-        return [replace(each, **{self.which: self.number}) for each in estimates], notes
-
-
-@pytest.mark.parametrize("which", ["value", "stderr"])
-@pytest.mark.parametrize("number", [float("nan"), float("inf")])
-def test_a_number_that_is_not_finite_is_refused(monkeypatch, which, number):
-    monkeypatch.setattr(Endless, "which", which, raising=False)
-    monkeypatch.setattr(Endless, "number", number, raising=False)
-    metric = Endless(patches_per_image=16, directions=8, repeats=2)
-    with pytest.raises(SampleError, match=rf"swd.* of swd at level 32 is {number}"):
-        pgmetrics.evaluate(Counting(10), Counting(10, seed=1), [metric])
 
 
 def test_a_generator_may_claim_more_images_than_memory_has_room_for_the_order_of():
