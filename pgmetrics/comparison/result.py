@@ -68,8 +68,7 @@ class Judging:
 
     def __post_init__(self) -> None:
         for name in ("significance", "confidence"):
-            if not 0 < getattr(self, name) < 1:
-                raise OptionError(f"{name} is a probability between 0 and 1, not {getattr(self, name)}")
+            check_number(f"{name}, a probability,", getattr(self, name), 0, 1, open_low=True, open_high=True)
         check_number("permutations of a test", self.permutations, 1, 10**8, whole=True)
 
 

@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import math
+import numbers
 import os
 import re
 import secrets
@@ -111,14 +112,23 @@ def dump_json(value: object, **layout: Any) -> str:
     """The JSON text of a value; Python's own writer would write NaN and Infinity, which is no JSON.
 
     Args:
-        value: of JSON's own types.
+        value: of JSON's own types, or with NumPy's numbers among them.
         layout: `indent`, `sort_keys`, `separators` or `ensure_ascii`, as of `json.dumps`.
 
     Raises:
         ValueError: a number is not finite.
     """
     # A surrogate, as of a file name that is no UTF-8, could not be encoded.
-    return printable_json(json.dumps(value, allow_nan=False, **layout))
+    return printable_json(json.dumps(value, allow_nan=False, default=_plain, **layout))
+
+
+def _plain(value: object) -> int | float:
+    """A number of NumPy's as one of Python's, for parameters that were given as such."""
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    if isinstance(value, numbers.Real):
+        return float(value)
+    raise TypeError(f"{type(value).__name__} is no type of JSON")
 
 
 def finite_or_none(value: Any) -> Any:

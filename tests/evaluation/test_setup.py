@@ -82,3 +82,14 @@ def test_integers_of_numpy_are_integers():
     found = pgmetrics.evaluate(IMAGES, IMAGES, ["swd"], resize="box", **numpy)
     assert found.to_text("csv") == plain.to_text("csv")
     assert pgmetrics.results.Results.from_json(found.to_text("json")).rows == plain.rows
+
+
+def test_parameters_of_metrics_and_of_a_comparison_may_be_numpy_s():
+    metric = pgmetrics.SlicedWasserstein(patches_per_image=np.int64(4))
+    found = pgmetrics.evaluate(IMAGES, IMAGES, [metric])
+    assert pgmetrics.results.Results.from_json(found.to_text("json")).rows == found.rows
+    judging = {"significance": np.float32(0.5), "confidence": np.float64(0.9), "permutations": np.int64(50)}
+    pgmetrics.compare(IMAGES, IMAGES[::-1], real=IMAGES, metrics=[metric], **judging).to_text("json")
+    for value in (0, 1, float("nan"), "0.9"):
+        with pytest.raises(OptionError, match="confidence, a probability, is a number above 0 and below 1"):
+            pgmetrics.compare(IMAGES, IMAGES, real=IMAGES, confidence=value)

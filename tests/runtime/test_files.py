@@ -10,6 +10,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pgmetrics.errors import OptionError, PgmetricsError
@@ -113,6 +114,15 @@ class TestDumpJson:
                     named = isinstance(node, ast.Import) and "json" in {alias.name for alias in node.names}
                     taken = isinstance(node, ast.ImportFrom) and node.module == "json"
                     assert path == ROOT / "pgmetrics" / "runtime" / "files.py" or not (named or taken), path
+
+
+def test_numbers_of_numpy_are_numbers():
+    # Wrong: a parameter such as np.int64(4) passes every check, and fails once all is computed.
+    assert dump_json({"a": np.int64(4), "b": [np.float32(0.5)]}) == '{"a": 4, "b": [0.5]}'
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        dump_json(np.float32("nan"))
+    with pytest.raises(TypeError, match="set is no type of JSON"):
+        dump_json({1})
 
 
 def test_sha256_is_that_of_all_that_is_left_whatever_the_length_of_a_piece():
