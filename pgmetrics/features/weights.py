@@ -1,7 +1,8 @@
 """Weights files: search for them, download them, verify their digests, and load them.
 
 The search order is: the given path; the variable PGMETRICS_WEIGHTS_INCEPTION or PGMETRICS_WEIGHTS_VGG16 (a
-file); the variable PGMETRICS_WEIGHTS (a directory, as `make_bundle` makes it); torch hub's cache; a download.
+file); the variable PGMETRICS_WEIGHTS (a directory, as `make_bundle` makes it); torch hub's cache; a download,
+unless PGMETRICS_OFFLINE=1 is set.
 A score depends on every byte of the file, so a file with another digest is refused wherever it is found.
 """
 
@@ -29,6 +30,9 @@ logger = logging.getLogger("pgmetrics")
 
 BUNDLE = "PGMETRICS_WEIGHTS"
 """Environment variable that names a directory of weights files."""
+
+OFFLINE = "PGMETRICS_OFFLINE"
+"""Environment variable that forbids downloads, unless it is empty or 0."""
 
 _ALLOW = "--allow-unverified-weights (allow_unverified=True) accepts a file of your own"
 
@@ -129,6 +133,8 @@ def find(
     if located is None:
         if not download:
             raise WeightsError(_missing(wanted, "it may not be downloaded here"))
+        if os.environ.get(OFFLINE, "0") not in ("", "0"):
+            raise WeightsError(_missing(wanted, f"{OFFLINE} forbids downloads"))
         located = _download(wanted)
     digest = _sha256(located, network)
     verified = digest == wanted.sha256
@@ -329,7 +335,8 @@ def _missing(wanted: Published, why: str) -> str:
     return (
         f"{wanted.network} needs {wanted}, which is not on this machine, and {why}. "
         f"Get it from {wanted.urls[0]} and put it into {_cache()}, or say where it is: "
-        f"--weights {wanted.network}=PATH or {wanted.variable}=PATH"
+        f"--weights {wanted.network}=PATH or {wanted.variable}=PATH; or copy the directory that "
+        f"pgmetrics weights --bundle DIR makes on a machine with internet access, and set {BUNDLE}=DIR"
     )
 
 

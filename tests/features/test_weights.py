@@ -121,6 +121,29 @@ def test_offline_one_line_says_which_file_its_digest_where_to_get_and_where_to_p
         assert fact in text
 
 
+@pytest.mark.parametrize(("value", "downloads"), [("1", 0), ("true", 0), ("0", 1), ("", 1), (None, 1)])
+def test_offline_no_download_is_tried(good, cache, monkeypatch, value, downloads):
+    asked = []
+
+    def download(url, target, hash_prefix):
+        asked.append(url)
+        put(good, Path(target))
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", download)
+    monkeypatch.delenv("PGMETRICS_OFFLINE", raising=False)
+    if value is not None:
+        monkeypatch.setenv("PGMETRICS_OFFLINE", value)
+    if downloads:
+        assert find("inception").verified
+    else:
+        with pytest.raises(WeightsError, match="PGMETRICS_OFFLINE forbids downloads") as refusal:
+            find("inception")
+        assert "pgmetrics weights --bundle DIR" in one_line(refusal)
+        # What is here is used.
+        assert find("inception", good).path == good
+    assert len(asked) == downloads
+
+
 def test_a_download_that_is_not_allowed_is_not_tried(cache):
     with pytest.raises(WeightsError, match="may not be downloaded"):
         find("inception", download=False)
