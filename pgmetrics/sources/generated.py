@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import functools
+import inspect
+import math
+import operator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pgmetrics.errors import PgmetricsError, SourceError, told
+from pgmetrics.errors import OptionError, PgmetricsError, SourceError, printable, told
 from pgmetrics.runtime import seeding
 from pgmetrics.runtime.images import check_bytes, grey_to_rgb, to_bytes
 from pgmetrics.runtime.seeding import Stream
@@ -20,6 +24,7 @@ from pgmetrics.sources.ranges import DeclaredRange, same_images
 if TYPE_CHECKING:
     from torch import nn
 
+_LARGEST_LATENT = 1 << 24  # numbers
 _PROBES = 4  # images of the first call of a function, which checks that it returns as many
 
 
@@ -54,13 +59,11 @@ class FunctionSource(ImageSource):
     ) -> None:
         super().__init__()
         self.name = name or str(getattr(make, "__qualname__", type(make).__name__))
-        if not 1 <= n <= MOST_IMAGES:
-            raise SourceError(f"{self.name} needs n from 1 to {MOST_IMAGES:,}, not {n}")
         self._make = make
-        self._n = n
+        self._n = _count(n, "n", self.name)
         self._range = None if value_range is None else DeclaredRange(value_range, self.name)
         self._resolution: tuple[int, int] | None = None
-        probes = sorted({int(i) for i in np.linspace(0, n - 1, _PROBES)})
+        probes = sorted({int(i) for i in np.linspace(0, self._n - 1, _PROBES)})
         with seeding.global_generators_kept():
             images = self._read(probes)
             self._resolution = images.shape[2], images.shape[3]
@@ -95,11 +98,7 @@ class FunctionSource(ImageSource):
             raise SourceError(
                 f"{self.name} fails on the indices [{shown}]: {told(error)}{self._hint(error)}"
             ) from error
-        if not isinstance(images, np.ndarray) and not is_tensor(images):
-            raise SourceError(
-                f"{self.name} returned {type(images).__name__}; an array or tensor [N, 3, H, W] is needed, "
-                "as np.stack or torch.stack makes of a list"
-            )
+        images = _images_in(images, self.name, "np.stack or torch.stack makes one of a list")
         pixels = _pixels(images, self._range, self.name, indices)
         if len(pixels) != len(indices):
             raise SourceError(f"{self.name} returned {len(pixels)} images for {len(indices)} indices")
@@ -132,6 +131,8 @@ class GeneratorSource(ImageSource):
     shape with image i at a fixed position, so that an image has the same bits regardless of the other
     requested images.
     `to` moves the network itself.
+    A function of latents may stand for a network, such as `lambda z: G(z, truncation=0.7)`. The networks that
+    it is made from (a method's, a partial's, those that a function names) are treated as one passed itself.
     Images are identified by their pixels, which are digested as they are made, since no digest of a network
     covers its attributes, hooks, closures and code.
 
@@ -144,24 +145,27 @@ class GeneratorSource(ImageSource):
     and the network is refused.
 
     Args:
-        network: a module that maps latents [N, *latent_dim] to images [N, 3, H, W] or [N, 1, H, W]. Latents
-            have the float dtype of its parameters.
+        network: a module or function that maps latents [N, *latent_dim] to images [N, 3, H, W] or
+            [N, 1, H, W], alone or with other things in a tuple, a dict or an object's `images` or `sample`.
+            Latents have the float dtype of its parameters, and lie on their device.
         latent_dim: length of a latent, or its shape, such as (128, 1, 1).
         value_range: the network's values that become 0 and 255.
         n: number of images of the source.
         seed: seed of the latents.
         batch_size: number of images that the network makes at once.
+        labels: for a conditional network, one per image along the first axis, classes [n] or vectors [n, L];
+            its second argument, int64 or the float dtype of the latents.
         name: for messages and provenance; by default the network's class.
 
     Raises:
-        SourceError: `network` is not a module, fails, does not return images, makes different images from
+        SourceError: `network` cannot be called, fails, does not return images, makes different images from
             the same latents, or its parameters or images are not finite or do not fit the range.
-        OptionError: the value range is invalid.
+        OptionError: the value range, `latent_dim` or `labels` is invalid.
     """
 
     def __init__(
         self,
-        network: nn.Module,
+        network: Callable[..., Any],
         latent_dim: int | tuple[int, ...],
         *,
         value_range: tuple[float, float] = (-1.0, 1.0),
@@ -169,32 +173,37 @@ class GeneratorSource(ImageSource):
         seed: int = 0,
         batch_size: int = 32,
         name: str | None = None,
+        labels: Any = None,
     ) -> None:
-        import torch
-
         from pgmetrics.functional.finite import not_finite
 
         super().__init__()
         self.name = name or str(getattr(network, "__qualname__", type(network).__name__))
-        if not isinstance(network, torch.nn.Module):
+        if inspect.isclass(network):
+            raise SourceError(f"{self.name} is a class; pass a network of it, with trained weights")
+        if not callable(network):
             raise SourceError(
-                f"{self.name} is not a torch.nn.Module; for a function of indices use "
-                "pgmetrics.sources.function"
-            )
-        if not 1 <= n <= MOST_IMAGES or not 1 <= batch_size <= MOST_IMAGES:
-            raise SourceError(
-                f"{self.name} needs n and batch_size from 1 to {MOST_IMAGES:,}, not {n} and {batch_size}"
+                f"{self.name} is neither a network nor a function of latents; load weights into a network, "
+                "and take the module() of an exported program"
             )
         self._network = network
-        self._shape = (latent_dim,) if isinstance(latent_dim, int) else tuple(latent_dim)
+        self._networks = _networks_in(network)
+        for part in self._networks:
+            if any(tensor.is_meta for tensor in (*part.parameters(), *part.buffers())):
+                raise SourceError(
+                    f"{self.name} has parameters on the meta device, which keeps no values; load its weights"
+                )
+        self._shape = _latent_shape(latent_dim)
         self._range = DeclaredRange(value_range, self.name)
-        self._n = n
+        self._n = _count(n, "n", self.name)
         self._seed = seed
-        self._batch_size = batch_size
+        self._batch_size = _count(batch_size, "batch_size", self.name)
+        self._labels = None if labels is None else _label_table(labels, self._n)
         self._resolution = self._try_out()
         # A ReLU may have turned NaN into 0.
-        if bad := not_finite(network.named_parameters()):
-            raise SourceError(f"{self.name}: {bad}; such a network has diverged and cannot be scored")
+        for part in self._networks:
+            if bad := not_finite(part.named_parameters()):
+                raise SourceError(f"{self.name}: {bad}; such a network has diverged and cannot be scored")
 
     def __len__(self) -> int:
         return self._n
@@ -206,7 +215,8 @@ class GeneratorSource(ImageSource):
 
     def to(self, device: str) -> None:
         """Run the network on this device from now on."""
-        self._network.to(device)
+        for part in self._networks:
+            part.to(device)
 
     def take_remarks(self) -> list[str]:
         """Whether values outside of the range were saturated since this was last asked."""
@@ -226,7 +236,8 @@ class GeneratorSource(ImageSource):
                 if same_images(first, self._run(batch)):
                     raise SourceError(
                         f"{self.name} makes a different image from the same latent in another batch, as a "
-                        "batch norm without running statistics does; give it fixed statistics"
+                        "batch norm does in training mode or without running statistics; call eval() on the "
+                        "network, or give it fixed statistics"
                     )
                 raise SourceError(
                     f"{self.name} makes different images from the same latents each time, since it draws "
@@ -235,6 +246,16 @@ class GeneratorSource(ImageSource):
                 )
         self.take_remarks()
         return first.shape[2], first.shape[3]
+
+    def _hint(self, error: Exception) -> str:
+        if not isinstance(error, TypeError):
+            return ""
+        if self._labels is None:
+            return (
+                "; give a conditional network its labels=, one per image, and any other a function of "
+                "latents alone, as lambda z: G(z, 0.7)"
+            )
+        return "; labels are its second argument: rename them in a function, as lambda z, y: G(z, labels=y)"
 
     def _read(self, indices: Sequence[int]) -> NDArray[np.uint8]:
         images = np.empty((len(indices), 3, *self._resolution), np.uint8)
@@ -256,20 +277,114 @@ class GeneratorSource(ImageSource):
         places = [index % self._batch_size for index in indices]
         table = np.zeros((self._batch_size, *self._shape), np.float32)
         table[places] = latents(self._seed, indices, self._shape)
-        drawn = torch.from_numpy(table).to(*_device_and_type_of(self._network))
+        device, dtype = _device_and_type_of(self._networks)
+        given = [torch.from_numpy(table).to(device, dtype)]
+        if self._labels is not None:
+            of_batch = np.zeros((self._batch_size, *self._labels.shape[1:]), self._labels.dtype)
+            of_batch[places] = self._labels[list(indices)]
+            tensor = torch.from_numpy(of_batch)
+            given.append(tensor.to(device, dtype if tensor.is_floating_point() else tensor.dtype))
         try:
-            with _evaluating(self._network), torch.inference_mode():
-                images = self._network(drawn)
+            with _evaluating(self._networks), torch.inference_mode():
+                output = self._network(*given)
+        except PgmetricsError:
+            raise
         except Exception as error:  # a user's network may raise anything
-            said = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            hint = "; wrap it in a module that takes latents only" if isinstance(error, TypeError) else ""
+            called = " and ".join(f"{tensor.dtype} {list(tensor.shape)}" for tensor in given)
             raise SourceError(
-                f"{self.name} fails on latents of {drawn.dtype} {list(drawn.shape)}: {said}{hint}"
+                f"{self.name} fails on latents of {called}: {told(error)}{self._hint(error)}"
             ) from error
-        if not is_tensor(images) or len(images) != self._batch_size:
-            got = list(images.shape) if is_tensor(images) else type(images).__name__
-            raise SourceError(f"{self.name} was given {self._batch_size} latents and returned {got}")
+        images = _images_in(output, self.name, "pass a function that returns it, as lambda z: G(z)[0] does")
+        if images.ndim == 0 or len(images) != self._batch_size:
+            raise SourceError(
+                f"{self.name} was given {self._batch_size} latents and returned {list(images.shape)}"
+            )
         return _pixels(images[places], self._range, self.name, indices)
+
+
+def _count(value: Any, what: str, name: str) -> int:
+    try:
+        count = operator.index(value)
+    except TypeError:
+        count = 0
+    if not 1 <= count <= MOST_IMAGES:
+        raise SourceError(f"{name} needs {what} from 1 to {MOST_IMAGES:,}, not {value!r}")
+    return count
+
+
+def _latent_shape(latent_dim: Any) -> tuple[int, ...]:
+    try:
+        shape = tuple(map(operator.index, latent_dim if np.iterable(latent_dim) else (latent_dim,)))
+    except TypeError:
+        shape = ()
+    if not shape or min(shape) < 1 or math.prod(shape) > _LARGEST_LATENT:
+        raise OptionError(
+            f"latent_dim is a whole number or a shape, such as 128 or (128, 1, 1), of at most "
+            f"{_LARGEST_LATENT:,} numbers; not {latent_dim!r}"
+        )
+    return shape
+
+
+def _label_table(labels: Any, n: int) -> NDArray[Any]:
+    """Return labels as int64 or float32, [n, ...]."""
+    try:
+        table = to_numpy(labels)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise OptionError(f"labels are one class or vector per image; {told(error)}") from error
+    if table.ndim == 0 or len(table) != n or table.dtype.kind not in "biuf":
+        raise OptionError(
+            f"labels are numbers, one class or vector for each of the n={n:,} images, not an array of "
+            f"{table.dtype} {list(table.shape)}"
+        )
+    return table.astype(np.float32 if table.dtype.kind == "f" else np.int64)
+
+
+def _networks_in(make: Any) -> list[nn.Module]:
+    """Return the networks that a function of latents is made from, to evaluate and move them with it."""
+    import torch
+
+    if isinstance(make, torch.nn.Module):
+        return [make]
+    if isinstance(make, functools.partial):
+        return _networks_in(make.func) + [
+            part for part in (*make.args, *make.keywords.values()) if isinstance(part, torch.nn.Module)
+        ]
+    if inspect.ismethod(make):
+        return _networks_in(make.__self__)
+    if inspect.isfunction(make):
+        try:
+            named = inspect.getclosurevars(inspect.unwrap(make))
+        except ValueError:  # a name without a value as yet
+            return []
+        held = {**named.globals, **named.nonlocals}
+    else:
+        held = getattr(make, "__dict__", {})
+    return [part for part in held.values() if isinstance(part, torch.nn.Module)]
+
+
+def _images_in(output: Any, name: str, hint: str) -> Any:
+    """Return the images of what a network or function returned: itself, or the one batch of images in it."""
+    if is_tensor(output) or isinstance(output, np.ndarray):
+        check_holds_values(output, f"the output of {name}")
+        return output
+    if isinstance(output, Mapping):
+        parts = dict(output)
+    elif isinstance(output, (tuple, list)):
+        parts = dict(enumerate(output))
+    else:
+        parts = {key: getattr(output, key) for key in ("images", "sample") if hasattr(output, key)}
+    batches = {key: part for key, part in parts.items() if _is_batch(part)}
+    if len(batches) == 1:
+        return _images_in(next(iter(batches.values())), name, hint)
+    found = f", with images in {', '.join(map(repr, batches))}" if batches else ""
+    raise SourceError(
+        f"{name} returned {type(output).__name__}{printable(found)}; an array or tensor [N, 3, H, W] is "
+        f"needed: {hint}"
+    )
+
+
+def _is_batch(part: Any) -> bool:
+    return (is_tensor(part) or isinstance(part, np.ndarray)) and part.ndim == 4 and part.shape[1] in (1, 3)
 
 
 def latents(seed: int, indices: Sequence[int], shape: tuple[int, ...]) -> NDArray[np.float32]:
@@ -305,10 +420,11 @@ def _pixels(
 
 
 @contextmanager
-def _evaluating(network: nn.Module) -> Iterator[None]:
-    """Put a network into evaluation mode inside the block, and restore the mode of each module after it."""
-    training = [module for module in network.modules() if module.training]
-    network.eval()
+def _evaluating(networks: Sequence[nn.Module]) -> Iterator[None]:
+    """Put networks into evaluation mode inside the block, and restore the mode of each module after it."""
+    training = [module for network in networks for module in network.modules() if module.training]
+    for network in networks:
+        network.eval()
     try:
         yield
     finally:
@@ -316,10 +432,10 @@ def _evaluating(network: nn.Module) -> Iterator[None]:
             module.training = True
 
 
-def _device_and_type_of(network: nn.Module) -> tuple[Any, Any]:
-    """Return the device and float dtype for a network's latents."""
+def _device_and_type_of(networks: Sequence[nn.Module]) -> tuple[Any, Any]:
+    """Return the device and float dtype for the latents of networks."""
     import torch
 
-    tensors = [*network.parameters(), *network.buffers()]
+    tensors = [tensor for network in networks for tensor in (*network.parameters(), *network.buffers())]
     types = (tensor.dtype for tensor in tensors if tensor.is_floating_point())
     return tensors[0].device if tensors else "cpu", next(types, torch.float32)

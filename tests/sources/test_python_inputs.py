@@ -1,6 +1,8 @@
 """What Python code passes for images: each input is taken, or refused in one line with the way out."""
 
+import functools
 import io
+import types
 
 import numpy as np
 import pytest
@@ -8,7 +10,9 @@ import torch
 from PIL import Image
 
 from pgmetrics import sources
-from pgmetrics.errors import OptionError, PgmetricsError
+from pgmetrics.errors import OptionError, PgmetricsError, SourceError
+from pgmetrics.runtime.images import to_bytes
+from pgmetrics.sources.generated import latents
 from tests.helpers.image_files import pixels
 
 pytestmark = [
@@ -197,3 +201,161 @@ def test_transparent_images_in_a_list_are_composited_as_files_are(alpha, tmp_pat
 def test_an_unknown_alpha_of_a_dataset_is_refused():
     with pytest.raises(OptionError, match="alpha is white, black or drop, not 'red'"):
         sources.dataset(RGBA, alpha="red")
+
+
+class Network(torch.nn.Module):
+    """Shows its latents; conditional, and with dropout and a batch norm, if asked."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.tensor(0.2))
+        self.norm = torch.nn.Sequential(torch.nn.BatchNorm2d(1), torch.nn.Dropout(0.5))
+
+    def forward(self, z):
+        images = self.scale * z.reshape(len(z), 1, 2, 3)
+        return self.norm(images).expand(-1, 3, -1, -1)
+
+    def sample(self, z):
+        return self(z)
+
+    def conditional(self, z, c, psi=1.0):
+        c = c.reshape(len(c), -1)[:, :1].to(z.dtype)
+        return self(psi * z + c)
+
+
+class Conditional(Network):
+    def forward(self, z, labels):
+        return super().forward(z + labels.reshape(-1, 1))
+
+
+class Holding:
+    """Not a module, but made from one."""
+
+    def __init__(self, network):
+        self.network = network
+
+    def __call__(self, z):
+        return self.network(z)
+
+
+NETWORK = Network()
+IMAGES = sources.generator(NETWORK, 6, n=20).batch(range(20))
+GENERATORS = {
+    "lambda": lambda z: NETWORK(z),
+    "lambda of a local network": (lambda network: lambda z: network(z))(NETWORK),
+    "decorated function": torch.no_grad()(lambda z: NETWORK(z)),
+    "bound method": NETWORK.sample,
+    "method of another object": Holding(NETWORK).__call__,
+    "callable object": Holding(NETWORK),
+    "partial": functools.partial(lambda network, z: network(z), NETWORK),
+    "partial of a method": functools.partial(NETWORK.conditional, c=torch.zeros(32)),
+    "tuple": lambda z: (NETWORK(z), z),
+    "list": lambda z: [z, NETWORK(z)],
+    "dictionary": lambda z: {"rgb": NETWORK(z), "latent": z},
+    "object with images": lambda z: types.SimpleNamespace(images=NETWORK(z)),
+    "object with sample": lambda z: types.SimpleNamespace(sample=NETWORK(z)),
+    "array": lambda z: NETWORK(z).numpy(),
+    "sparse, as advised": lambda z: NETWORK(z).to_sparse().to_dense(),
+}
+
+
+@pytest.mark.parametrize("make", GENERATORS.values(), ids=GENERATORS)
+def test_functions_of_latents_are_scored_as_their_networks_are(make):
+    # Catches a function that hides its network from eval(): dropout and batch norm would have it refused.
+    NETWORK.train()
+    source = sources.generator(make, 6, n=20)
+    np.testing.assert_array_equal(source.batch(range(20)), IMAGES)
+    assert NETWORK.training
+    assert int(NETWORK.norm[0].num_batches_tracked) == 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_functions_get_latents_of_their_networks_type(dtype):
+    network = torch.nn.Sequential(torch.nn.Linear(6, 18), torch.nn.Tanh(), torch.nn.Unflatten(1, (3, 2, 3)))
+    wide = sources.generator(network, 6, n=4).batch(range(4)).astype(int)
+    network.to(dtype)
+    half = sources.generator(lambda z: (network(z), z), 6, n=4).batch(range(4))
+    assert np.abs(half - wide).max() <= 2
+
+
+def test_a_function_moves_its_networks():
+    network = Network()
+    source = sources.generator(lambda z: network(z), 6, n=4)
+    source.to("meta")
+    assert network.scale.is_meta
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        np.arange(20) % 3,
+        torch.arange(20) % 3,
+        [i % 3 for i in range(20)],
+        np.eye(3, dtype=np.float16)[[0] * 20],
+    ],
+    ids=["classes", "tensor", "list", "vectors"],
+)
+def test_labels_go_to_the_images_of_their_indices(labels):
+    # Catches labels by place in the batch: image 17 lies at place 5 of a batch of 6.
+    source = sources.generator(NETWORK.conditional, 6, n=20, labels=labels, batch_size=6)
+    c = torch.as_tensor(labels)
+    drawn = torch.from_numpy(latents(0, range(20), (6,)))
+    with torch.inference_mode():
+        wanted = to_bytes(NETWORK.eval().conditional(drawn, c), (-1.0, 1.0)).numpy()
+    np.testing.assert_allclose(source.batch([17, 3, 3, 19, 0]).astype(int), wanted[[17, 3, 3, 19, 0]], atol=1)
+
+
+REFUSED_GENERATORS = {
+    "conditional": (lambda: sources.generator(Conditional(), 6), "'labels'; give a conditional .* labels="),
+    "labels by another name": (
+        lambda: sources.generator(lambda z, *, y: NETWORK(z), 6, n=2, labels=[0, 1]),
+        r"TypeError: .*rename them in a function, as lambda z, y: G\(z, labels=y\)",
+    ),
+    "fewer labels": (
+        lambda: sources.generator(Conditional(), 6, labels=[1]),
+        r"n=50,000 images.*int64 \[1\]",
+    ),
+    "names as labels": (
+        lambda: sources.generator(Conditional(), 6, n=1, labels=["cat"]),
+        "labels are numbers",
+    ),
+    "ragged labels": (
+        lambda: sources.generator(Conditional(), 6, n=2, labels=[[1], [1, 2]]),
+        "labels are one class or vector per image; ValueError",
+    ),
+    "class": (lambda: sources.generator(Network, 6), "Network is a class; pass a network of it"),
+    "weights": (lambda: sources.generator(NETWORK.state_dict(), 6), "OrderedDict is neither a network nor"),
+    "meta": (lambda: sources.generator(torch.nn.Linear(6, 18, device="meta"), 6), "on the meta device"),
+    "fails": (lambda: sources.generator(lambda z: NETWORK(z)[99], 6), r"float32 \[32, 6\]: IndexError"),
+    "another latent": (
+        lambda: sources.generator(NETWORK, 5),
+        r"fails on latents of .* \[32, 5\]: RuntimeError",
+    ),
+    "nothing": (lambda: sources.generator(lambda z: None, 6), "returned NoneType; an array or tensor"),
+    "two images": (
+        lambda: sources.generator(lambda z: (NETWORK(z), NETWORK(z)), 6),
+        r"returned tuple, with images in 0, 1; .*lambda z: G\(z\)\[0\]",
+    ),
+    "tuple without images": (lambda: sources.generator(lambda z: (z, z), 6), "returned tuple; an array"),
+    "number": (lambda: sources.generator(lambda z: z.sum(), 6), r"given 32 latents and returned \[\]"),
+    "sparse": (lambda: sources.generator(lambda z: NETWORK(z).to_sparse(), 6), r"sparse.*to_dense\(\)"),
+    "complex": (lambda: sources.generator(lambda z: NETWORK(z) * 1j, 6), "dtype complex64"),
+    "latent_dim of a name": (
+        lambda: sources.generator(NETWORK, "6"),
+        "latent_dim is a whole number or a shape",
+    ),
+    "latent_dim of nothing": (lambda: sources.generator(NETWORK, ()), r"latent_dim is .*; not \(\)"),
+    "latent_dim of 0": (lambda: sources.generator(NETWORK, 0), "latent_dim is .*; not 0"),
+    "latent_dim of a fraction": (lambda: sources.generator(NETWORK, 6.5), r"latent_dim is .*; not 6\.5"),
+    "latent_dim beyond memory": (lambda: sources.generator(NETWORK, 10**12), "latent_dim is .*; not 1000"),
+    "n of a name": (lambda: sources.generator(NETWORK, 6, n="9"), "needs n from 1 to .*, not '9'"),
+    "n of a function": (lambda: sources.function(lambda i: TENSOR[i], n=2.5), r"needs n from 1 .*, not 2\.5"),
+    "no range": (lambda: sources.generator(NETWORK, 6, value_range=None), "is two numbers.*; not None"),
+}
+
+
+@pytest.mark.parametrize(("make", "fact"), REFUSED_GENERATORS.values(), ids=REFUSED_GENERATORS)
+def test_generators_that_are_refused_in_one_line(make, fact):
+    with pytest.raises((SourceError, OptionError), match=fact) as refusal:
+        make()
+    assert "\n" not in str(refusal.value)
