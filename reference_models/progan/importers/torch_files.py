@@ -14,8 +14,8 @@ from torch import Tensor
 from pgmetrics.errors import SourceError
 from reference_models.progan.importers.unpickling import shown
 
-# Images of 16,384 x 16,384.
-MOST_BLOCKS = 13
+# Images of 2048 x 2048, as far as a configuration goes.
+MOST_BLOCKS = 10
 # How networks are scored whose layout is not known, such as those of rosinality or nashory.
 OTHERWISE = "a function of yours can make its images: pgmetrics growth --loader MODULE:NAME"
 

@@ -7,12 +7,13 @@ untrusted files: there is no pickle, every field is checked, and so are the dige
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pgmetrics.errors import OptionError, SourceError
+from pgmetrics.errors import OptionError, SourceError, printable
 from pgmetrics.runtime.files import dump_json, parse_json, written_atomically
 from reference_models.progan.model import foreign_files
 from reference_models.progan.model.config import ProGANConfig
@@ -67,7 +68,10 @@ class Checkpoint:
         if self.images_shown is not None and not 0 <= self.images_shown < 2**63:
             raise OptionError(f"images_shown is a count, not {self.images_shown}")
         if not all(0 <= frequency <= 1 for frequency in self.label_distribution):
-            raise OptionError(f"frequencies of labels are between 0 and 1, not {self.label_distribution}")
+            raise OptionError("frequencies of labels are between 0 and 1, and others are given")
+        total = math.fsum(self.label_distribution)
+        if self.label_distribution and not math.isclose(total, 1, abs_tol=1e-6):
+            raise OptionError(f"frequencies of labels sum to 1, not to {total:g}")
 
     @property
     def is_imported(self) -> bool:
@@ -187,6 +191,11 @@ def _inspect(path: Path) -> tuple[Checkpoint, Header]:
         checkpoint = Checkpoint.from_json(parse_json(header.text))
     except ValueError as error:
         raise SourceError(f"{path} cannot be read as a ProGAN checkpoint: {error}") from error
+    if others := sorted(header.dtypes - {"F32"}):
+        raise SourceError(
+            f"{path} holds tensors of type {printable(others[0])[:20]}; those of a generator are F32, so it "
+            "was written by something else"
+        )
     for name, shape in _telling_shapes(checkpoint).items():
         if header.shapes.get(name, shape) != shape:
             raise _unfit(path, name)

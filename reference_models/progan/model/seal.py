@@ -28,6 +28,7 @@ class Header:
     Attributes:
         text: our own JSON.
         shapes: shapes of the tensors, by name.
+        dtypes: the tensors' types, as the format names them: F32, I64, ...
         start: offset of the tensors' bytes.
         expected_bytes: size of the whole file according to the header.
         found_bytes: actual size of the file.
@@ -37,6 +38,7 @@ class Header:
 
     text: str
     shapes: Mapping[str, tuple[int, ...]]
+    dtypes: frozenset[str]
     start: int
     expected_bytes: int
     found_bytes: int
@@ -83,6 +85,7 @@ def read_header(path: Path, key: str) -> Header | None:
         header = parse_json(start[8:])
         metadata = header.pop("__metadata__")
         shapes = {name: _shape(described) for name, described in header.items()}
+        dtypes = frozenset(str(described["dtype"]) for described in header.values())
         end = max(_end(described) for described in header.values())
         text, digests = metadata.pop(key), metadata
     except (AttributeError, KeyError, TypeError, ValueError):
@@ -92,6 +95,7 @@ def read_header(path: Path, key: str) -> Header | None:
     return Header(
         text=text,
         shapes=shapes,
+        dtypes=dtypes,
         start=8 + length,
         expected_bytes=8 + length + end,
         found_bytes=found_bytes,

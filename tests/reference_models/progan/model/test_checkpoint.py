@@ -131,6 +131,11 @@ def without(header, name):
         (lambda h: h | {"alpha": "half"}, "wrong type"),
         (lambda h: h | {"resolution": 12}, "resolution 12 and alpha 0.25 is none"),
         (lambda h: h | {"label_names": []}, "2 classes needs as many label names and frequencies, not 0"),
+        # These three passed the check of each number, and sampling ended in an IndexError.
+        (lambda h: h | {"label_distribution": [0, 0]}, "sum to 1, not to 0"),
+        (lambda h: h | {"label_distribution": [1, 1]}, "sum to 1, not to 2"),
+        (lambda h: h | {"label_distribution": [0.25, 0.7]}, r"sum to 1, not to 0\.95"),
+        (lambda h: h | {"label_distribution": [-0.25, 1.25]}, "between 0 and 1, and others"),
         (lambda h: h | {"config": h["config"] | {"latent_size": 9}}, "do not fit .* block4.dense.weight"),
         (lambda h: h | {"resolution": 16}, "do not fit .* block16.conv0.bias"),
     ],

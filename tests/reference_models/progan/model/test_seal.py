@@ -162,6 +162,32 @@ def test_a_header_that_says_what_cannot_be_is_refused_in_one_line(written, edit)
         assert len(str(refusal.value)) < 500
 
 
+@pytest.mark.parametrize("dtype", ["I32", "U32", "\n\x1b[2J"])
+def test_tensors_of_other_types_are_refused_before_anything_is_built(written, monkeypatch, dtype):
+    # Integers of four bytes each passed as the weights that a generator was built with.
+    def edit(parts):
+        for name in set(parts) - {"__metadata__"}:
+            parts[name]["dtype"] = dtype
+
+    rewritten(written, header=edit)
+    monkeypatch.setattr("reference_models.progan.model.networks.Generator", None)
+    for read in (checkpoints.inspect, checkpoints.load):
+        with pytest.raises(SourceError, match=r"holds tensors of type .*are F32") as refusal:
+            read(written)
+        assert str(refusal.value).isprintable()
+
+
+def test_images_that_take_gigabytes_are_refused_before_anything_is_built(written):
+    # A file of 8 kilobytes, one channel wide at 4096 x 4096, took 9 GB to sample, at 16,384 a traceback.
+    def edit(facts):
+        facts.update(resolution=4096)
+        facts["config"].update(resolution=4096, fmap_base=2**24)
+
+    rewritten(written, about=edit)
+    with pytest.raises(SourceError, match=r"resolution.*2,?048"):
+        checkpoints.inspect(written)
+
+
 def in_metadata(text):
     return lambda parts: parts["__metadata__"].update(progan=text)
 
