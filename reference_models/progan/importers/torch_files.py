@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from pgmetrics.errors import SourceError
+from reference_models.progan.importers.torch_bounds import check_bounds
 from reference_models.progan.importers.unpickling import shown
 
 # Images of 2048 x 2048, as far as a configuration goes.
@@ -33,8 +34,9 @@ def read_torch(data: bytes) -> Mapping[str, object]:
     """Read what `torch.save` wrote, if it was a dictionary of tensors and plain values.
 
     Raises:
-        SourceError: it was not, or the file is damaged.
+        SourceError: it was not, or the file is damaged or would take hours or gigabytes to read.
     """
+    check_bounds(data)
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals([GanZooConfig]):
             # Files from before 2020 make torch warn about its own storages.

@@ -56,9 +56,9 @@ def test_other_classes_in_torch_files_are_refused(foreign, saved, out):
 
 
 def test_torch_s_own_list_of_safe_classes_stays_as_it_was(hub, out):
-    before = torch.serialization.get_safe_globals()
+    before = set(torch.serialization.get_safe_globals())
     imported(hub(gan_zoo_state((4, 4), latent=4)), out)
-    assert torch.serialization.get_safe_globals() == before
+    assert set(torch.serialization.get_safe_globals()) == before
 
 
 @pytest.mark.parametrize("keep", [0.1, 0.5, 0.99])
@@ -89,12 +89,12 @@ def test_names_of_a_layout_without_its_tensors_end_in_a_line(saved, out, layout)
 
 @pytest.mark.slow
 def test_a_network_without_end_is_refused_before_it_is_made(saved, out):
-    many = {f"output{i}.weight": torch.zeros(1) for i in range(20_000)}
+    many = {f"output{i}.weight": torch.zeros(1) for i in range(2_000)}
     many |= {"layer0.weight": torch.zeros(1), "layer1.weight": torch.zeros(1)}
-    refuses(saved(many), out, "more than 13 tensors 'outputN.weight'")
+    refuses(saved(many), out, "more than 10 tensors 'outputN.weight'")
     state = chain_state("wscale.b", (1,), latent=1)
     tensor = state["layer2.conv.weight"]
-    state |= {f"layer{i}.conv.weight": tensor for i in range(3, 20_000)}
+    state |= {f"layer{i}.conv.weight": tensor for i in range(3, 2_000)}
     refuses(saved(state), out, "has 'layer100.conv.weight'")
     state = genforce_state((4, 4), latent=4, fused=False)
     refuses(saved({"generator_smooth": state | {7: 1}}), out, "has '7', which this layout does not have")
