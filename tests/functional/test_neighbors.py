@@ -7,30 +7,13 @@ from torch_fidelity.metric_prc import prc_features_to_metric
 from pgmetrics.errors import SampleError
 from pgmetrics.functional import neighbors
 from pgmetrics.functional.neighbors import nearest, neighborhoods, shares, squared_radii
-from pgmetrics.functional.tiles import CenteredRows, matrix_product, mean_row, relative_error
 from tests.contracts.feature_contract import features
-
-
-def normal(seed, n, d, scale=1.0):
-    return (np.random.default_rng(seed).standard_normal((n, d)) * scale).astype(np.float32)
-
-
-def draws(seed, below, n):
-    return np.random.default_rng(seed).integers(0, below, n)
+from tests.helpers.feature_rows import clusters, draws, normal, pieces
 
 
 def integers(seed, n, d=6):
     """On a grid, so that distances tie by the hundred."""
     return np.random.default_rng(seed).integers(0, 4, (n, d)).astype(np.float32)
-
-
-def clusters(seed, n, spread, d=48):
-    """Around ten centers far apart; spread 1e-4 is below the rounding of |x|^2 + |y|^2 - 2 x.y in float32."""
-    return normal(9, 10, d, 5.0)[draws(seed, 10, n)] + normal(seed + 1, n, d, spread)
-
-
-def pieces(rows, num=3):
-    return [torch.from_numpy(part) for part in np.array_split(rows, num)]
 
 
 def slow(real, fake, k):
@@ -144,19 +127,6 @@ def test_pieces_and_what_is_kept_change_no_bit(monkeypatch):
     np.testing.assert_array_equal(squared_radii(pieces(real, 50), k), radii)
     found = neighborhoods(pieces(real, 50), pieces(fake, 7), k)
     np.testing.assert_array_equal(found.real_balls, whole.real_balls)
-
-
-@pytest.mark.parametrize(
-    "rows", [normal(1, 200, 2048), np.abs(normal(1, 200, 2048)), clusters(1, 200, 1e-3, 700)]
-)
-def test_the_bound_on_a_product_holds(rows):
-    centered = CenteredRows(pieces(rows), mean_row(pieces(rows)))
-    slab = centered.slab(slice(0, len(rows)))
-    exact = torch.cat(slab, dim=1).double()
-    lengths = centered.squared_lengths()
-    error = (matrix_product(slab, slab).double() - exact @ exact.T).abs().numpy()
-    assert (error <= 0.5 * relative_error(rows.shape[1]) * np.sqrt(np.outer(lengths, lengths))).all()
-    assert error.max() > 0
 
 
 def test_too_few_rows_and_too_large_features_are_refused():

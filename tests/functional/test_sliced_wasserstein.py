@@ -8,39 +8,10 @@ import scipy.stats
 import torch
 
 from pgmetrics.errors import SampleError
-from pgmetrics.functional.patches import channel_moments, channel_statistics, gather_patches
-from pgmetrics.functional.pyramid import laplacian_pyramid, level_sizes
 from pgmetrics.functional.sliced_wasserstein import sliced_wasserstein
 from tests.helpers.draws import normal_tensor
+from tests.helpers.golden_descriptors import golden_descriptors, our_order, unit_directions
 from tests.parity import formula
-
-
-def unit_directions(d, k):
-    directions = normal_tensor(k, d, seed=7)
-    return directions / directions.norm(dim=1, keepdim=True)
-
-
-def our_order(component):
-    """The published place (channel, column, row) of our component (row, column, channel)."""
-    row, column, channel = np.unravel_index(component, (7, 7, 3))
-    return channel * 49 + column * 7 + row
-
-
-def golden_descriptors(images, pieces=1):
-    """Patches and statistics per level at the golden file's centers, gathered in `pieces` pieces."""
-    result = []
-    sizes = level_sizes(*images.shape[2:])
-    for level, (side, _) in enumerate(sizes):
-        chunks, moments = [], []
-        for first in range(0, len(images), len(images) // pieces):
-            part = torch.from_numpy(images[first : first + len(images) // pieces])
-            x, y = formula.centers(len(part), level, side, first)
-            rows, columns = (torch.from_numpy(v.reshape(len(part), 128) - 3) for v in (y, x))
-            chunk = gather_patches(laplacian_pyramid(part, len(sizes))[level], rows, columns)
-            chunks.append(chunk)
-            moments.append(channel_moments(chunk, 3, len(part)))
-        result.append((chunks, channel_statistics(moments)))
-    return result
 
 
 @pytest.mark.parametrize("name", formula.golden()["swd"])
@@ -60,16 +31,6 @@ def test_swd_equals_the_published_numbers_level_by_level(name, pieces):
     ]
     np.testing.assert_allclose(values, expected["swd_x1e3"], rtol=1e-4)
     assert np.mean(values) == pytest.approx(expected["avg"], rel=1e-4)
-
-
-@pytest.mark.parametrize("name", formula.golden()["swd"])
-def test_descriptors_equal_the_published_components(name):
-    (chunk,), statistics = golden_descriptors(formula.sets(name)[0])[0]
-    standardized = (chunk.double() - statistics.mean.repeat(49)) / statistics.std.repeat(49)
-    published = np.empty(147)
-    published[our_order(np.arange(147))] = standardized[0].numpy()
-    head = formula.golden()["swd"][name]["first_descriptor_head_finest_level"]
-    np.testing.assert_allclose(published[:5], head, atol=2e-5)
 
 
 def test_every_direction_equals_scipys_one_dimensional_distance():
@@ -130,43 +91,7 @@ def test_inputs_are_not_changed_by_sorting():
     assert torch.equal(a, copy)
 
 
-def test_standardizing_by_folding_equals_standardizing_the_points():
-    a, b = 5 * normal_tensor(400, 6, seed=1).float() + 100, normal_tensor(400, 6, seed=2).float()
-    statistics = []
-    for points in (a, b):
-        moments = channel_moments(points, 3, 8)
-        statistics.append(channel_statistics([moments[:3], moments[3:]]))
-        values = points.double().view(-1, 3)
-        assert torch.allclose(statistics[-1].mean, values.mean(0), rtol=1e-6)
-        assert torch.allclose(statistics[-1].std, values.std(0, correction=0), rtol=1e-6)
-    by_hand = [(p - s.mean.repeat(2)) / s.std.repeat(2) for p, s in zip((a, b), statistics, strict=True)]
-    directions = unit_directions(6, 20)
-    folded = sliced_wasserstein([a], [b], directions, (statistics[0], statistics[1]))
-    assert torch.allclose(folded, sliced_wasserstein([by_hand[0]], [by_hand[1]], directions), rtol=1e-5)
-
-
-def test_a_flat_channel_becomes_zeros_not_nan():
-    points = normal_tensor(64, 6, seed=1).float()
-    points[:, 1::3] = 201.3  # with sums of squares around zero this would look like 0.06 levels
-    statistics = channel_statistics([channel_moments(points, 3, 4)])
-    assert statistics.flat == (1,)
-    only_flat = torch.zeros(1, 6, dtype=torch.float64)
-    only_flat[0, 1] = 1
-    assert sliced_wasserstein([points], [points], only_flat, (statistics, statistics)).item() == 0
-
-
 @pytest.mark.parametrize(("n", "m"), [(10, 11), (0, 0)])
 def test_unequal_or_empty_sets_are_refused(n, m):
     with pytest.raises(SampleError, match=f"{n} and {m} points"):
         sliced_wasserstein([torch.zeros(n, 3)], [torch.zeros(m, 3)], unit_directions(3, 1))
-
-
-def test_patches_are_windows_of_the_level_up_to_the_last_row_and_column():
-    level = torch.arange(2 * 3 * 9 * 8, dtype=torch.float32).view(2, 3, 9, 8)
-    rows, columns = torch.tensor([[0, 2], [1, 2]]), torch.tensor([[1, 1], [0, 1]])
-    patches = gather_patches(level, rows, columns).view(2, 2, 7, 7, 3)
-    for n in range(2):
-        for p in range(2):
-            y, x = int(rows[n, p]), int(columns[n, p])
-            window = level[n, :, y : y + 7, x : x + 7].permute(1, 2, 0)
-            assert torch.equal(patches[n, p], window)
