@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 
 import click
@@ -55,6 +56,8 @@ class _Commands(Commands):
                 raise click.UsageError(
                     f"{cmd_name} has no command of its own; give pgmetrics evaluate --metrics {cmd_name}", ctx
                 )
+            if nearest := " or ".join(difflib.get_close_matches(cmd_name, _COMMANDS, n=2)):
+                raise click.UsageError(f"No such command {cmd_name!r}; did you mean {nearest}?", ctx)
             return None
         module, attribute, _ = _COMMANDS[cmd_name]
         command = getattr(importlib.import_module(module), attribute)

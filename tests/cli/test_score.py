@@ -203,7 +203,8 @@ def test_latex_is_printed_as_it_is_written(folders, tmp_path):
     [
         ("precision", "give pgmetrics evaluate --metrics precision"),
         ("fid-infinity", "give pgmetrics evaluate --metrics fid-infinity"),
-        ("fis", "No such command 'fis'"),
+        ("fis", "No such command 'fis'; did you mean is or fid?"),
+        ("xyzzy", "No such command 'xyzzy'."),
     ],
 )
 def test_numbers_without_a_command_say_how_to_get_them(name, fact):
