@@ -115,11 +115,23 @@ class FileArraySource(ImageSource):
             size = os.stat(path).st_size if self._member is None else self._member.file_size
         except (OSError, ValueError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
             raise _as_refusal(error, path) from error
+        array = f"numpy.load({printable(repr(path))})"
+        if self._member is not None:
+            array += f"[{printable(repr(self._member.filename.removesuffix('.npy')))}]"
+        if dtype.kind == "O":
+            raise SourceError(
+                f"{path} holds pickled Python objects, such as a dict or images of different sizes, which "
+                "are not opened since they could run any code; save one array of numbers"
+            )
+        if not shape:
+            raise SourceError(f"{path} holds a single value; an array [N, H, W, 3] of images is needed")
         self._layout = _layout_of(shape, False, None, path)
+        if dtype.kind == "c":
+            raise SourceError(f"{path} holds values of dtype {dtype}; uint8 images are needed")
         if str(dtype) != "uint8":
             raise SourceError(
-                f"{path} holds values of dtype {dtype}; uint8 images are needed: load it and call "
-                "pgmetrics.sources.array(x, value_range=(low, high))"
+                f"{path} holds values of dtype {dtype}; uint8 images are needed: call "
+                f"pgmetrics.sources.array({array}, value_range=(low, high))"
             )
         self._shape = shape
         if size < self._data_start + math.prod(shape):
@@ -463,22 +475,38 @@ def _check_type(images: Any, value_range: tuple[float, float] | None, name: str)
 
 
 def _image_member(path: str) -> zipfile.ZipInfo:
-    """Return the array of an `.npz` that holds images: `arr_0`, or the only one of four dimensions."""
+    """Return the array of an `.npz` that holds images: `arr_0`, or the only one of their shape and dtype.
+
+    Arrays [N, H, W, 3] and [N, 3, H, W] come before grey ones [N, H, W], which may be masks.
+    """
     with open_zip(path) as archive:
         arrays = [info for info in archive.infolist() if info.filename.endswith(".npy")]
         names = ", ".join(info.filename.removesuffix(".npy") for info in arrays)
         candidates = [info for info in arrays if info.filename == "arr_0.npy"]
-        if not candidates:
-            for info in arrays:
-                try:
-                    with archive.open(info) as stream:
-                        shape, _, dtype = read_npy_header(stream)
-                except ValueError:
-                    continue  # a structured dtype, for labels perhaps, holds no images
-                if len(shape) == 4 and dtype == np.uint8:
-                    candidates.append(info)
+        shapes: dict[int, dict[str, tuple[int, ...]]] = {3: {}, 4: {}}
+        for info in [] if candidates else arrays:
+            try:
+                with archive.open(info) as stream:
+                    shape, _, dtype = read_npy_header(stream)
+            except ValueError:
+                continue  # a structured dtype, for labels perhaps, holds no images
+            if len(shape) in shapes and dtype == np.uint8:
+                shapes[len(shape)][info.filename] = shape
+        found = shapes[4] or shapes[3]
+        candidates += [info for info in arrays if info.filename in found]
     if len(candidates) == 1:
         return candidates[0]
+    if candidates:
+        several = ", ".join(
+            f"{name.removesuffix('.npy')} {list(shape)}" for name, shape in list(found.items())[:5]
+        )
+        first = repr(candidates[0].filename.removesuffix(".npy"))
+        raise SourceError(
+            printable(
+                f"{path} holds {len(candidates)} arrays that could be images, {several}; save one in a "
+                f"file of its own: numpy.save('images.npy', numpy.load({path!r})[{first}])"
+            )
+        )
     if {"mu.npy", "sigma.npy"} <= {info.filename for info in arrays}:
         raise SourceError(f"{path} holds statistics of features (mu and sigma), not images")
     raise SourceError(

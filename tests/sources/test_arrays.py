@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+import pgmetrics
 from pgmetrics import sources
 from pgmetrics.errors import OptionError, SourceError
 from tests.helpers.global_states import global_states
@@ -151,19 +152,66 @@ def test_npz_takes_the_array_that_holds_images(tmp_path, save):
         {"arr_0": NHWC, "arr_1": np.arange(5)},
         {"labels": np.arange(5), "samples": NHWC},
         {"arr_0": NCHW},
+        {"samples": NHWC, "masks": NHWC[..., 0]},
         {"arr_0": np.asfortranarray(NHWC)},
     ):
         save(tmp_path / "set.npz", **content)
         np.testing.assert_array_equal(sources.open_source(tmp_path / "set.npz").batch(range(5)), NCHW)
 
 
+def test_an_npz_as_keras_writes_mnist_is_taken(tmp_path):
+    grey = NHWC[..., 0]
+    np.savez(tmp_path / "mnist.npz", x_train=grey, y_train=np.arange(5, dtype=np.uint8))
+    wanted = np.repeat(grey[:, None], 3, 1)
+    np.testing.assert_array_equal(sources.open_source(tmp_path / "mnist.npz").batch(range(5)), wanted)
+
+
+def test_the_way_out_for_several_arrays_works(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    np.savez("set.npz", x_train=NHWC, x_test=NHWC[:2])
+    with pytest.raises(SourceError) as refusal:
+        sources.open_source("set.npz")
+    exec(str(refusal.value).split("of its own: ")[1], {"numpy": np})
+    np.testing.assert_array_equal(sources.open_source("images.npy").batch(range(5)), NCHW)
+
+
+def test_the_way_out_for_other_numbers_works(tmp_path, monkeypatch):
+    # Catches advising array() for int64, which it refused.
+    monkeypatch.chdir(tmp_path)
+    np.save("i64.npy", NHWC.astype(np.int64))
+    with pytest.raises(SourceError) as refusal:
+        sources.open_source("i64.npy")
+    advised = str(refusal.value).split(": call ")[1].replace("(low, high)", "(0, 255)")
+    source = eval(advised, {"numpy": np, "pgmetrics": pgmetrics})
+    np.testing.assert_array_equal(source.batch(range(5)), NCHW)
+
+
+@pytest.mark.parametrize("content", [{"mu": np.zeros(3)}, [1, "a"], None])
+def test_an_npy_of_objects_says_so(tmp_path, content):
+    np.save(tmp_path / "a.npy", np.array(content, object), allow_pickle=True)
+    with pytest.raises(
+        SourceError, match=r"a\.npy holds pickled Python objects.*; save one array of numbers"
+    ):
+        sources.open_source(tmp_path / "a.npy")
+
+
 @pytest.mark.parametrize(
     ("content", "fact"),
     [
         ({"mu": np.zeros(3), "sigma": np.zeros((3, 3))}, "statistics of features"),
-        ({"a": NHWC, "b": NHWC}, "holds 2 arrays that could be images among a, b"),
-        ({"arr_0": NHWC / 255}, r"dtype float64.*sources\.array"),
-        ({"arr_0": np.array([None])}, "set.npz"),
+        (
+            {"x_train": NHWC[..., 0], "x_test": NHWC[:2, ..., 0], "y_train": np.arange(5)},
+            r"2 arrays that could be images, x_train \[5, 6, 9\], x_test \[2, 6, 9\]; .*'\)\['x_train'\]\)$",
+        ),
+        ({"a": NHWC, "b": NHWC}, r"2 arrays that could be images, a \[5, 6, 9, 3\], b .*load\('.*'\)\['a'\]"),
+        (
+            {"arr_0": NHWC / 255},
+            r"dtype float64.*sources\.array\(numpy\.load\('.*'\)\['arr_0'\], value_range",
+        ),
+        ({"arr_0": NHWC * 1j}, r"dtype complex128; uint8 images are needed$"),
+        ({"arr_0": np.array([None])}, r"set\.npz holds pickled Python objects"),
+        ({"arr_0": np.array({"mu": 1})}, r"set\.npz holds pickled Python objects"),
+        ({"arr_0": np.array(3)}, r"set\.npz holds a single value"),
     ],
 )
 def test_an_npz_without_images_says_what_is_there(tmp_path, content, fact):
