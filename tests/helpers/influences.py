@@ -3,6 +3,8 @@
 import numpy as np
 import torch
 
+from pgmetrics.metrics.influence import Influence
+
 STEP = 1e-5
 
 
@@ -27,3 +29,10 @@ def derivatives(value, given, side):
         found.append((ends[0] - ends[1]) / (2 * STEP))
     found = np.array(found)
     return found - found.mean()
+
+
+def length(rows):
+    """The influence on the squared length of the mean, whose variance at mean 0 is all of second order."""
+    mean, halves = rows.mean(0), (rows[::2].mean(0), rows[1::2].mean(0))
+    parts = [Influence("m", None, None, 2 * (rows - mean) @ one) for one in (mean, *halves)]
+    return Influence("m", None, None, parts[0].fake, halves=(parts[1], parts[2]))

@@ -3,27 +3,19 @@
 import pytest
 import torch
 
-from pgmetrics.errors import OptionError, StateError
-from pgmetrics.metrics.frechet import FrechetDistance
+from pgmetrics.errors import OptionError
 from pgmetrics.metrics.inception_score import InceptionScore
 from pgmetrics.metrics.kid import KernelInceptionDistance
 from pgmetrics.metrics.prdc import PRDC
 from pgmetrics.metrics.swd import SlicedWasserstein
-from pgmetrics.runtime.blocks import Block, FeatureBlock
+from pgmetrics.runtime.blocks import Block
 from tests.contracts.feature_contract import features
 from tests.contracts.metric_contract import images
+from tests.helpers.moments import filled
 
 
 def swd(**how):
     return SlicedWasserstein(patches_per_image=8, directions=8, repeats=1, **how)
-
-
-def filled(metric, side, rows, seed=0):
-    state = metric.new_state(side, resolution=(32, 32), seed=seed)
-    kind = Block if metric.name == "swd" else FeatureBlock
-    for start in range(0, len(rows), 50):
-        state.update(kind(start, rows[start : start + 50]))
-    return state
 
 
 def test_what_errors_are_over_changes_neither_what_is_remembered_nor_the_value():
@@ -65,28 +57,6 @@ def test_the_mean_over_levels_has_the_mean_influence():
         mean = sum(getattr(found[level], side) for level in (64, 32, 16)) / 3
         torch.testing.assert_close(torch.from_numpy(getattr(found[None], side)), torch.from_numpy(mean))
         assert len(mean) == 20
-
-
-def test_kept_rows_give_the_bits_of_moments_and_influences_besides():
-    rows = {"real": features(1, 700, 5), "fake": features(2, 650, 5)}
-    usual, keeping = FrechetDistance(), FrechetDistance(keep_rows=True)
-    found = [
-        metric.compute(**{side: filled(metric, side, given) for side, given in rows.items()})
-        for metric in (usual, keeping)
-    ]
-    assert found[0] == found[1]
-    assert found[0][0][0].stderr is not None
-    states = {side: filled(keeping, side, given) for side, given in rows.items()}
-    assert states["real"].key == filled(KernelInceptionDistance(network="custom"), "real", rows["real"]).key
-    (influence,) = keeping.influences(**states)
-    assert (len(influence.real), len(influence.fake)) == (700, 650)
-    assert usual.influences(**{side: filled(usual, side, given) for side, given in rows.items()}) == []
-
-
-def test_moments_are_not_renumbered():
-    state = filled(FrechetDistance(), "fake", features(1, 80, 5))
-    with pytest.raises(StateError, match="moments cannot be renumbered"):
-        state.shifted(80, "elsewhere")
 
 
 def test_precision_and_its_kin_have_errors_over_images_of_both_sides():

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from pgmetrics.report import plots
+from pgmetrics.report.run_curves import read_growth
 from pgmetrics.results import run_scores
 from reference_models.progan.model.checkpoint import Checkpoint, save
 from reference_models.progan.model.config import ProGANConfig
@@ -138,3 +140,12 @@ def run(tmp_path_factory):
 def network_run(tmp_path_factory):
     """The same with metrics of features."""
     return write_run(tmp_path_factory.mktemp("runs") / "features", networks=True)
+
+
+@pytest.fixture(scope="module")
+def growth(network_run):
+    return read_growth(network_run)
+
+
+def drawn(growth, name):
+    return next(plot for plot in plots.plots(growth) if plot.name == name)

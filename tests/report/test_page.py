@@ -20,11 +20,6 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 
 @pytest.fixture(scope="module")
-def growth(network_run):
-    return read_growth(network_run)
-
-
-@pytest.fixture(scope="module")
 def file(network_run, tmp_path_factory):
     """The page about the run with metrics of features."""
     path = tmp_path_factory.mktemp("page") / "report.html"
@@ -122,15 +117,6 @@ def test_the_headline_says_what_the_store_says(shown, growth):
     tile = shown.tab.locator(".tile").first.inner_text()
     assert f"{1e3 * last['value']:.2f}" in tile
     assert f"± {1960 * last['stderr']:.2f}" in tile
-
-
-def test_the_headline_does_not_call_a_step_back_negative_progress(growth):
-    rows = tuple(
-        {**row, "value": 0.02} if (row["run"], row["metric"]) == ("untrained", "swd") else row
-        for row in growth.results.rows
-    )
-    text = sections.headline(replace(growth, results=replace(growth.results, rows=rows)))
-    assert text.endswith(", and no nearer than the untrained network's 20.00.")
 
 
 def test_each_stage_has_its_card(shown):

@@ -1,6 +1,5 @@
 """Errors over images, intervals, and tests whether two sets differ."""
 
-from dataclasses import asdict, replace
 from itertools import product
 from math import sqrt
 
@@ -10,12 +9,9 @@ import torch
 from scipy import stats
 
 from pgmetrics.errors import OptionError, SampleError, StateError
-from pgmetrics.metrics import error_kinds
 from pgmetrics.metrics.frechet import FrechetDistance
 from pgmetrics.metrics.inception_score import InceptionScore
-from pgmetrics.metrics.influence import Influence
 from pgmetrics.metrics.kid import KernelInceptionDistance
-from pgmetrics.metrics.moments import MomentsState
 from pgmetrics.metrics.ms_ssim import MultiScaleSSIM
 from pgmetrics.metrics.prdc import PRDC
 from pgmetrics.metrics.swd import SlicedWasserstein
@@ -240,52 +236,6 @@ def test_false_alarms_are_as_rare_as_they_are_said_to_be():
 # Errors.
 
 
-def length(rows):
-    """The influence on the squared length of the mean, whose variance at mean 0 is all of second order."""
-    mean, halves = rows.mean(0), (rows[::2].mean(0), rows[1::2].mean(0))
-    parts = [Influence("m", None, None, 2 * (rows - mean) @ one) for one in (mean, *halves)]
-    return Influence("m", None, None, parts[0].fake, halves=(parts[1], parts[2]))
-
-
-@pytest.mark.parametrize(("mean", "tolerance"), [(0.0, 0.15), (0.05, 0.1), (1.0, 0.03)])
-def test_the_variance_is_right_with_and_without_a_first_order(mean, tolerance):
-    # Without the halves it is twice too large at mean 0.
-    rng, n, width = np.random.default_rng(0), 100, 40
-    parts = [length(rng.standard_normal((n, width)) + mean) for _ in range(1000)]
-    expected = width * (4 * mean**2 / n + 2 / n**2)
-    found = [np.mean([part.variance(least_share=least) for part in parts]) for least in (0.0, -0.5)]
-    # Shares that are never negative are a little too large on average where there are none.
-    assert found[0] == pytest.approx(expected, rel=tolerance)
-    assert found[1] == pytest.approx(expected, rel=tolerance / 2)
-    assert found[1] <= found[0]
-
-
-def test_both_sides_add_up_and_a_missing_one_adds_nothing():
-    rng = np.random.default_rng(0)
-    x, y = rng.standard_normal(30), rng.standard_normal(20)
-    both = Influence("m", None, x, y)
-    assert intervals.stderr(both) == pytest.approx(sqrt(x.var(ddof=1) / 30 + y.var(ddof=1) / 20))
-    assert intervals.stderr(Influence("m", None, None, y)) == pytest.approx(sqrt(y.var(ddof=1) / 20))
-    with pytest.raises(SampleError, match="at least 2"):
-        intervals.stderr(Influence("m", None, x[:1], None))
-
-
-def test_batches_have_the_variance_of_their_mean():
-    rng = np.random.default_rng(0)
-    batches = rng.standard_normal((3000, 4)) * 2
-    assert Influence("m", None, None, None, batches=batches).variance() == pytest.approx(1, rel=0.05)
-
-
-def test_a_contrast_is_the_difference_place_by_place():
-    rng = np.random.default_rng(0)
-    a, b = length(rng.standard_normal((20, 3))), length(rng.standard_normal((20, 3)))
-    found = intervals.contrast(a, b)
-    np.testing.assert_allclose(found.fake, b.fake - a.fake)
-    for mine, one, other in zip(found.halves, a.halves, b.halves, strict=True):
-        np.testing.assert_allclose(mine.fake, other.fake - one.fake)
-    assert found.real is None
-
-
 @pytest.mark.slow
 def test_errors_over_images_hold_the_scatter_of_values():
     # 400 pairs of sets: the error's mean square against the values' variance, with 15 % for chance. The
@@ -357,146 +307,7 @@ def test_the_bias_of_fd_is_what_a_finite_number_of_images_adds():
 # Rows of results, several tests, directions.
 
 
-def row(**given):
-    found = {"metric": "swd", "level": 32, "value": 1.0, "stderr": 0.3, "stderr_kind": "images", "seed": 0}
-    return {**found, "n_real": 9, "n_fake": 8, **given}
-
-
-def test_rows_are_compared_as_independent_numbers():
-    found = intervals.independent_difference(row(), row(value=2.0, stderr=0.4), confidence=0.9)
-    assert (found.difference, found.test, found.n_real, found.n_fake) == (1.0, "Student's t", 9, 8)
-    assert found.stderr == pytest.approx(0.5)
-    # Each error has the 7 degrees of freedom of the fewer images.
-    df = 7 * (9 + 16) ** 2 / (9**2 + 16**2)
-    assert found.df == pytest.approx(df)
-    assert found.p_value == found.p_difference == pytest.approx(2 * stats.t.sf(2, df))
-    reach = stats.t.isf(0.05, df) * 0.5
-    assert (found.low, found.high) == pytest.approx((1 - reach, 1 + reach))
-
-
-@pytest.mark.parametrize(
-    ("kind", "n_real", "n_fake", "expected"),
-    [
-        ("images", 100, 50, 49),
-        ("images", None, 50, 49),
-        ("images and directions", 100, 50, 49),
-        ("images and 4 directions", 100, 50, 3),
-        ("pairs", None, 50, 24),
-        ("pairs", 50, None, 24),  # of the reals
-        ("fakes given the reals", 30, 50, 49),
-        ("reals given the fakes", 30, 50, 29),
-        ("images (jackknife, 5 groups)", 1000, 300, 4),
-        ("fake images (jackknife, 10 groups)", 3, 1000, 9),
-        # Older results do not say how many groups: 257 images were the fewest, in five.
-        ("images (jackknife)", 1000, 257, 4),
-        ("fake images (jackknife)", None, 1000, 9),
-        ("images (16 x 4 parts)", 100, 100, 48),
-        ("directions", 100, 100, np.inf),
-    ],
-)
-def test_an_error_is_as_sure_as_its_fewest_units(kind, n_real, n_fake, expected):
-    found = error_kinds.degrees_of_freedom(row(stderr_kind=kind, n_real=n_real, n_fake=n_fake))
-    assert found == expected
-    assert error_kinds.is_over_images(kind) is not ("given the fakes" in kind or kind == "directions")
-
-
-def test_two_sides_have_the_degrees_of_freedom_of_satterthwaite():
-    rng = np.random.default_rng(0)
-    x, y = rng.standard_normal(5), rng.standard_normal(12) * 3
-    u, v = x.var(ddof=1) / 5, y.var(ddof=1) / 12
-    expected = (u + v) ** 2 / (u**2 / 4 + v**2 / 11)
-    assert Influence("m", None, x, y).degrees_of_freedom() == pytest.approx(expected)
-    assert Influence("m", None, None, y).degrees_of_freedom() == 11
-    # What does not vary at all has no fewer than what its images allow.
-    assert Influence("m", None, 0 * x, 0 * y).degrees_of_freedom() == 4
-
-
-def test_errors_of_parts_scatter_as_their_degrees_of_freedom_say():
-    # Of normal values the variance of an estimated variance is 2 / df of its square: of 4 parts in 16 ways,
-    # with the number 1 / 399 of the images themselves on top. 600 sets tell it to 6 %.
-    rng = np.random.default_rng(0)
-    orders = [rng.permutation(400) for _ in range(16)]
-    found = []
-    for _ in range(600):
-        values = rng.standard_normal(400)
-        parts = [[values[order[i::4]].mean() for i in range(4)] for order in orders]
-        one = Influence("m", None, None, None, batches=np.array(parts))
-        found.append(one.variance())
-    assert one.degrees_of_freedom() == 48
-    scatter = np.var(found) / np.mean(found) ** 2
-    assert scatter == pytest.approx(2 / 48 + 2 / 399, rel=0.2)
-
-
-@pytest.mark.slow
-def test_errors_of_five_groups_are_as_sure_as_they_say():
-    # Two sets of one distribution against the moments of another: read as normal, their errors of five groups
-    # gave p <= 0.01 in 2.9 % of cases and p <= 0.001 in 0.9 %.
-    rng, metric, repetitions = np.random.default_rng(0), FrechetDistance(), 800
-    moments = np.zeros(4), np.eye(4)
-    p_values = []
-    for _ in range(repetitions):
-        rows = []
-        for _ in range(2):
-            given = torch.from_numpy(1.2 * rng.standard_normal((257 + 10, 4)).astype(np.float32))
-            fake = metric.new_state("fake", resolution=(32, 32))
-            fake.update(FeatureBlock(0, given))
-            real = MomentsState.from_moments(*moments, replace(fake.key, side="real"))
-            estimate = metric.compute(real=real, fake=fake)[0][0]
-            rows.append({**asdict(estimate), "seed": 0})
-        found = intervals.independent_difference(*rows)
-        assert 4 <= found.df <= 8
-        p_values.append(found.p_value)
-    for level in (0.05, 0.01, 0.001):
-        most = stats.binom.isf(0.01, repetitions, level)
-        assert (np.array(p_values) <= level).sum() <= most
-    # Nor are they too careful to find anything.
-    assert (np.array(p_values) <= 0.05).mean() > 0.02
-
-
-@pytest.mark.parametrize(
-    "other",
-    [
-        {"stderr_kind": "directions"},
-        {"stderr_kind": "splits (sd)"},
-        {"stderr": None, "stderr_kind": None},
-        {"seed": 1},  # other directions
-    ],
-)
-def test_rows_whose_errors_do_not_speak_of_images_have_no_test(other):
-    for pair in ((row(), row(**other)), (row(**other), row())):
-        found = intervals.independent_difference(*pair)
-        assert (found.stderr, found.low, found.p_value, found.test) == (None, None, None, "none")
-
-
-def test_rows_of_other_seeds_are_compared_where_the_directions_are_in_the_error():
-    both = {"stderr_kind": "images and directions"}
-    assert intervals.independent_difference(row(**both), row(seed=1, **both)).test == "Student's t"
-    pairs = {"metric": "ms-ssim", "stderr_kind": "pairs"}
-    assert intervals.independent_difference(row(**pairs), row(seed=1, **pairs)).test == "Student's t"
-
-
-def test_rows_of_unlike_metrics_or_levels_are_refused():
-    with pytest.raises(OptionError, match=r"level.*32 and 16"):
-        intervals.independent_difference(row(), row(level=16))
-    with pytest.raises(OptionError, match=r"metric.*swd and fid"):
-        intervals.independent_difference(row(), row(metric="fid"))
-
-
-def test_equal_numbers_without_error_do_not_differ_and_unequal_ones_do():
-    assert intervals.independent_difference(row(stderr=0.0), row(stderr=0.0)).p_value == 1
-    assert intervals.independent_difference(row(stderr=0.0), row(stderr=0.0, value=2.0)).p_value == 0
-
-
 def test_holm_multiplies_the_smallest_by_all_and_keeps_the_order():
     assert randomization.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert randomization.holm([0.6, 0.7]) == [1.0, 1.0]
     assert randomization.holm([]) == []
-
-
-def test_an_interval_is_as_wide_as_its_confidence():
-    assert intervals.interval(1.0, 2.0) == pytest.approx((1 - 3.919928, 1 + 3.919928))
-    assert intervals.interval(1.0, 2.0, df=4) == pytest.approx((1 - 5.552890, 1 + 5.552890))
-    assert intervals.interval(0.0, 1.0, 0.5) == pytest.approx((-0.67449, 0.67449))
-    for level in (0, 1, 95):
-        with pytest.raises(OptionError):
-            intervals.interval(0.0, 1.0, level)
