@@ -1,4 +1,4 @@
-"""The one resolver: from options to metrics, sources, networks, statistics, cache and device."""
+"""Resolve the options of an evaluation into metrics, sources, networks, statistics, cache and device."""
 
 from __future__ import annotations
 
@@ -24,25 +24,26 @@ from pgmetrics.sources.resolve import open_source
 from pgmetrics.sources.wrappers import Mirrored
 
 LISTED = ",in listing order"
-"""Ends the identity of images that are not taken in the permutation."""
+"""Suffix of the identity of images that are taken in listing order instead of a seeded permutation."""
 
 
 @dataclass(frozen=True)
 class Setup:
-    """All that is settled before an evaluation is planned.
+    """Everything that is resolved before an evaluation is planned.
 
     Attributes:
-        metrics: with all their parameters.
-        options: of the evaluation.
-        sources: the images, by the name of each set: "real", "fake", "held-out", ...
-        orders: of each set, the indices of its images in the order in which they are evaluated.
-        statistics: what stands in place of real images, or None.
+        metrics: the metrics with all their parameters.
+        options: the options of the evaluation.
+        sources: the image source of each set, by its name: "real", "fake", "held-out", ...
+        orders: for each set, the indices of its images in the order of evaluation.
+        statistics: stored statistics that replace the real images, or None.
         size: height and width of all images.
-        networks: by name, those that the metrics tap.
+        device: the device that computes.
+        networks: the feature networks that the metrics use, by name.
         storage: where large arrays are kept.
-        cache: of real sides.
-        in_listing_order: whether images are taken as they are listed, which decides what a state
-            remembers and so belongs to its key.
+        cache: the cache of states of real images, or None.
+        in_listing_order: whether images are evaluated in listing order. The order decides what a state
+            accumulates, so it is part of the state's key.
     """
 
     metrics: Sequence[Metric]
@@ -58,9 +59,10 @@ class Setup:
     in_listing_order: bool
 
     def identify(self, state: State, name: str, first: int, stop: int) -> None:
-        """Write into a state's key which images it is made of: places first ... stop - 1 of a set's order.
+        """Write into a state's key which images it accumulates.
 
-        Images that were not read before are read now, for their digests.
+        These are the images at positions first ... stop - 1 of the order of the set `name`. Images without a
+        known digest are read to compute it.
         """
         if not state.key.source:
             listed = LISTED if self.in_listing_order else ""
@@ -68,17 +70,20 @@ class Setup:
             state.key = replace(state.key, source=images + listed)
 
     def may_cache(self, tap: Tap | None) -> bool:
-        """Whether a key stands for all that makes a state of this network output, or of pixels."""
+        """Return whether a key identifies everything that determines a state of this network output.
+
+        States of pixels (`tap` is None) may always be cached.
+        """
         return tap is None or self.networks[tap.network].fingerprint_is_whole
 
 
 def choose_metrics(
     metrics: Sequence[str | Metric], options: Options, error: str | None = None
 ) -> list[Metric]:
-    """Find the metrics that are asked for, with the preset's parameters and the number of images.
+    """Find the requested metrics and set the preset's parameters and the number of images.
 
     Raises:
-        OptionError: no metric is named, one is named twice, or it is no list.
+        OptionError: no metric is named, a metric is named twice, or `metrics` is not a list.
     """
     metrics = listed(metrics)
     if not metrics:
@@ -108,7 +113,7 @@ def check_choice(
     """Refuse a combination of metrics and sets that cannot be scored.
 
     Raises:
-        OptionError: a metric lacks a side that it compares, or a set has no use.
+        OptionError: a metric lacks a set that it compares, or no metric uses a given set.
     """
     if run is not None and not (run and run.isprintable()):
         raise OptionError(f"a run's label is a line of text, not {run!r}")
@@ -132,17 +137,18 @@ def resolve(
     """Open the sources and networks, and refuse what cannot be computed before an image is read.
 
     Args:
-        chosen: as `choose_metrics` gives them.
-        images: what was given for each set, by its name; None where nothing was.
-        options: of the evaluation.
-        accept_statistics: whether statistics may stand in place of the real images.
+        chosen: the metrics that `choose_metrics` returned.
+        images: the argument given for each set, by the set's name; None where it was left out.
+        options: the options of the evaluation.
+        accept_statistics: whether stored statistics may replace the real images.
 
     Raises:
         SourceError: a source cannot be opened.
-        SampleError: it has too few images, or its size does not fit the metrics or the others.
+        SampleError: a source has too few images, or its image size does not fit the metrics or the
+            other sources.
         StateError: statistics cannot be read.
         WeightsError: a network's weights are missing, damaged or another network's.
-        OptionError: an option has no such value, or does not go with another.
+        OptionError: an option has an invalid value, or conflicts with another option.
     """
     device = pick_device(options.device)
     statistics = open_statistics(images["real"]) if accept_statistics else None
@@ -154,7 +160,8 @@ def resolve(
     warn_of_left_out(sources.values())
     for source in sources.values():
         source.forget_digests()  # an array may have changed since it was last evaluated
-        # Before a cache asks for the pixels: devices round otherwise, and one set would have two identities.
+        # The cache digests the pixels that a source yields, and devices round differently. Moving the source
+        # first keeps one set from having two identities.
         source.to(str(device))
     if options.mirror and statistics:
         raise OptionError(
@@ -192,11 +199,12 @@ def resolve(
 
 
 def open_networks(chosen: Sequence[Metric], options: Options) -> dict[str, FeatureExtractor]:
-    """The networks that the metrics tap, in the order of the metrics.
+    """Open the networks that the metrics use, in the order of the metrics.
 
     Raises:
         WeightsError: a network's weights are missing, damaged or another network's.
-        OptionError: an option has no such value or no use, or a metric reads what its network does not give.
+        OptionError: an option has an invalid value or no effect, or a metric reads a layer that its network
+            does not output.
     """
     preset, weights, given = _preset(options.preset), options.weights, options.networks or {}
     files = weights if isinstance(weights, Mapping) else {} if weights is None else {"inception": weights}
@@ -237,7 +245,7 @@ def open_networks(chosen: Sequence[Metric], options: Options) -> dict[str, Featu
 
 
 def _check_given(given: object, needed: Sequence[str]) -> None:
-    """Refuse networks under names that would be passed over, and modules that are no extractors yet."""
+    """Refuse networks under names that no metric uses, and modules not yet wrapped as feature extractors."""
     if not isinstance(given, Mapping):
         raise OptionError(f"networks is a dict such as {{'custom': ...}}, not {type(given).__name__}")
     for name, network in given.items():
@@ -278,7 +286,7 @@ def _check_sides(
 
 
 def _check_layers(chosen: Sequence[Metric], networks: Mapping[str, FeatureExtractor]) -> None:
-    """Refuse a metric that asks a network for what it does not give, before an image is read."""
+    """Refuse a metric that reads a layer its network does not output, before an image is read."""
     for metric in chosen:
         if metric.tap is not None and metric.tap.layer not in networks[metric.tap.network].layers:
             raise OptionError(

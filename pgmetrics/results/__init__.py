@@ -1,8 +1,8 @@
-"""What an evaluation found: one tidy table, and once per run how it came about.
+"""Results of evaluations: one tidy table of scores, and the provenance of each run.
 
 Values are raw everywhere in data (Python, CSV, JSON, Parquet). The tables for people, such as
 `to_table` and `paper_table`, print the sliced Wasserstein distance times 1000 as the paper does,
-and say so.
+and say so in the header.
 """
 
 from __future__ import annotations
@@ -37,22 +37,22 @@ _KEY = ("run", "subject", "metric", "level", "seed", "protocol")
 
 @dataclass(frozen=True)
 class Results:
-    """Rows, one per metric, level and subject, and how they were computed.
+    """Rows of scores, one per metric, level and subject, with their provenance.
 
-    Equal work gives equal rows, to the bit: they hold no times. What differs between two runs of
-    the same command is in the provenance.
+    The same evaluation gives bitwise identical rows, since rows hold no times. Whatever differs between two
+    runs of the same command is in the provenance.
 
     Attributes:
         rows: dictionaries with exactly the keys of `COLUMNS`. `subject` is `fake` or `real` (the
             floor, or a score of the reals alone). `level` is a height in pixels, None for the
-            mean over levels and for metrics without levels. `stderr` is None where no sound
-            one exists, never 0 in its place; `stderr_kind` says what it was taken over.
-        provenance: versions, device, sources, parameters, time. Of several runs together it is
+            mean over levels and for metrics without levels. `stderr` is None, never 0, if no sound
+            standard error exists; `stderr_kind` names its source.
+        provenance: versions, device, sources, parameters, time. For several runs it is
             `{"runs": {run: provenance}}`.
 
     Raises:
         StateError: a row lacks a column or has one too many, a value is missing or impossible, or
-            two rows answer the same question.
+            two rows have the same run, subject, metric, level, seed and protocol.
     """
 
     rows: tuple[dict[str, Any], ...]
@@ -75,27 +75,27 @@ class Results:
         return self.to_table()
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        """The rows, one after the other."""
+        """Iterate over the rows."""
         return iter(self.rows)
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __bool__(self) -> bool:
-        """Always true, as of any object: results without rows are results, too."""
+        """Return True even without rows, although `len` is then 0."""
         return True
 
     def __contains__(self, name: object) -> bool:
-        """Whether there are rows of a number or metric of that name."""
+        """Return whether there are rows of a number or metric of that name."""
         return isinstance(name, str) and bool(self._of(name))
 
     def __getitem__(self, name: str) -> Results:
-        """The results of one number, such as `"precision"`, or of all numbers of a metric, such as `"prdc"`.
+        """Select one number, such as `"precision"`, or all numbers of a metric, such as `"prdc"`.
 
-        Where both have the name, as `"fid"`, it is the number. The provenance is the same.
+        A name that a number and a metric share, such as `"fid"`, selects the number. The provenance is kept.
 
         Raises:
-            OptionError: there is no row of that name; the message lists the numbers there are.
+            OptionError: there is no row of that name; the message lists the available numbers.
         """
         rows = self._of(name) if isinstance(name, str) else ()
         if not rows:
@@ -112,13 +112,13 @@ class Results:
         return tuple(row for row in self.rows if row["metric"] in wanted)
 
     def __float__(self) -> float:
-        """The one score of one set of generated images, raw: of several levels their mean.
+        """Return the single raw score of one set of generated images.
 
-        The floor, levels and numbers that are no score, such as fid-bias, are passed over where there is
-        something else; so `float(pgmetrics.swd(real, fake))` is the mean over levels.
+        Rows of the reals, of single levels and of numbers that are no score, such as fid-bias, are ignored
+        if other rows remain. So `float(pgmetrics.swd(real, fake))` is the mean over levels.
 
         Raises:
-            OptionError: there are several such numbers, or there is none; the message lists them.
+            OptionError: several numbers remain, or there are none; the message lists them.
         """
         rows = list(self.rows)
         for wanted in (
@@ -140,12 +140,12 @@ class Results:
         )
 
     def _repr_html_(self) -> str:
-        """The table of `to_table` for notebooks."""
+        """Return the table of `to_table` as HTML for notebooks."""
         return tables.to_html(self.rows, self.item)
 
     @classmethod
     def concat(cls, results: Iterable[Results]) -> Results:
-        """Several results as one table, in the order given.
+        """Join several results into one table, in the order given.
 
         Raises:
             StateError: two of them hold a row for the same run, subject, metric, level, seed and
@@ -159,15 +159,15 @@ class Results:
         return cls(tuple(rows), {"runs": runs})
 
     def with_run(self, label: str) -> Results:
-        """The same rows under another run label, such as `16x16` for a stage."""
+        """Return the same rows under another run label, such as `16x16` for a stage."""
         return replace(self, rows=tuple({**row, "run": label} for row in self.rows))
 
     def to_pandas(self, stages: bool = False) -> pd.DataFrame:
-        """The tidy table: counts, levels and seeds are nullable integers, a missing stderr is NaN.
+        """Return the tidy table: counts, levels and seeds are nullable integers, a missing stderr is NaN.
 
         Args:
             stages: add the columns images_shown, resolution and alpha of each row's checkpoint, as
-                a store of `pgmetrics growth` knows them; missing for rows of no checkpoint.
+                recorded in the scores file of `pgmetrics growth`; missing for rows without a checkpoint.
         """
         import pandas as pd
 
@@ -181,38 +181,43 @@ class Results:
         return tidy
 
     def item(self, run: str) -> dict[str, Any] | None:
-        """What a store says of a run label: kind, file, images shown and stage; None elsewhere."""
+        """Return the item of a run label in results of a scores file: kind, file, images shown and stage.
+
+        Returns None for an unknown label, and for results that were not read from a scores file.
+        """
         about = self.provenance.get("runs", {}).get(run, {})
         found: dict[str, Any] | None = about.get("item") if isinstance(about, dict) else None
         return found
 
     def paper_table(self) -> pd.DataFrame:
-        """The layout of the paper's Table 1: a line per run, columns by metric and level.
+        """Return the layout of the paper's Table 1: a line per run, columns by metric and level.
 
-        SWD ×10³ from the finest level to the coarsest, then their mean (`Avg`), then MS-SSIM and
-        what else there is; values as printed in tables for people, unrounded, missing ones NaN.
+        The columns are SWD ×10³ from the finest level to the coarsest, their mean (`Avg`), MS-SSIM and then
+        all other metrics. Values have the units of the tables for people but are not rounded; missing values
+        are NaN.
         """
         return tables.paper_table(self.rows)
 
     def to_csv(self) -> str:
-        r"""The tidy table, raw values, missing ones empty; floats are exact when read back.
+        r"""Return the tidy table as CSV with raw values; floats are exact when read back.
 
-        A byte of a label that is no UTF-8 is written `\xff`, since a CSV could not be encoded with it.
+        Missing values are empty. Bytes of a label that are not UTF-8 are escaped, such as `\xff`, because the
+        text could not be encoded otherwise.
         """
         return files.csv_text(COLUMNS, self.rows)
 
     def to_dict(self) -> dict[str, Any]:
-        """`{"results": [row, ...], "provenance": {...}}`, as in JSON; a copy, which may be changed."""
+        """Return `{"results": [row, ...], "provenance": {...}}` as in JSON; a copy that may be changed."""
         return {"results": [dict(row) for row in self.rows], "provenance": deepcopy(self.provenance)}
 
     def to_json(self) -> str:
-        """What `to_dict` returns, as text; floats are exact when read back."""
+        """Return the content of `to_dict` as JSON text; floats are exact when read back."""
         content = {"results": self.rows, "provenance": self.provenance}
         return dump_json(content, indent=1, ensure_ascii=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> Results:
-        """What `to_json` wrote.
+        """Read results that `to_json` wrote.
 
         Raises:
             StateError: the text is something else.
@@ -230,7 +235,7 @@ class Results:
 
     @classmethod
     def from_csv(cls, text: str) -> Results:
-        """What `to_csv` wrote; its provenance is empty, since a CSV has no place for it.
+        """Read results that `to_csv` wrote; their provenance is empty, since a CSV does not contain it.
 
         Raises:
             StateError: the text is something else.
@@ -245,22 +250,22 @@ class Results:
         return cls(tuple({name: _parse(name, row[name]) for name in row} for row in rows))
 
     def to_table(self) -> str:
-        """Aligned text for people: a line per run and subject, SWD times 1000 as the paper prints it."""
+        """Return aligned text for people: a line per run and subject, SWD times 1000 as in the paper."""
         return tables.to_text(self.rows, self.item)
 
     def to_markdown(self) -> str:
-        """The table of `to_table` in Markdown."""
+        """Return the table of `to_table` in Markdown."""
         return tables.to_markdown(self.rows, self.item)
 
     def to_latex(self) -> str:
-        """The table of `to_table` as a LaTeX tabular; it needs the package booktabs."""
+        """Return the table of `to_table` as a LaTeX tabular, which needs the package booktabs."""
         return tables.to_latex(self.rows, self.item)
 
     def to_text(self, format: str) -> str:
-        """As `table`, `csv`, `json`, `markdown` or `latex`.
+        """Return the text in a format: `table`, `csv`, `json`, `markdown` or `latex`.
 
         Raises:
-            OptionError: another format.
+            OptionError: the format is not one of these.
         """
         if format not in FORMATS:
             raise OptionError(f"results are written as {', '.join(FORMATS)}, not {format!r}")
@@ -268,7 +273,7 @@ class Results:
         return text
 
     def _encodable(self) -> Results:
-        """The rows with text that UTF-8 takes, as `to_csv` writes it."""
+        """Return the results with all text of the rows encodable as UTF-8, escaped as in `to_csv`."""
         rows = [
             {name: encodable(value) if isinstance(value, str) else value for name, value in row.items()}
             for row in self.rows
@@ -278,11 +283,11 @@ class Results:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a file in the format its suffix names: .csv, .json, .md, .txt, .tex or .parquet.
 
-        The file is complete or not there at all: it is written beside its place and renamed. JSON
-        and Parquet keep the provenance.
+        The write is atomic: a temporary file in the same directory is renamed. Only JSON and Parquet keep
+        the provenance.
 
         Raises:
-            OptionError: another suffix.
+            OptionError: the suffix is not one of these.
             PgmetricsError: the file cannot be written; the message says why.
         """
         format = check_destination(path)
@@ -294,15 +299,15 @@ class Results:
 
 
 def read_results(path: str | os.PathLike[str], series: str | None = None) -> Results:
-    """A result that was saved as JSON, CSV or Parquet, or the store of a run.
+    """Read results that were saved as JSON, CSV or Parquet, or the scores file of a run.
 
     Args:
-        path: a file; or the directory of a run that `pgmetrics growth` has scored.
-        series: which series of a store; the one that was written to last if left out.
+        path: a file, or the directory of a run that `pgmetrics growth` has scored.
+        series: id of a series of a scores file; defaults to the series that was written last.
 
     Raises:
-        OptionError: another suffix, since tables for people are not read back; or a series is named
-            and the file is no store.
+        OptionError: the file has another suffix (tables for people are not read back), or a series is named
+            and the file is not a scores file.
         StateError: the file holds something else, or no such series.
         PgmetricsError: the file cannot be read.
     """
@@ -335,7 +340,7 @@ def read_results(path: str | os.PathLike[str], series: str | None = None) -> Res
 def _read_text(path: Path) -> str:
     try:
         with open_regular(path) as file:
-            # -sig: spreadsheets put a byte order mark before a CSV that they save.
+            # utf-8-sig, because spreadsheets write a byte order mark at the start of a CSV.
             return file.read().decode("utf-8-sig")
     except OSError as error:
         raise PgmetricsError(f"{path} cannot be read: {error.strerror or error}") from error
@@ -344,13 +349,14 @@ def _read_text(path: Path) -> str:
 
 
 def run_id(description: Mapping[str, Any]) -> str:
-    """A short name for a run: equal descriptions get equal names.
+    """Return a short name for a run; equal descriptions get equal names.
 
     Args:
-        description: what determines the rows, as JSON can hold it: sources, metrics, parameters, seed.
+        description: everything that determines the rows, serializable as JSON: sources, metrics, parameters,
+            seed.
     """
     canonical = dump_json(description, sort_keys=True, separators=(",", ":"))
-    # The prefix keeps a digest such as 1234e5678901 from being read as a number out of a CSV.
+    # The prefix keeps readers of CSV from parsing a digest such as 1234e5678901 as a number.
     return "run-" + sha256(canonical.encode()).hexdigest()[:12]
 
 

@@ -1,4 +1,4 @@
-"""The files that results are written to: whole or not at all, in the format that the suffix names."""
+"""Read and write the files of results: CSV and Parquet, and the check of a destination before any work."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ _PROVENANCE = b"pgmetrics"
 
 
 def check_destination(path: str | os.PathLike[str], inputs: Iterable[object] = ()) -> str:
-    """Refuse a file that `Results.save` could not write, before an hour is spent on its content.
+    """Refuse a file that `Results.save` could not write, before time is spent on computing its content.
 
     Args:
-        path: of the file.
-        inputs: what the content is made from; a file among them would be overwritten by it.
+        path: the file to write.
+        inputs: the inputs of the computation; the file must not overwrite any of them.
 
     Returns:
-        The format its suffix names.
+        The format that the suffix names.
 
     Raises:
-        OptionError: a suffix other than .csv, .json, .md, .txt, .tex and .parquet.
-        PgmetricsError: its directory is missing or cannot be written to, it is an input, or Parquet is
-            asked for and pyarrow is not installed.
+        OptionError: the suffix is not .csv, .json, .md, .txt, .tex or .parquet.
+        PgmetricsError: the directory is missing or not writable, the file is an input, or the format is
+            Parquet and pyarrow is not installed.
     """
     suffix = resolved(path).suffix.lower()
     if suffix not in FORMAT_OF_SUFFIX:
@@ -48,7 +48,7 @@ def check_destination(path: str | os.PathLike[str], inputs: Iterable[object] = (
 
 
 def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
-    """Rows as CSV: floats are exact when read back, missing values empty, and all text is valid UTF-8."""
+    """Return rows as CSV in valid UTF-8: floats are exact when read back, and missing values are empty."""
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
@@ -57,7 +57,7 @@ def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
 
 
 def to_parquet(frame: Any, provenance: Mapping[str, Any], name: str) -> bytes:
-    """A pandas frame as a Parquet file, whose own metadata carry the provenance.
+    """Return a pandas frame as a Parquet file that carries the provenance in its schema metadata.
 
     Raises:
         PgmetricsError: pyarrow is not installed.
@@ -74,11 +74,11 @@ def to_parquet(frame: Any, provenance: Mapping[str, Any], name: str) -> bytes:
 
 
 def from_parquet(path: str | os.PathLike[str], columns: Sequence[str]) -> tuple[list[Any], dict[str, Any]]:
-    """The rows and the provenance of a file that `to_parquet` made.
+    """Read the rows and the provenance of a file that `to_parquet` wrote.
 
     Raises:
-        StateError: it is another file.
-        PgmetricsError: it cannot be read, or pyarrow is not installed.
+        StateError: the file is something else.
+        PgmetricsError: the file cannot be read, or pyarrow is not installed.
     """
     parquet = _parquet(os.fspath(path))
     import pyarrow

@@ -1,4 +1,4 @@
-"""Check the provenance of results that were read: its parts have the types that other code relies on."""
+"""Check that the parts of a provenance that was read have the types that other code relies on."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ _OBJECTS = ("parameters", "settings", "sources", "networks", "versions")
 
 
 def check(provenance: object) -> None:
-    """Refuse a provenance with a part that is no object where we write an object.
+    """Refuse a provenance in which a part has another type than `Results` writes.
 
-    Results may come from anybody. The values are only shown and compared, and parts may be missing.
+    Result files are not trusted. Parts may be missing, and values are not checked, since they are only shown
+    and compared.
 
     Raises:
-        StateError: a part is of another kind; the message names it.
+        StateError: a part has another type; the message names it.
     """
     if not isinstance(provenance, Mapping):
         raise StateError("not a result: its provenance is no object")
@@ -51,7 +52,7 @@ def _check_run(about: Mapping[str, Any], stored: bool = False) -> None:
 def _objects(
     content: Mapping[str, Any], part: str, before: str = ""
 ) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yield the members of a part; each must be an object."""
+    """Yield the members of a part by name; each must be an object."""
     members = content.get(part, {})
     if not isinstance(members, Mapping):
         raise _damaged(before + part)

@@ -1,4 +1,4 @@
-"""Find the reals' own score that belongs to a row about generated images."""
+"""Find the score of the real images that belongs to a row about generated images."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ Items = Callable[[str], "Mapping[str, Any] | None"]
 
 
 def row_of_reals(row: Row, rows: Iterable[Row], item: Items) -> Row | None:
-    """Return the row about the reals with a row's metric, level and protocol; None unless there is just one.
+    """Return the row about the reals with the same metric, level and protocol as a row.
+
+    A row of the same run is preferred. Returns None unless there is exactly one.
 
     Args:
         row: a row about generated images.
@@ -34,23 +36,23 @@ def row_of_reals(row: Row, rows: Iterable[Row], item: Items) -> Row | None:
 
 
 def _belongs(row: Row, real: Row, item: Items) -> bool:
-    """Whether a row about reals, scored as an item of their own, belongs to a run's row."""
+    """Return whether a row about reals that were scored as a separate item belongs to a run's row."""
     mine, theirs = item(row["run"]), item(real["run"])
     if mine is None or theirs is None:
-        # In a table of `growth` without provenance, the reals are recognized by their label.
+        # A CSV of `growth` has no provenance, so the reals are recognized by their label.
         return mine is theirs and str(real["run"]).startswith("reals-")
     if theirs.get("kind") != "floor":
         return False
     if str(row["protocol"]).startswith("at-stage"):
-        # Within a fade, reals are blended as in training; the reals of the floor are not.
+        # Within a fade the reals are blended as in training, but those of the floor are not.
         return theirs.get("resolution") == mine.get("resolution") and mine.get("alpha", 1.0) >= 1
     return theirs.get("resolution") == mine.get("final_resolution")
 
 
 def variety_of(row: Row, rows: Iterable[Row], item: Items) -> Variety | None:
-    """Return how varied a row's images are beside the reals; None if that is unknown or not measured."""
+    """Return how varied a row's images are compared with the reals; None if unknown or not measured."""
     if output(row["metric"]).better.aim is not Aim.REALS or row["subject"] != "fake":
         return None
     real = row_of_reals(row, rows, item)
-    # Such numbers have errors over images alone.
+    # Metrics of variety only have errors over images, so both scores keep theirs.
     return None if real is None else variety(row["metric"], Score.of(row), Score.of(real))

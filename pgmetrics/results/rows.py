@@ -1,4 +1,4 @@
-"""The rows of results: their columns, and which values they can have."""
+"""Rows of results: their columns, and the check of their values."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ _TEXTS = ("run", "subject", "metric", "stderr_kind", "protocol")
 _REQUIRED = ("run", "subject", "metric", "value")
 _COUNT = (0, 2**63 - 1)
 _BOUNDS = {"level": (1, 2**63 - 1), "n_real": _COUNT, "n_fake": _COUNT, "seed": (0, 2**128 - 1)}
-_LARGEST = 1e70  # whose fourth power is finite, as degrees of freedom need it; no features are so large
-_ROUNDING = 1e-6  # by which a computed value may be out of its range
+_LARGEST = 1e70  # degrees of freedom need its fourth power to be finite; no real features are so large
+_ROUNDING = 1e-6  # a computed value may be out of its range by this much
 
 
 def checked(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Check a row and return it in column order and with Python's own types, so that it is written exactly.
+    """Check a row and return it in column order with built-in Python types, so that it is written exactly.
 
     Raises:
-        StateError: a column is missing, unknown or of another kind, or a number is impossible.
+        StateError: a column is missing, unknown or of the wrong type, or a number is impossible.
     """
     if set(row) != set(COLUMNS):
         raise StateError(
@@ -63,12 +63,15 @@ def checked(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def is_one_line(value: object) -> bool:
-    """Whether it is text without control characters; csv of some Pythons cannot read a carriage return."""
+    """Return whether a value is text without control characters.
+
+    The csv module of some Python versions cannot read back a carriage return.
+    """
     return isinstance(value, str) and not re.search(r"[\x00-\x1f]", value)
 
 
 def place(row: Mapping[str, Any]) -> str:
-    """Name the number of a row in messages."""
+    """Describe the number of a row for messages."""
     level = "" if row["level"] is None else f" at level {row['level']}"
     return f"{row['metric']}{level} of {row['subject']}"
 
@@ -76,7 +79,7 @@ def place(row: Mapping[str, Any]) -> str:
 def _integer(name: str, row: Mapping[str, Any]) -> int:
     number = _number(name, row)
     low, high = _BOUNDS[name]
-    # Tables without nullable integers hold integers as floats.
+    # A table without nullable integers stores them as floats.
     if number != number or number in (math.inf, -math.inf) or int(number) != number:
         raise _impossible(name, row, "it is a whole number")
     if not low <= number <= high:
@@ -103,7 +106,7 @@ def _number(name: str, row: Mapping[str, Any]) -> Any:
     number = row[name]
     try:
         if isinstance(number, numbers.Real) and not isinstance(number, bool):
-            float(number)  # which an integer may be too large for
+            float(number)  # fails for an integer that is too large
             return number
     except OverflowError:
         pass

@@ -1,14 +1,14 @@
-"""The store of a scored run: JSON Lines that only grow, and survive a kill at any moment.
+"""The scores file of a run: append-only JSON Lines that survive a kill at any moment.
 
-A line is one finished item of one series: an object with the keys `format`, `series` (the id that
-all lines of equal settings share), `item`, and `settings` in the first line of a series, `results`
-and `provenance` in the others. An item holds its `kind` and, but for settings,
+Each line is one finished item of one series: an object with the keys `format`, `series` (an id shared
+by all lines with the same settings) and `item`. The first line of a series also has `settings`, the others
+have `results` and `provenance`. An item has a `kind` and, unless that is "settings", these fields:
 
 - `label`: the `run` of its rows,
-- `file`: relative to the run's directory, and `digest`: of what it holds (not of a floor),
-- `images_shown` (null where it is unknown), `alpha` (not of a floor), `resolution`, `final_resolution`.
+- `file`: the path relative to the run's directory, and `digest` of its content (not for a floor),
+- `images_shown` (null if unknown) and `alpha` (not for a floor), `resolution`, `final_resolution`.
 
-No line holds a time: equal work gives equal bytes.
+No line holds a time, so the same scores give identical bytes.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ _LARGEST_SIDE = 2**16  # pixels
 
 @dataclass(frozen=True)
 class Entry:
-    """One line.
+    """One line of a scores file.
 
     Attributes:
-        series: id of the series it belongs to.
-        item: what was scored; at least its `kind`, and its `label` unless that is "settings".
-        results: rows with the columns of `results.COLUMNS`; none in a settings line.
-        provenance: how the rows came about, without times and places.
-        settings: everything that decides a number of the series; of a settings line alone.
+        series: id of the series that the line belongs to.
+        item: describes what was scored; has at least a `kind`, and a `label` unless that is "settings".
+        results: rows with the columns of `results.COLUMNS`; empty in a settings line.
+        provenance: provenance of the rows, without times and local paths.
+        settings: everything that affects a number of the series; None except in a settings line.
     """
 
     series: str
@@ -49,18 +49,18 @@ class Entry:
 
     @property
     def kind(self) -> str:
-        """One of KINDS."""
+        """The kind of the item, one of KINDS."""
         kind: str = self.item["kind"]
         return kind
 
     @property
     def label(self) -> str:
-        """Of the item, the `run` of its rows; empty for a settings line."""
+        """The label of the item, which is the `run` of its rows; empty for a settings line."""
         label: str = self.item.get("label", "")
         return label
 
     def to_line(self) -> bytes:
-        """The line, with its end; equal entries give equal bytes."""
+        """Return the line with its newline; equal entries give equal bytes."""
         content: dict[str, Any] = {"format": FORMAT, "series": self.series, "item": dict(self.item)}
         if self.settings is not None:
             content["settings"] = dict(self.settings)
@@ -71,10 +71,10 @@ class Entry:
 
     @classmethod
     def from_line(cls, line: bytes) -> Entry:
-        """The entry that `to_line` wrote.
+        """Read an entry that `to_line` wrote.
 
         Raises:
-            StateError: the line is something else, of another format, or a row of it is none.
+            StateError: the line is something else or of another format, or one of its rows is invalid.
         """
         try:
             content = parse_json(line)
@@ -95,21 +95,21 @@ class Entry:
 
 
 def store_path(run: str | os.PathLike[str]) -> Path:
-    """The store of a run's directory; a path to anything else is taken for the store itself."""
+    """Return the path of the scores file in a run's directory; any other path is the scores file itself."""
     path = Path(run)
     return path / FILE_NAME if os.path.isdir(path) else path
 
 
 def read(path: str | os.PathLike[str]) -> list[Entry]:
-    """The complete lines of a store, in the order in which they were written.
+    """Read the complete lines of a scores file, in the order in which they were written.
 
-    A last line without its end, as a kill leaves it, is passed over.
+    An incomplete last line, as a kill leaves it, is ignored.
 
     Args:
-        path: of the store, or of a run's directory.
+        path: the scores file, or a run's directory.
 
     Raises:
-        StateError: another line is damaged; the message says which.
+        StateError: any other line is damaged; the message says which.
         PgmetricsError: there is no such file, or it cannot be read.
     """
     place = store_path(path)
@@ -131,16 +131,16 @@ def read(path: str | os.PathLike[str]) -> list[Entry]:
 
 
 def series_of(entries: Sequence[Entry], series: str | None = None) -> list[Entry]:
-    """The entries of one series that count, its settings first.
+    """Return the current entries of one series, its settings first.
 
-    An item that was scored again, since its file had changed, counts as it was scored last.
+    If an item was scored again because its file had changed, only its latest entry is returned.
 
     Args:
-        entries: of a store.
-        series: its id; the one that was written to last if left out.
+        entries: all entries of a scores file.
+        series: id of the series; defaults to the series that was written last.
 
     Raises:
-        StateError: there are no entries, or no such series; the message lists those there are.
+        StateError: there are no entries, or no such series; the message lists the existing series.
     """
     known = list(dict.fromkeys(entry.series for entry in entries))
     if not entries:
@@ -149,7 +149,7 @@ def series_of(entries: Sequence[Entry], series: str | None = None) -> list[Entry
         series = entries[-1].series
     if series not in known:
         raise StateError(f"there is no series {series} among the scores; there are {', '.join(known)}")
-    # A label keeps the place of its first line, with the content of its last.
+    # In this dict, a label keeps the position of its first line and gets the content of its last.
     latest = {entry.label: entry for entry in entries if entry.series == series}
     return list(latest.values())
 
@@ -157,18 +157,18 @@ def series_of(entries: Sequence[Entry], series: str | None = None) -> list[Entry
 def load(
     path: str | os.PathLike[str], series: str | None = None
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """The rows of a series and how they came about, for `results.Results`.
+    """Read the rows and the provenance of a series, for `results.Results`.
 
     Args:
-        path: of the store, or of a run's directory.
-        series: its id; the one that was written to last if left out.
+        path: the scores file, or a run's directory.
+        series: id of the series; defaults to the series that was written last.
 
     Returns:
-        The rows: of the reals, of the untrained network, of the checkpoints by images shown. And
-        `{"series": id, "settings": {...}, "runs": {label: {"item": {...}, ...}}}`.
+        The rows of the reals, then of the untrained network, then of the checkpoints by images shown; and
+        the provenance `{"series": id, "settings": {...}, "runs": {label: {"item": {...}, ...}}}`.
 
     Raises:
-        StateError, PgmetricsError: as `read` and `series_of`.
+        StateError, PgmetricsError: as in `read` and `series_of`.
     """
     chosen = series_of(read(path), series)
     items = [entry for entry in chosen if entry.kind != "settings"]
@@ -180,24 +180,25 @@ def load(
 
 
 class Journal:
-    """A store that is being written: each line is on the disk before `append` returns.
+    """Appends to a scores file; each line is on disk before `append` returns.
 
-    The file is made with its first line. What a kill left of a line is cut off before the next one.
+    The first `append` creates the file. An incomplete line that a kill left is truncated before the next
+    line is written.
 
     Attributes:
-        path: of the file.
+        path: the scores file.
         entries: its lines.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        """Read what is there.
+        """Read the existing lines.
 
         Args:
-            path: of the store, or of a run's directory.
+            path: the scores file, or a run's directory.
 
         Raises:
-            StateError: a line of it is damaged.
-            PgmetricsError: it cannot be read.
+            StateError: a line of the file is damaged.
+            PgmetricsError: the file cannot be read.
         """
         self.path = store_path(path)
         self.entries: list[Entry] = read(self.path) if self.path.exists() else []
@@ -211,10 +212,11 @@ class Journal:
             self._file.close()
 
     def append(self, entry: Entry) -> None:
-        """Write one line, whole or not at all as far as any later reader can tell.
+        """Append one line; later readers see either the whole line or none of it.
 
         Raises:
-            PgmetricsError: the disk refuses, as when it is full; what was there before stays.
+            PgmetricsError: the file cannot be written, for example because the disk is full. Earlier lines
+                are kept.
         """
         line = entry.to_line()
         try:
@@ -228,7 +230,7 @@ class Journal:
                 view = view[file.write(view) :]
             os.fsync(file.fileno())
         except OSError as error:
-            # Cutting makes room and cannot fail for the lack of it.
+            # Truncating frees space, so it cannot fail on a full disk.
             file.truncate(end)
             raise self._unwritable(error) from error
         self.entries.append(entry)
@@ -252,12 +254,12 @@ class Journal:
 
 
 def _complete(content: bytes) -> int:
-    """Bytes up to the end of the last line that has one."""
+    """Return the number of bytes up to and including the last newline."""
     return content.rfind(b"\n") + 1
 
 
 def _flush_directory(directory: Path) -> None:
-    """Have a new file's name on the disk, too, where the system can do that."""
+    """Flush a directory, so that the name of a new file is on disk, too; only POSIX supports this."""
     if os.name == "posix":
         handle = os.open(directory, os.O_RDONLY)
         try:
@@ -289,7 +291,7 @@ def _well_formed(content: Mapping[str, Any]) -> bool:
 
 
 def _place(item: Mapping[str, Any]) -> tuple[bool, int, int, float]:
-    """Sorts by images shown; items of which they are unknown come last, by their stages."""
+    """Return a sort key: by images shown; items with an unknown count come last, by their stages."""
     shown = item.get("images_shown", 0)
     if shown is None:
         return True, 0, item.get("resolution", 0), item.get("alpha", 1.0)
@@ -312,4 +314,4 @@ _FIELDS: Mapping[str, Callable[[Any], bool]] = {
     "final_resolution": _is_side,
     "alpha": lambda value: type(value) in (int, float) and 0 <= value <= 1,
 }
-"""What the fields of an item hold, where it has them."""
+"""Checks of an item's fields, for those fields that it has."""

@@ -1,6 +1,6 @@
-"""Results as tables for people: text, Markdown, LaTeX, and the layout of the paper's Table 1.
+"""Format results as tables for people: text, Markdown, HTML, LaTeX, and the layout of the paper's Table 1.
 
-Values are raw in data; tables multiply some, such as SWD by 1000 as the paper does.
+Values are raw in data. Tables scale some of them, such as SWD by 1000 as in the paper.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _LATEX = {
 
 
 class Column(NamedTuple):
-    """A metric under one protocol at one level; `level` is empty where the metric has none."""
+    """A column: one metric under one protocol at one level; `level` is "" for a metric without levels."""
 
     title: str
     level: str
@@ -43,31 +43,31 @@ class Column(NamedTuple):
 
 
 class Line(NamedTuple):
-    """What one run and subject scored; None where it has no such number."""
+    """A line of a table: the rows of one run, subject and seed by column; None where a score is missing."""
 
     label: str
     rows: list[Row | None]
 
     @property
     def cells(self) -> list[str]:
-        """As printed."""
+        """The printed text of each column."""
         return ["-" if row is None else cell(row) for row in self.rows]
 
 
 def no_item(run: str) -> None:
-    """What a table without a store's provenance says of a run."""
+    """Return None: the lookup of items for tables without the provenance of a scores file."""
     return None
 
 
 def cell(row: Row) -> str:
-    """Value and standard error as printed."""
+    """Format the value and the standard error of a row."""
     number = output(row["metric"]).number
     value = number(row["value"])
     return value if row["stderr"] is None else f"{value} ± {number(row['stderr'])}"
 
 
 def layout(rows: Sequence[Row]) -> tuple[list[Column], list[Line]]:
-    """The header, and per (run, subject, seed) one line: the reals first, then as they came."""
+    """Return the header, and a line for each (run, subject, seed): the reals first, then in order of rows."""
     header = [column for metric, protocol in _series(rows) for column in _columns_of(metric, protocol, rows)]
     groups: dict[tuple[Any, ...], dict[Key, Row]] = {}
     for row in rows:
@@ -83,9 +83,9 @@ def layout(rows: Sequence[Row]) -> tuple[list[Column], list[Line]]:
 
 
 def to_text(rows: Sequence[Row], item: Items = no_item) -> str:
-    """Aligned columns."""
+    """Format rows as text with aligned columns, followed by the captions."""
     header, lines = layout(rows)
-    # A metric's name stands once, over the first of its columns; the levels stand below it.
+    # A metric's name is printed once, above the first of its columns; the levels are printed below it.
     names = [
         "" if i and header[i - 1].title == column.title else column.title for i, column in enumerate(header)
     ]
@@ -103,7 +103,7 @@ def to_text(rows: Sequence[Row], item: Items = no_item) -> str:
 
 
 def to_markdown(rows: Sequence[Row], item: Items = no_item) -> str:
-    """One Markdown table, and the captions below it."""
+    """Format rows as a Markdown table with the captions below it."""
     header, lines = layout(rows)
     grid = [
         ["", *(f"{column.title} {column.level}".rstrip() for column in header)],
@@ -115,7 +115,7 @@ def to_markdown(rows: Sequence[Row], item: Items = no_item) -> str:
 
 
 def to_html(rows: Sequence[Row], item: Items = no_item) -> str:
-    """A table element with its captions, for notebooks; all text is escaped."""
+    """Format rows as an HTML table element with captions, for notebooks; all text is escaped."""
     header, lines = layout(rows)
     heads = "".join(
         f'<th colspan="{last - first + 1}">{_html(title)}</th>' for title, first, last in _spans(header)
@@ -137,7 +137,7 @@ def to_html(rows: Sequence[Row], item: Items = no_item) -> str:
 
 
 def to_latex(rows: Sequence[Row], item: Items = no_item) -> str:
-    """A tabular with the rules of the package booktabs; the captions are comments above it."""
+    """Format rows as a tabular with booktabs rules; the captions are comments above it."""
     header, lines = layout(rows)
     spans = _spans(header)
     titles = [
@@ -161,7 +161,7 @@ def to_latex(rows: Sequence[Row], item: Items = no_item) -> str:
 
 
 def paper_table(rows: Sequence[Row]) -> pd.DataFrame:
-    """The layout of the paper's Table 1: a line per run, (metric, level) above the columns."""
+    """Return the layout of the paper's Table 1: a line per run, and columns by (metric, level)."""
     import pandas as pd
 
     header, lines = layout(rows)
@@ -179,11 +179,11 @@ def paper_table(rows: Sequence[Row]) -> pd.DataFrame:
 
 
 def captions(rows: Sequence[Row], item: Items = no_item) -> list[str]:
-    """Per metric: how many images, what the ± was taken over, and how varied the sets are beside the reals.
+    """Return captions for each metric: its number of images, the source of its ± and the sets' variety.
 
     Args:
-        rows: of the table.
-        item: what a store says of a run label.
+        rows: the rows of the table.
+        item: returns the item of a run label in a scores file.
     """
     lines = []
     for metric in dict.fromkeys(metric for metric, _ in _series(rows)):
@@ -203,7 +203,10 @@ def captions(rows: Sequence[Row], item: Items = no_item) -> list[str]:
 
 
 def _varieties(metric: str, rows: Sequence[Row], item: Items) -> Iterator[str]:
-    """Which sets are as varied as the reals, less or more, for each protocol; nothing for other metrics."""
+    """Yield for each protocol which sets are less, equally or more varied than the reals.
+
+    Yields nothing for metrics that do not measure variety.
+    """
     several = len({row["run"] for row in rows if row["subject"] == "fake"}) > 1
     for protocol in dict.fromkeys(row["protocol"] for row in rows):
         found: dict[Variety, list[str]] = {}
@@ -219,20 +222,20 @@ def _varieties(metric: str, rows: Sequence[Row], item: Items) -> Iterator[str]:
 
 
 def spread(kind: str | None) -> str:
-    """What a ± is: an error of the value, or a standard deviation where its kind says so."""
+    """Describe a ±: a standard error of the value, or a standard deviation if its kind ends with "(sd)"."""
     over = (kind or "").removesuffix(" (sd)")
     return f"standard {'error' if over == kind else 'deviation'} over {over}"
 
 
 def _series(rows: Sequence[Row]) -> list[tuple[str, str | None]]:
-    """(metric, protocol) pairs in order: numbers of unlike protocols never share a column."""
+    """Return the (metric, protocol) pairs in order; numbers of different protocols never share a column."""
     found = dict.fromkeys((row["metric"], row["protocol"]) for row in rows)
     order = in_order([metric for metric, _ in found])
     return sorted(found, key=lambda pair: order.index(pair[0]))
 
 
 def _columns_of(metric: str, protocol: str | None, rows: Sequence[Row]) -> Iterator[Column]:
-    """From the finest level to the coarsest, then their mean."""
+    """Yield the columns of a metric, from the finest level to the coarsest, then the mean over levels."""
     title = output(metric).heading
     if len({row["protocol"] for row in rows if row["metric"] == metric}) > 1:
         title = f"{title} ({protocol})"
@@ -264,7 +267,7 @@ def _labels(groups: Sequence[tuple[Any, ...]], metrics: Mapping[tuple[Any, ...],
 
 
 def _spans(header: Sequence[Column]) -> list[tuple[str, int, int]]:
-    """Runs of columns with one title: the title, the first and the last of them."""
+    """Group adjacent columns with the same title; return each title with its first and last column."""
     spans: list[tuple[str, int, int]] = []
     for i, column in enumerate(header):
         if spans and spans[-1][0] == column.title:
@@ -279,7 +282,7 @@ def _html(text: str) -> str:
 
 
 def _latex(text: str) -> str:
-    # In one pass: what a replacement brings in must not be replaced again.
+    # A single pass, so that the output of a replacement is not replaced again.
     return re.sub("|".join(map(re.escape, _LATEX)), lambda found: _LATEX[found[0]], printable(text))
 
 

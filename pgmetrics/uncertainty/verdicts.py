@@ -1,8 +1,8 @@
-"""What a difference means: better, worse, less varied, within noise.
+"""Turn differences between scores into verdicts: better, worse, less varied, within noise.
 
-This is the one rule; comparisons, the page and its plots, tables, regression tests and benchmarks all ask it.
-Numbers and errors go in, words come out. Which way a number improves is part of its declaration in
-`metrics.registry`, and docs/uncertainty.md gives the reasons.
+Comparisons, the report page and its plots, tables, regression tests and benchmarks all use this one rule.
+It takes numbers with their errors and returns words. Which way a number improves is part of its declaration
+in `metrics.registry`; docs/uncertainty.md gives the reasons.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from pgmetrics.metrics.outputs import Aim
 from pgmetrics.metrics.registry import output
 
 Verdict = Literal["better", "worse", "less varied", "more varied", "different", "within noise", "undecided"]
-"""What is said of B against A; "less varied" and "more varied" where the reals' own value is the goal."""
+"""How B compares with A; "less varied" and "more varied" are for numbers whose goal is the reals' value."""
 
 Variety = Literal["as varied", "less varied", "more varied"]
-"""How varied a set is beside the real images."""
+"""How varied a set is compared with the real images."""
 
 Effect = Literal["better", "worse", "neither", "undecided"]
 """What a verdict means for a gate, such as `compare --fail-if-worse`."""
 
 
 class Score(NamedTuple):
-    """A number and its standard error over images, None where no sound one is known."""
+    """A number and its standard error over images; None where no sound error is known."""
 
     value: float
     stderr: float | None = None
@@ -35,13 +35,19 @@ class Score(NamedTuple):
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> Score:
-        """A row's, with the columns of `results.COLUMNS`; without its error if that is not over images."""
+        """Return the score of a row that has the columns of `results.COLUMNS`.
+
+        An error that was not taken over images is dropped.
+        """
         over_images = row["stderr"] is not None and is_over_images(row["stderr_kind"])
         return cls(row["value"], row["stderr"] if over_images else None, degrees_of_freedom(row))
 
 
 def is_asked(metric: str, named: bool) -> bool:
-    """Whether a gate asks a number: all that improve in one direction, and others that a user named.
+    """Return whether a gate checks a number.
+
+    It checks all numbers that improve in one direction. A number whose goal is the reals' own value is
+    checked only if the user named it.
 
     Args:
         metric: the number's name.
@@ -52,11 +58,11 @@ def is_asked(metric: str, named: bool) -> bool:
 
 
 def limit(metric: str, reals: Score | None) -> Score | None:
-    """The value that decides between better and worse besides the difference; None where there is none.
+    """Return the value at which a number stops improving; None if it has no such limit.
 
     Args:
         metric: the number's name.
-        reals: what the reals score themselves, if it is known.
+        reals: the score of the real images themselves, if it is known.
     """
     better = output(metric).better
     if reals is not None and (better.up_to_reals or better.aim is Aim.REALS):
@@ -74,20 +80,22 @@ def verdict(
     reals: Score | None = None,
     significance: float = 0.01,
 ) -> Verdict:
-    """What a number says of B against A.
+    """Return the verdict of a number on set B against set A.
 
-    Better and worse are said where A and B differ by more than noise and the number has a good direction.
-    Where this ends at a limit, B is better only if it also came nearer to the limit by more than noise;
-    beyond it the two are "different". A number whose goal is the reals' own value says "less varied" or
-    "more varied", and "different" where that value is not known.
+    B is "better" or "worse" if A and B differ by more than noise and the number improves in one direction.
+    If the improvement ends at a limit, B must also be nearer to the limit by more than noise to be better;
+    otherwise the two are "different". A number whose goal is the reals' own value gives "less varied" or
+    "more varied", and "different" if that value is not known.
 
     Args:
         metric: the number's name.
-        a, b: of the two sets.
-        p_value: of the hypothesis that A and B are alike, corrected for other rows; None without a test.
-        p_difference: of the hypothesis that the number expects the same of both, corrected likewise; a test
-            may find that sets differ which are as far from the reals. That of `p_value`, if left out.
-        reals: what the reals score themselves.
+        a, b: the scores of the two sets.
+        p_value: p-value of the hypothesis that A and B have the same distribution, corrected for the other
+            rows; None without a test.
+        p_difference: p-value of the hypothesis that the number has the same expectation for both sets,
+            corrected likewise. Sets may differ and yet be equally far from the reals, which `p_value` alone
+            cannot show. If left out, `p_value` alone decides.
+        reals: the score of the real images themselves.
         significance: level of every test.
     """
     if p_value is None:
@@ -95,7 +103,7 @@ def verdict(
     if p_value > significance:
         return "within noise"
     aim = output(metric).better.aim
-    # An interval of 95 % that leaves out 0 is not enough: that is so of one in twenty of equally far sets.
+    # A 95 % interval without 0 is not enough: one in twenty pairs of equally distant sets has such a one.
     if aim is Aim.NONE or (p_difference is not None and p_difference > significance):
         return "different"
     rose = b.value > a.value
@@ -109,10 +117,10 @@ def verdict(
 
 
 def nearer(a: Score, b: Score, goal: Score, significance: float = 0.01) -> Literal["A", "B"] | None:
-    """Which of two numbers that differ is nearer to a goal, None where noise does not tell.
+    """Return which of two different numbers is nearer to a goal; None if noise does not allow a decision.
 
-    B is nearer exactly if the middle of the two lies on A's side of the goal. The errors of A and B are
-    added as if the two moved together, which is the most that the middle can vary.
+    B is nearer if and only if the midpoint of A and B lies on A's side of the goal. The errors of A and B are
+    added as if they were fully correlated, which is the largest error that the midpoint can have.
     """
     middle = (a.value + b.value) / 2
     error = hypot(((a.stderr or 0.0) + (b.stderr or 0.0)) / 2, goal.stderr or 0.0)
@@ -123,9 +131,9 @@ def nearer(a: Score, b: Score, goal: Score, significance: float = 0.01) -> Liter
 
 
 def variety(metric: str, score: Score, reals: Score | None, significance: float = 0.01) -> Variety | None:
-    """How varied a set is beside the reals, by the distance to their own value and both errors.
+    """Return how varied a set is compared with the reals, from its distance to their value and both errors.
 
-    None for a number that does not say so, or without the reals' value or an error.
+    Returns None for a number that does not measure variety, and if the reals' value or an error is missing.
     """
     if (
         output(metric).better.aim is not Aim.REALS
@@ -141,20 +149,20 @@ def variety(metric: str, score: Score, reals: Score | None, significance: float 
 
 
 def beside_reals(found: Variety) -> str:
-    """A variety with what it is measured by, such as "less varied than the reals"."""
+    """Complete a variety to a phrase such as "less varied than the reals"."""
     return f"{found} {'as' if found == 'as varied' else 'than'} the reals"
 
 
 def effect(metric: str, found: Verdict, reals: Score | None, near: Literal["A", "B"] | None) -> Effect:
-    """What a verdict means for a gate that asks this number.
+    """Return what a verdict means for a gate that checks this number.
 
-    Of a number that is compared with the reals' own, worse is what is farther from it by more than noise.
+    If the goal is the reals' own value, a set is worse if it is farther from that value by more than noise.
 
     Args:
         metric: the number's name.
         found: its verdict.
-        reals: what the reals score themselves.
-        near: which set is `nearer` to that.
+        reals: the score of the real images themselves.
+        near: which set is nearer to that score, as `nearer` returns it.
     """
     if found == "better" or found == "worse" or found == "undecided":
         return found
@@ -176,12 +184,13 @@ def is_open(
     reals: Score | None = None,
     significance: float = 0.01,
 ) -> bool:
-    """Whether "different" leaves open which set is better: it would be told, were the difference sure.
+    """Return whether the verdict "different" leaves open which set is better.
 
-    It is not open where A and B lie beyond a limit, so that neither is better.
+    It does if a significant difference of the number would give "better" or "worse". It does not if A and B
+    lie beyond a limit, where neither is better.
 
     Args:
-        metric, a, b, p_difference, reals, significance: as of `verdict`.
+        metric, a, b, p_difference, reals, significance: as in `verdict`.
     """
     if p_difference <= significance:
         return False
@@ -191,13 +200,13 @@ def is_open(
 
 
 def reach(significance: float, df: float = inf) -> float:
-    """Standard errors that noise exceeds, in either direction, in such a share of cases: Student's t.
+    """Return the two-sided quantile of Student's t, in standard errors.
 
     Args:
-        significance: the share.
+        significance: the probability that noise exceeds the quantile, in either direction.
         df: degrees of freedom of the errors.
     """
-    # Here, since tables need this module, and SciPy takes a while to load.
+    # Imported here because tables need this module, and SciPy takes a while to load.
     from scipy.special import stdtrit
 
     return float(stdtrit(df, 1 - significance / 2))
