@@ -38,6 +38,7 @@ METRICS: tuple[tuple[Metric, int], ...] = (
     (KernelInceptionDistance(network="custom"), 12_800),
 )
 _WIDTH, _SIDE = 2048, 32
+_DIGESTED = 2**28  # bytes
 _HEADER = "checkpoint at 1024 x 1024, its header alone"
 
 
@@ -47,7 +48,7 @@ def main(turns: int) -> None:
     """Print both tables."""
     columns = "| what is read | MB | reading, s | GB/s | its score, s | reading / both |"
     print(f"{machine()}\n\n| digest | GB/s, one thread |\n|---|--:|")
-    content = generator(0, Stream.SYNTHETIC).integers(0, 256, 2**28, dtype=np.uint8)
+    content = generator(0, Stream.SYNTHETIC).integers(0, 256, _DIGESTED, dtype=np.uint8)
     digests: dict[str, Callable[[], object]] = {
         name: lambda name=name: hashlib.new(name, content) for name in ("sha256", "blake2b", "md5")
     }

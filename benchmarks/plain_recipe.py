@@ -6,7 +6,8 @@ made slower than the recipe needs: 5x5 filtering by `scipy.ndimage`, patches by 
 float32 products, `np.sort`, whole sets of descriptors in memory.
 
 The computation is that of the evaluation code of Karras et al. 2018, "Progressive Growing of
-GANs"; this text of it is our own. `tests/parity` holds it against numbers made by running theirs.
+GANs"; this text of it is our own. `tests/benchmarks/test_plain_recipe.py` holds it
+against numbers made by running theirs.
 """
 
 from __future__ import annotations

@@ -1,17 +1,13 @@
-"""What `progan bench` times and counts; not how fast it is."""
+"""What is timed and counted of training; not how fast it is."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 
 import pytest
 import torch
-from click.testing import CliRunner
 
 from pgmetrics.errors import OptionError
-from reference_models.progan.cli import main
-from reference_models.progan.model.config import ProGANConfig
 from reference_models.progan.model.flops import step_cost
 from reference_models.progan.model.schedule import stage
 from reference_models.progan.training import speed
@@ -60,54 +56,3 @@ def test_a_stage_that_a_preset_does_not_have_is_refused():
 def test_classes_are_timed_too():
     (one,) = step_speeds(replace(CONFIG, label_size=3), (4,), device=CPU, turns=1)
     assert one.images == 8
-
-
-OPTIONS = ["--preset", "tiny-32", "--turns", "1"]
-for _option in ("resolution=8", "fmap_base=32", "minibatch=4:4", "mbstd_group=2"):
-    OPTIONS += ["--option", _option]
-
-
-@pytest.fixture
-def matrices(monkeypatch):
-    monkeypatch.setattr(
-        speed, "matmul_rate", lambda device, precision: {"bfloat16": 2e9, "float32": 1e9}[precision]
-    )
-
-
-def test_the_command_prints_a_row_per_stage(matrices):
-    done = CliRunner().invoke(main, ["bench", *OPTIONS])
-    assert done.exit_code == 0, done.stderr
-    title, limit, header, *rows = done.stdout.splitlines()
-    assert title.startswith("tiny-32, float32, eager, cpu")
-    assert "limit: 1 GFLOP/s" in limit
-    assert [row.split()[:2] for row in rows] == [["4", "4"], ["8", "4"]]
-    assert len(rows[0].split()) == 6
-    assert "img/s" in header
-
-
-def test_its_json_holds_what_the_table_says(matrices):
-    more = [
-        "--resolution",
-        "8",
-        "--option",
-        "precision=bfloat16",
-        "--micro-batch",
-        "2",
-    ]
-    done = CliRunner().invoke(main, ["bench", *OPTIONS, *more, "--format", "json"])
-    assert done.exit_code == 0, done.stderr
-    found = json.loads(done.stdout)
-    (row,) = found["rows"]
-    assert ProGANConfig.from_json(found["config"]).precision == "bfloat16"
-    assert found["limit_flops_per_second"] == 2e9
-    assert row["of_limit"] == pytest.approx(row["flops_per_second"] / 2e9)
-    assert (row["resolution"], row["minibatch"], len(row["seconds"])) == (8, 4, 1)
-
-
-def test_its_options_reach_the_steps(matrices, monkeypatch):
-    asked = {}
-    monkeypatch.setattr(speed, "step_speeds", lambda config, wanted, **options: asked.update(options) or [])
-    done = CliRunner().invoke(main, ["bench", *OPTIONS, "--compile", "--micro-batch", "2", "--device", "cpu"])
-    assert done.exit_code == 0, done.stderr
-    assert (asked["compiled"], asked["micro_batch"], asked["turns"]) == (True, 2, 1)
-    assert ", compiled, cpu" in done.stdout
