@@ -19,10 +19,9 @@ from tests.helpers.image_files import encoded, pixels, write, write_zip
 PNG = encoded(pixels(1)[0])
 
 
-def claiming(path, name, data, method=8, size=None, stored=None, offset=None):
+def claiming(path, name, data, method=8, size=None, stored=None, offset=None, crc=0):
     """A zip of a.png and one more member, whose entry in the table of contents claims other numbers."""
     write_zip(path, {"a.png": PNG, name: b""})
-    crc = zlib.crc32(b"")
     with zipfile.ZipFile(path) as archive:
         first, second = archive.infolist()
     local = path.read_bytes()[: second.header_offset]
@@ -42,9 +41,9 @@ def claiming(path, name, data, method=8, size=None, stored=None, offset=None):
         ),
     ):
         extra = struct.pack("<HHQQQ", 1, 24, *claims)
-        packing = 0 if entry is first else method
+        packing, check = (0, entry.CRC) if entry is first else (method, crc)
         entries += struct.pack(
-            "<4sHHHHHHIIIHHHHHII", b"PK\x01\x02", 45, 45, 0, packing, 0, 0, entry.CRC,
+            "<4sHHHHHHIIIHHHHHII", b"PK\x01\x02", 45, 45, 0, packing, 0, 0, check,
             2**32 - 1, 2**32 - 1, len(entry.filename), len(extra), 0, 0, 0, 0, 2**32 - 1,
         ) + entry.filename.encode() + extra  # fmt: skip
     end = struct.pack("<4sHHHHIIH", b"PK\x05\x06", 0, 0, 2, 2, len(entries), len(local), 0)
