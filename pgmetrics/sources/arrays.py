@@ -19,7 +19,7 @@ from PIL import Image
 from pgmetrics.errors import PgmetricsError, SourceError, printable, told
 from pgmetrics.runtime import seeding
 from pgmetrics.runtime.files import open_regular
-from pgmetrics.runtime.images import grey_to_rgb, to_bytes
+from pgmetrics.runtime.images import checked_range, grey_to_rgb, to_bytes
 from pgmetrics.runtime.npy_headers import read_npy_header
 from pgmetrics.sources.base import ImageSource
 from pgmetrics.sources.decode import Decoding, pil_to_rgb
@@ -63,7 +63,7 @@ class ArraySource(ImageSource):
         super().__init__()
         self.name = name
         self._images = images
-        self._value_range = value_range
+        self._value_range = None if value_range is None else checked_range(value_range)
         check_holds_values(images, name)
         if not (hasattr(images, "shape") and hasattr(images, "dtype")):
             raise SourceError(
@@ -72,8 +72,8 @@ class ArraySource(ImageSource):
             )
         self._layout = _layout_of(tuple(images.shape), is_tensor(images), layout, name)
         _check_type(images, value_range, name)
-        if value_range is not None and not _is_bytes(images):
-            declared = DeclaredRange(value_range, name)
+        if self._value_range is not None and not _is_bytes(images):
+            declared = DeclaredRange(self._value_range, name)
             for piece in _pieces(images):
                 declared.add(piece)
             declared.check_data()
@@ -235,7 +235,7 @@ class DatasetSource(ImageSource):
         super().__init__()
         self.name = name or type(items).__name__
         self._items = items
-        self._value_range = value_range
+        self._value_range = None if value_range is None else checked_range(value_range)
         self._column = column
         self._alpha = Decoding(alpha=alpha).alpha
         try:
@@ -315,7 +315,7 @@ def to_numpy(images: Any) -> NDArray[Any]:
     """Return an array unchanged, and a tensor of any device and dtype, or an array's like, as an array."""
     if not is_tensor(images):
         return np.asarray(images)
-    images = images.detach().cpu()
+    images = images.detach().cpu().resolve_neg()  # NumPy knows no lazy negation
     if images.dtype.is_floating_point:
         images = images.float()  # NumPy has no bfloat16
     numpy: NDArray[Any] = images.numpy()
@@ -450,8 +450,13 @@ def _layout_of(shape: tuple[int, ...], is_tensor: bool, layout: str | None, name
         return possible[0]
     if possible:
         raise SourceError(f"{described}, which could be NHWC or NCHW; choose with layout=")
+    hint = ""
+    if len(shape) == 4 and is_tensor and shape[3] in channels:
+        hint = ": x.permute(0, 3, 1, 2) has it"
+    elif len(shape) == 4 and shape[1 if is_tensor else 3] == 4:
+        hint = f": {'x[:, :3]' if is_tensor else 'x[..., :3]'} drops the fourth channel"
     raise SourceError(
-        f"{described}; {'[N, 3, H, W]' if is_tensor else '[N, H, W, 3] or [N, 3, H, W]'} is needed"
+        f"{described}; {'[N, 3, H, W]' if is_tensor else '[N, H, W, 3] or [N, 3, H, W]'} is needed{hint}"
     )
 
 

@@ -82,6 +82,12 @@ TAKEN = {
     "inference tensor": lambda: torch.inference_mode()(TENSOR.clone)(),
     "half": lambda: sources.array(torch.from_numpy(FLOATS).half(), value_range=(0, 1)),
     "int64": lambda: sources.array(NHWC.astype(np.int64), value_range=(0, 255)),
+    "range that is a tensor": lambda: sources.array(FLOATS, value_range=torch.tensor([0, 1])),
+    "range that is a list": lambda: sources.dataset(list(FLOATS), value_range=[0, 1]),
+    "lazily negated tensor": lambda: sources.array(
+        torch.complex(TENSOR / 255, TENSOR / -255).conj().imag, value_range=(0, 1)
+    ),
+    "tensor with channels last, as advised": lambda: torch.from_numpy(NHWC).permute(0, 3, 1, 2),
     "int64 tensor": lambda: sources.array(TENSOR.long(), value_range=(0, 255)),
     "uint16": lambda: sources.array(NHWC.astype(np.uint16) * 257, value_range=(0, 65535)),
     "big-endian floats": lambda: sources.array(FLOATS.astype(">f4"), value_range=(0, 1)),
@@ -145,6 +151,10 @@ REFUSED = {
     "range of a number": (ranged(1), "is two numbers"),
     "range of three numbers": (ranged((0, 1, 2)), "is two numbers"),
     "range of nothing": (ranged(()), "is two numbers"),
+    "inverted range of bytes": (lambda: sources.array(NHWC, value_range=(1, 0)), "rises from a number"),
+    "tensor with channels last": (lambda: torch.from_numpy(NHWC), r"needed: x\.permute\(0, 3, 1, 2\) has it"),
+    "four channels": (lambda: np.concatenate([NHWC, NHWC[..., :1]], 3), r"needed: x\[\.\.\., :3\] drops the"),
+    "four channels of a tensor": (lambda: torch.cat([TENSOR, TENSOR[:, :1]], 1), r"needed: x\[:, :3\] drops"),
     "int64": (lambda: NHWC.astype(np.int64), r"int64, .* pass value_range=\(0, 255\)"),
     "complex": (lambda: FLOATS + 1j, r"complex128; .*x\.real, or abs\(x\)"),
     "complex tensor": (lambda: torch.from_numpy(FLOATS + 1j), r"complex128; .*x\.real, or abs\(x\)"),
