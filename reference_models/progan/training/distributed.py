@@ -40,7 +40,7 @@ class Ranks:
         """Whether this is the one that writes."""
         return self.rank == 0
 
-    def add_up(self, tensors: Sequence[Tensor]) -> None:
+    def all_reduce_sum(self, tensors: Sequence[Tensor]) -> None:
         """Put in each tensor's place its sum over all ranks; all have the same shapes, and float32."""
         if self.size == 1 or not tensors:
             return
@@ -50,7 +50,7 @@ class Ranks:
         for tensor, total in zip(tensors, torch.split(flat, [t.numel() for t in tensors]), strict=True):
             tensor.copy_(total.view_as(tensor))
 
-    def largest(self, number: int) -> int:
+    def all_reduce_max(self, number: int) -> int:
         """The largest of the numbers that the ranks give."""
         if self.size == 1:
             return number
@@ -59,7 +59,7 @@ class Ranks:
             dist.all_reduce(given, dist.ReduceOp.MAX)
         return int(given)
 
-    def told_by_first(self, number: int) -> int:
+    def broadcast_from_first(self, number: int) -> int:
         """The number that the first rank gives; the others' do not matter."""
         if self.size == 1:
             return number
@@ -88,7 +88,7 @@ def _are_several() -> bool:
 
 
 @contextmanager
-def joined() -> Iterator[Ranks]:
+def process_group() -> Iterator[Ranks]:
     """This process among those that `torchrun` started with it, or alone.
 
     Raises:

@@ -20,7 +20,7 @@ from reference_models.progan.model.schedule import Stage
 
 
 @dataclass(frozen=True, kw_only=True)
-class Drawn:
+class StepInputs:
     """What a step takes that no network makes; all on the networks' device, [N, ...] each.
 
     Attributes:
@@ -38,9 +38,9 @@ class Drawn:
     mixing: Tensor | None = None
     noise: Tensor | None = None
 
-    def __getitem__(self, images: slice) -> Drawn:
+    def __getitem__(self, images: slice) -> StepInputs:
         """Some of the images."""
-        return Drawn(
+        return StepInputs(
             latents=self.latents[images],
             labels=None if self.labels is None else self.labels[images],
             real=None if self.real is None else self.real[images],
@@ -77,7 +77,9 @@ class Steps:
         self._programs_for: tuple[int, bool] | None = None
         self._programs: dict[str, Callable[..., Any]] = {}
 
-    def judge(self, now: Stage, drawn: Drawn, fake: Tensor | None = None) -> DiscriminatorLoss:
+    def discriminator_loss(
+        self, now: Stage, drawn: StepInputs, fake: Tensor | None = None
+    ) -> DiscriminatorLoss:
         """The discriminator's loss.
 
         Args:
@@ -90,7 +92,7 @@ class Steps:
         )
         return loss
 
-    def deceive(self, now: Stage, drawn: Drawn) -> tuple[Tensor, Tensor]:
+    def generator_loss(self, now: Stage, drawn: StepInputs) -> tuple[Tensor, Tensor]:
         """The generator's loss and the fakes that it is of, detached.
 
         The discriminator is expected to ask for no gradients of its weights meanwhile.

@@ -17,7 +17,7 @@ from reference_models.progan.model.config import ProGANConfig
 from reference_models.progan.model.schedule import Stage, stage
 from reference_models.progan.sampling.export import save_grid
 from reference_models.progan.training import microbatches, run_directory
-from reference_models.progan.training.distributed import Ranks, joined
+from reference_models.progan.training.distributed import Ranks, process_group
 from reference_models.progan.training.progress import Alarms, TrainingStatus
 from reference_models.progan.training.run_directory import RunDirectory, RunSettings
 from reference_models.progan.training.signals import Interrupted, stop_requests
@@ -93,7 +93,7 @@ def train(
     """
     if snapshot_images is not None:
         check_number("snapshot_images", snapshot_images, 1, 10**12, whole=True)
-    with joined() as ranks:
+    with process_group() as ranks:
         microbatches.check(config, ranks=ranks.size, micro_batch=micro_batch)
 
         def training_images() -> TrainingImages:
@@ -121,7 +121,7 @@ def train(
             same_images=same_images,
         ) as run:
             state = run.newest_state()
-            ranks.told_by_first(state.images_shown if state is not None else 0)
+            ranks.broadcast_from_first(state.images_shown if state is not None else 0)
             if state is not None and state.images_shown >= config.total_images:
                 last = run.checkpoint_path(state.images_shown, stage(config.total_images, config).resolution)
                 if last.exists():
@@ -146,7 +146,7 @@ def _follow(
     trainer_on: Callable[[TrainingImages], Trainer],
 ) -> Path:
     """Make the steps that the first rank makes, from the state that it begins with; nothing is written."""
-    shown = ranks.told_by_first(0)
+    shown = ranks.broadcast_from_first(0)
     end = stage(config.total_images, config)
     if shown < config.total_images:
         with stop_requests() as requested, closing(training_images()) as images:
@@ -158,7 +158,7 @@ def _follow(
                 trainer.run(now)
                 if stage(trainer.images_shown, config).reset_key != now.reset_key:
                     trainer.reset_optimizers()
-                stop = ranks.largest(requested() or 0)
+                stop = ranks.all_reduce_max(requested() or 0)
                 if stop and trainer.is_sound and trainer.images_shown < config.total_images:
                     raise Interrupted(trainer.images_shown, stop)
             shown = trainer.images_shown
@@ -193,7 +193,7 @@ class _TrainingSession:
             self._save_untrained()
         stop = 0
         while trainer.images_shown < config.total_images:
-            before, first = trainer.images_shown, trainer.has_forgotten
+            before, first = trainer.images_shown, trainer.optimizers_are_fresh
             now = stage(before, config)
             progress = trainer.run(now)
             self._run.log(progress)
@@ -202,7 +202,7 @@ class _TrainingSession:
             if first:
                 self._save_grid(now.resolution, now.alpha)
             saved = self._close_look(before, now)
-            stop = self._ranks.largest(self._told(progress, requested) or stop)
+            stop = self._ranks.all_reduce_max(self._told(progress, requested) or stop)
             # After a step that was left out the run may be lost, and its states would drive out good ones.
             # The next steps decide.
             if not trainer.is_sound or trainer.images_shown >= config.total_images:

@@ -31,7 +31,7 @@ from reference_models.progan.training.distributed import Ranks
 from reference_models.progan.training.microbatches import Share
 from reference_models.progan.training.progress import TrainingStatus
 from reference_models.progan.training.resume_state import TrainingState
-from reference_models.progan.training.steps import Drawn, Steps
+from reference_models.progan.training.steps import StepInputs, Steps
 
 # What a step's latents are for; part of their key.
 _FOR_DISCRIMINATOR, _FOR_GENERATOR, _FOR_STATISTICS = 0, 1, 2
@@ -126,7 +126,7 @@ class Trainer:
         self._discriminator_adam = self._adam(self.discriminator)
 
     @property
-    def has_forgotten(self) -> bool:
+    def optimizers_are_fresh(self) -> bool:
         """Whether no step was made since the optimizers forgot: the next look is the first of its phase."""
         return not self._discriminator_adam.state
 
@@ -275,7 +275,7 @@ class Trainer:
 
     def _step_generator(self, now: Stage) -> None:
         labels = self.images.drawn_labels(self.images_shown, now, self.device)
-        drawn = Drawn(
+        drawn = StepInputs(
             latents=self._latents(now, _FOR_GENERATOR),
             labels=None if labels is None else self._own(now, labels),
             noise=self._noise(now, _FOR_GENERATOR),
@@ -297,23 +297,23 @@ class Trainer:
         self._update(self._generator_adam, self.generator, now)
         return loss
 
-    def _judged(self, now: Stage, piece: Drawn, fake: Tensor | None = None) -> DiscriminatorLoss:
-        loss = self._steps.judge(now, piece, fake)
+    def _judged(self, now: Stage, piece: StepInputs, fake: Tensor | None = None) -> DiscriminatorLoss:
+        loss = self._steps.discriminator_loss(now, piece, fake)
         torch.autograd.backward(loss.total)
         return DiscriminatorLoss(*(term.detach() for term in loss))
 
-    def _deceived(self, now: Stage, piece: Drawn) -> Tensor:
+    def _deceived(self, now: Stage, piece: StepInputs) -> Tensor:
         """The fakes; their gradient is added to the generator's."""
         with _frozen(self.discriminator):
-            loss, fakes = self._steps.deceive(now, piece)
+            loss, fakes = self._steps.generator_loss(now, piece)
             torch.autograd.backward(loss)
         return fakes
 
-    def _drawn_for_discriminator(self, now: Stage) -> Drawn:
+    def _drawn_for_discriminator(self, now: Stage) -> StepInputs:
         labels = self.images.labels(self.images_shown, now, self.device)
         mixing = seeding.generator(self.config.seed, Stream.GRADIENT_PENALTY, self.images_shown)
         share = self._share(now)
-        return Drawn(
+        return StepInputs(
             latents=self._latents(now, _FOR_DISCRIMINATOR),
             labels=None if labels is None else self._own(now, labels),
             real=self.images.minibatch(
@@ -345,7 +345,7 @@ class Trainer:
         share = self._share(now)
         return (minibatch if share.is_whole else minibatch[list(share.places)]).to(self.device)
 
-    def _pieces(self, now: Stage, drawn: Drawn) -> list[Drawn]:
+    def _pieces(self, now: Stage, drawn: StepInputs) -> list[StepInputs]:
         share = self._share(now)
         return [drawn] if share.is_whole else [drawn[images] for images in share.slices]
 
@@ -388,7 +388,7 @@ class Trainer:
         """
         gradients = [p.grad for p in network.parameters() if p.grad is not None]
         sums = gradients if terms is None else [*gradients, terms]
-        self._ranks.add_up(sums)
+        self._ranks.all_reduce_sum(sums)
         if not self._share(now).is_whole:
             torch._foreach_div_(sums, self._share(now).total)
         # The same on every rank, as the gradients now are.

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 
 from pgmetrics.errors import OptionError
 from reference_models.progan.model.checkpoint import checkpoints
-from reference_models.progan.training.distributed import Ranks, joined
+from reference_models.progan.training.distributed import Ranks, process_group
 from tests.reference_models.progan.training.test_steps import (
     CONFIG,
     FADING,
@@ -57,14 +57,14 @@ import sys
 from pathlib import Path
 import torch
 from dataclasses import replace
-from reference_models.progan.training.distributed import joined
+from reference_models.progan.training.distributed import process_group
 from tests.reference_models.progan.training.test_steps import CONFIG, FADING, VARIANTS, gradients, losses
 
-with joined() as ranks:
+with process_group() as ranks:
     assert ranks.size == 2
     # A stop that one is asked for is everybody's.
-    assert ranks.largest(5 + ranks.rank) == 6
-    assert ranks.told_by_first(10 + ranks.rank) == 10
+    assert ranks.all_reduce_max(5 + ranks.rank) == 6
+    assert ranks.broadcast_from_first(10 + ranks.rank) == 10
     for name, changes in VARIANTS.items():
         found, progress = gradients(replace(CONFIG, **changes), FADING, ranks=ranks)
         torch.save((found, losses(progress)), f"{sys.argv[1]}/{name}-{ranks.rank}.pt")
@@ -166,15 +166,15 @@ def test_who_finds_the_first_process_gone_says_so(tmp_path):
 def test_a_process_by_itself_has_nobody_to_ask(monkeypatch):
     monkeypatch.delenv("RANK", raising=False)
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with joined() as ranks:
+    with process_group() as ranks:
         assert ranks == Ranks(0, 1)
-    assert (ranks.largest(7), ranks.told_by_first(5)) == (7, 5)
-    ranks.add_up([torch.ones(2)])
+    assert (ranks.all_reduce_max(7), ranks.broadcast_from_first(5)) == (7, 5)
+    ranks.all_reduce_sum([torch.ones(2)])
 
 
 def test_half_of_torchrun_s_variables_are_refused(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "0")
     monkeypatch.delenv("MASTER_ADDR", raising=False)
-    with pytest.raises(OptionError, match="start them with torchrun"), joined():
+    with pytest.raises(OptionError, match="start them with torchrun"), process_group():
         pass

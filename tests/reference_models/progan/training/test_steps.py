@@ -160,9 +160,11 @@ def test_a_fade_is_compiled_once(monkeypatch):
         now = stage(shown, CONFIG)
         assert 0 < now.alpha < 1
         drawn = trainer._drawn_for_discriminator(now)
-        trainer._steps.judge(now, drawn)
+        trainer._steps.discriminator_loss(now, drawn)
     assert (len(made), forgotten) == (1, [0])
-    trainer._steps.judge(stage(STABLE, CONFIG), trainer._drawn_for_discriminator(stage(STABLE, CONFIG)))
+    trainer._steps.discriminator_loss(
+        stage(STABLE, CONFIG), trainer._drawn_for_discriminator(stage(STABLE, CONFIG))
+    )
     assert (len(made), forgotten) == (2, [0, 1])
 
 
