@@ -1,4 +1,4 @@
-"""The checkpoints of a training run: found, named, put in order, and opened as images."""
+"""Find the checkpoints of a training run, order them, and open them as images."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ _CHUNK = 2**20
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A checkpoint of a run, and where in the run it stands.
+    """A checkpoint of a run and its position in training.
 
     Attributes:
-        path: of the file, or of a directory of samples.
-        label: names it in results: `0000105024-32x32`, with `-a0.25` during a fade; `untrained`. Where the
-            images shown are unknown, the file's name stands for them.
-        images_shown: real images that training had shown; None if unknown.
-        resolution: of its images in pixels; None if the pattern does not say, for the final one.
-        alpha: how far that resolution is faded in.
-        final_resolution: that the run grows to; None if only the real images say.
-        digest: SHA-256 of its content.
+        path: the checkpoint file, or a directory of samples.
+        label: name in results, such as `0000105024-32x32`, with `-a0.25` during a fade, or `untrained`. If
+            the number of images shown is unknown, the label contains the file's name instead.
+        images_shown: number of real images shown in training so far; None if unknown.
+        resolution: side of its images in pixels; None for the final resolution, if the pattern has none.
+        alpha: fade-in weight of this resolution, from 0 to 1.
+        final_resolution: the resolution that the run grows to; None if only the real images determine it.
+        digest: SHA-256 of the content.
     """
 
     path: Path
@@ -56,28 +56,28 @@ class Snapshot:
 
 
 Skipped = tuple[Path, str]
-"""What could not be read, and why."""
+"""The path of a checkpoint that could not be read, and the reason."""
 
 
 class Finder:
-    """Finds a run's checkpoints, again and again while they grow in number; each file is read once.
+    """Finds a run's checkpoints, repeatedly while training adds more; each file is read only once.
 
-    Without a pattern a checkpoint is whatever a plug-in recognizes (see `sources.resolve.Plugin`).
-    With one it is what the pattern matches, relative to the run: a glob in which `{images}`,
-    `{kimg}`, `{resolution}` and `{alpha}` stand for numbers, or a regular expression with groups
-    of these names. A glob without them only chooses among those that a plug-in recognizes.
+    Without a pattern, the checkpoints are the files that a plug-in recognizes (see `sources.plugins`).
+    With a pattern, they are the paths, relative to the run, that match it. A pattern is a glob in which
+    `{images}`, `{kimg}`, `{resolution}` and `{alpha}` stand for numbers, or a regular expression with groups
+    of these names. A glob without such fields only selects among the files that a plug-in recognizes.
 
     Args:
-        run: the directory.
-        pattern: of the checkpoints' names.
-        final_resolution: that the run grows to, whatever its checkpoints say.
+        run: the run's directory.
+        pattern: the pattern of the checkpoints' names.
+        final_resolution: the resolution that the run grows to; it overrides what the checkpoints say.
 
     Attributes:
-        patient: pass over a file until it is found as it was the time before. Not every trainer
-            writes its checkpoints aside, and half of one may look whole to a loader.
+        patient: with a pattern that has fields, skip a file until a second search finds it unchanged. Some
+            trainers write checkpoints in place, and a loader may accept a file that is half written.
 
     Raises:
-        OptionError: the pattern has a field of another name, or none that counts images.
+        OptionError: the pattern is not valid, has an unknown field, or has fields but none counts images.
     """
 
     def __init__(self, run: Path, pattern: str | None = None, final_resolution: int | None = None) -> None:
@@ -90,10 +90,10 @@ class Finder:
         self._known: dict[tuple[Path, int, int], Snapshot | Skipped | None] = {}
 
     def find(self) -> tuple[list[Snapshot], list[Skipped]]:
-        """Checkpoints by images shown, the untrained network first, and what cannot be read.
+        """Return the checkpoints by images shown, the untrained one first, and those that cannot be read.
 
         Raises:
-            SourceError: the directory cannot be read, or two checkpoints claim to be of one moment.
+            SourceError: there is no such directory, or two different checkpoints have the same label.
         """
         if not os.path.isdir(self._run):
             raise SourceError(f"{self._run} is no directory of a training run")
@@ -102,7 +102,8 @@ class Finder:
         if self._final is not None:
             snapshots = [replace(each, final_resolution=self._final) for each in snapshots]
         skipped = [each for _, each in found if isinstance(each, tuple)]
-        # Plug-ins know their files by the content, so one that lost it is known by its company.
+        # Plug-ins recognize files by their content. A file that lost it counts as a damaged checkpoint if
+        # its directory has checkpoints with the same suffix.
         company = {(each.path.parent, each.path.suffix) for each in snapshots}
         if not self._by_groups:
             skipped += [
@@ -113,14 +114,14 @@ class Finder:
         return _in_order(snapshots), sorted(skipped)
 
     def advice(self) -> str | None:
-        """Say how a file in the directory becomes a checkpoint; None if no plug-in knows one that can."""
+        """Say how to make a checkpoint of a file in the directory; None if no plug-in knows a way."""
         files = (path for path in _walk(self._run) if path.is_file())
         return next((text for path in files if (text := advice(path))), None)
 
     def _candidates(self) -> Iterator[Path]:
         for path in _walk(self._run):
             if self._pattern is None:
-                # A directory can be called like a checkpoint, and is then named for what it is.
+                # A directory that is named like a checkpoint, with a suffix, is reported as a directory.
                 if path.suffix or not path.is_dir():
                     yield path
             elif self._pattern.fullmatch(path.relative_to(self._run).as_posix()):
@@ -166,10 +167,10 @@ class Finder:
 def find_snapshots(
     run: str | os.PathLike[str], pattern: str | None = None
 ) -> tuple[list[Snapshot], list[Skipped]]:
-    """The checkpoints of a run, by images shown, and what cannot be read; as `Finder` finds them.
+    """Return the checkpoints of a run by images shown, and those that cannot be read; see `Finder`.
 
     Raises:
-        SourceError, OptionError: as `Finder`.
+        SourceError, OptionError: as `Finder` and `Finder.find`.
     """
     return Finder(Path(run), pattern).find()
 
@@ -177,18 +178,18 @@ def find_snapshots(
 def open_snapshot(
     snapshot: Snapshot, protocol: str, seed: int = 0, loader: str | None = None, final: int | None = None
 ) -> ImageSource:
-    """The images of a checkpoint under a protocol.
+    """Open a checkpoint as images under a protocol.
 
     Args:
-        snapshot: one of `find_snapshots`.
-        protocol: `at-stage`, its own resolution; or `at-final`, its pixels repeated up to the final one.
-        seed: of the latents, where a plug-in makes the images.
-        loader: `module:name` of a function that is called with the path and returns images in any
-            form that `open_source` takes; for checkpoints that no plug-in knows.
-        final: the final resolution, where the checkpoint does not say.
+        snapshot: a checkpoint from `find_snapshots`.
+        protocol: `at-stage` for its own resolution; `at-final` repeats its pixels up to the final resolution.
+        seed: seed of the latents if a plug-in generates the images.
+        loader: `module:name` of a function for checkpoints that no plug-in recognizes. It takes the path and
+            returns images in any form that `open_source` takes.
+        final: the final resolution, if the checkpoint does not give it.
 
     Raises:
-        SourceError: it cannot be opened, or its images are of another resolution than it says.
+        SourceError: it cannot be opened, or its images do not have the resolution of its stage.
     """
     with refusing_damaged(snapshot.path.name):
         return _Foreign(_opened(snapshot, protocol, seed, loader, final), snapshot.path.name)
@@ -200,7 +201,7 @@ def _opened(
     at = "final" if protocol == AT_FINAL else "stage"
     facts = None if loader else _described(snapshot.path)
     if facts is not None:
-        # A network of another project may not know how far its run grows.
+        # A network of another project may not know the final resolution of its run.
         grows = final is None or facts.final_resolution == final
         given = {"at": at if grows else "stage", "seed": str(seed)}
         made = facts.plugin.open_source(os.fspath(snapshot.path), given)
@@ -217,12 +218,12 @@ def _opened(
 
 
 class _Foreign(Wrapped):
-    """Images that are made as they are asked for; what a file's content causes then is a refusal, too."""
+    """Images that are generated on demand; an error that the file's content causes then is a refusal, too."""
 
     def __init__(self, source: ImageSource, file: str) -> None:
         super().__init__(source, "")
         self._file = file
-        # Asked now: these are methods of whoever wrote the source.
+        # These call code of the source's author. Here, the caller turns its errors into refusals.
         self._length, self._resolution = len(source), source.resolution
 
     def __len__(self) -> int:
@@ -239,20 +240,20 @@ class _Foreign(Wrapped):
 
 
 def located(run: Path, name: str) -> Path:
-    """Where a checkpoint lies that a file names, within the run's directory.
+    """Return the path of a checkpoint that a scores file names; it must lie within the run's directory.
 
     Args:
-        run: the directory.
-        name: relative to it, as a store has it.
+        run: the run's directory.
+        name: the checkpoint's path relative to the directory, as in the scores file.
 
     Raises:
-        SourceError: the name or a link leads out of the directory. Whoever wrote the store must not
+        SourceError: the name or a link leads out of the directory. The author of a scores file must not
             choose which of the reader's files are opened.
     """
     path = run / name
     try:
         inside = path.resolve().is_relative_to(run.resolve())
-    except (OSError, ValueError, RuntimeError) as error:  # a zero byte, or a circle of links
+    except (OSError, ValueError, RuntimeError) as error:  # a null character, or a loop of links
         raise SourceError(f"{name!r} is no name of a checkpoint: {error}") from error
     if not inside:
         raise SourceError(f"{name} lies outside of the run's directory {run}, and is not opened")
@@ -260,7 +261,7 @@ def located(run: Path, name: str) -> Path:
 
 
 def digest(path: Path) -> str:
-    """SHA-256 of a file; of a directory, that of its files' names and content."""
+    """Return the SHA-256 of a file, or of the names, sizes and contents of a directory's files."""
     total = sha256()
     files = [path] if path.is_file() else sorted(each for each in path.rglob("*") if each.is_file())
     for file in files:
@@ -309,7 +310,7 @@ def _label(images_shown: int | None, resolution: int | None, alpha: float, path:
     if images_shown == 0:
         return UNTRAINED
     side = "" if resolution is None else f"-{resolution}x{resolution}"
-    # Apart from the labels of floors, which begin with "reals".
+    # The prefix distinguishes the label from those of floors, which begin with "reals".
     moment = f"of-{printable(path.stem)}" if images_shown is None else f"{images_shown:010d}"
     return f"{moment}{side}" + (f"-a{alpha:.2f}" if alpha < 1 else "")
 
@@ -328,7 +329,7 @@ def _in_order(snapshots: list[Snapshot]) -> list[Snapshot]:
 
 
 def _moment(snapshot: Snapshot) -> tuple[bool, int, int, float, str, str]:
-    """Sorts by images shown; checkpoints of which they are unknown come last, by their stages."""
+    """Sort key: by images shown; checkpoints for which this is unknown come last, by their stages."""
     label, path = snapshot.label, str(snapshot.path)
     if snapshot.images_shown is None:
         return True, 0, snapshot.resolution or 0, snapshot.alpha, label, path
@@ -336,11 +337,11 @@ def _moment(snapshot: Snapshot) -> tuple[bool, int, int, float, str, str]:
 
 
 def _walk(run: Path) -> Iterator[Path]:
-    """Everything below, hidden names and the scores left out."""
+    """Yield everything below the directory except hidden names and the scores file."""
     been = set()
     for folder, folders, files in os.walk(run, followlinks=True):
         been.add(os.path.realpath(folder))
-        # A link that leads back up would be followed for ever.
+        # A link that leads back up would be followed forever.
         folders[:] = sorted(
             name
             for name in folders
@@ -367,7 +368,7 @@ def _compile(pattern: str) -> re.Pattern[str]:
 
 
 def _from_glob(pattern: str) -> str:
-    """A glob with `{fields}` as a regular expression."""
+    """Translate a glob with `{fields}` into a regular expression."""
     parts = []
     for field, any_folders, star, one, literal in _PART.findall(pattern):
         if field:

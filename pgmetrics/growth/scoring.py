@@ -1,4 +1,4 @@
-"""Scoring one item of a run: the reals of a resolution, or a checkpoint under every protocol asked for."""
+"""Score one item of a run: the reals at a resolution, or a checkpoint under every requested protocol."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ _DESCRIBED = ("fingerprint", "metrics", "count", "height", "width")
 
 
 class Unreadable(PgmetricsError):
-    """A checkpoint gives no images; the others may."""
+    """A checkpoint cannot be scored, because its images cannot be made; other checkpoints may be fine."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """One item of the store, still to be scored.
+    """An item of the scores file that is still to be scored.
 
     Attributes:
-        item: as it will stand in the store.
-        snapshot: the checkpoint; None for the reals among themselves.
+        item: the item as it will be stored.
+        snapshot: the checkpoint; None if the reals are scored among themselves.
     """
 
     item: Mapping[str, Any]
@@ -48,14 +48,14 @@ class Task:
 
     @property
     def label(self) -> str:
-        """Of the item."""
+        """The item's label."""
         label: str = self.item["label"]
         return label
 
 
 @dataclass(frozen=True)
 class Scored:
-    """What an item's line in the store says besides the item."""
+    """The rows and provenance that an item's line in the scores file holds besides the item."""
 
     rows: list[dict[str, Any]]
     provenance: dict[str, Any]
@@ -63,15 +63,15 @@ class Scored:
 
 @dataclass
 class Scorer:
-    """Scores items of one run, one after the other; networks and reals are opened once.
+    """Scores the items of one run, one after the other; networks and reals are opened only once.
 
     Attributes:
         real: the real images, as `open_source` takes them.
         metrics: names, or metrics with parameters of their own.
-        protocols: some of `PROTOCOLS`.
-        options: as in `evaluate`.
+        protocols: a selection of `PROTOCOLS`.
+        options: the options of `evaluate`.
         loader: see `open_snapshot`.
-        error: what standard errors are over, see `metrics.registry.with_error`; None as the metrics are.
+        error: source of the standard errors, see `metrics.registry.with_error`; None for each metric's own.
     """
 
     real: object
@@ -83,7 +83,7 @@ class Scorer:
     _opened: dict[str, Any] = field(default_factory=dict)
 
     def __getstate__(self) -> dict[str, Any]:
-        # Another process opens its own.
+        # Another process opens its own networks and reals.
         return {**self.__dict__, "_opened": {}}
 
     @property
@@ -129,7 +129,7 @@ class Scorer:
 
     @property
     def networks(self) -> dict[str, FeatureExtractor]:
-        """Those that the metrics read, opened once for all items."""
+        """The feature networks that the metrics use, opened once for all items."""
         if "networks" not in self._opened:
             from pgmetrics.evaluation.setup import open_networks
 
@@ -138,7 +138,7 @@ class Scorer:
         return opened
 
     def settings(self) -> dict[str, Any]:
-        """Everything that decides a number of the series."""
+        """Return all settings that can change a number of the series."""
         return {
             "metrics": {metric.name: metric.parameters for metric in self.chosen},
             "protocols": list(self.protocols),
@@ -153,10 +153,10 @@ class Scorer:
         }
 
     def score(self, task: Task, progress: Progress | None = None) -> Scored:
-        """An item's rows and where they come from.
+        """Score an item and return its rows with their provenance.
 
         Raises:
-            Unreadable: the checkpoint gives no images.
+            Unreadable: the checkpoint's images cannot be made.
             PgmetricsError: anything else that `evaluate` refuses.
         """
         found: dict[str, Results] = {}
@@ -180,7 +180,7 @@ class Scorer:
         return bool(task.item["resolution"] == self.final_resolution)
 
     def _alike(self, task: Task) -> bool:
-        """Whether both protocols are the same: the stage's resolution is the final one, all faded in."""
+        """Whether both protocols give the same images: the stage is the final one and fully faded in."""
         return self._fully_grown(task) and task.item.get("alpha", 1.0) == 1
 
     def _side(self, task: Task, protocol: str) -> int:
@@ -188,7 +188,7 @@ class Scorer:
         return side
 
     def _defined(self, task: Task, protocol: str) -> tuple[list[Metric], list[str]]:
-        """The metrics that are defined at the resolution, and why the others are left out."""
+        """Return the metrics that are defined at the resolution, and why the others are left out."""
         side = self._side(task, protocol)
         defined, left_out = [], []
         for one in self.chosen:
@@ -196,7 +196,7 @@ class Scorer:
                 one.check_resolution(side, side)
                 defined.append(one)
             except SampleError as error:
-                # At the final resolution nothing can be scored by it at all.
+                # A metric that is undefined at the final resolution is refused rather than left out.
                 if side == self.final_resolution:
                     raise
                 left_out.append(f"{one.name} is left out: {error}")
@@ -212,10 +212,10 @@ class Scorer:
         if side != self.final_resolution or faded < 1:
             real = AtStage(real, side, faded)
         fake = None if task.snapshot is None else self._open(task.snapshot, protocol)
-        # Reals of a fade are met once. Without one number of images for all, the floor's halves cut the
-        # reals where nothing else does, and sums of other pieces have other last digits.
+        # Reals of a fade are used only once, so caching them gains nothing. Without num_images, the floor
+        # splits the reals into halves where no other item does, and sums over other parts differ in rounding.
         once = faded < 1 or (task.snapshot is None and self.options.num_images is None)
-        # The images and networks are open, and these options have been used.
+        # The images and networks are already open, so the options for opening them no longer apply.
         used: dict[str, Any] = dict.fromkeys([*self.options.reading, "weights", "form", "precision"])
         options = replace(self.options, **used, networks=self.networks)
         with _without_warnings():
@@ -245,14 +245,14 @@ class Scorer:
         return _Guarded(source)
 
     def _provenance(self, task: Task, found: Mapping[str, Results], notes: list[str]) -> dict[str, Any]:
-        """How the rows came about, without what differs between two runs of the same work."""
+        """Return how the rows were computed, without anything that differs if the work is repeated."""
         from pgmetrics.evaluation.provenance import versions
 
         sources: dict[str, Any] = {}
         device = None
         for protocol, results in found.items():
-            # No names, which are paths of one machine, and no remarks about files, which only who reads
-            # the reals hears, not who finds them in the cache.
+            # Leave out names, which are paths of one machine, and notes about files, which are missing if
+            # the reals' states come from the cache.
             sources[protocol] = {
                 side: {name: source[name] for name in _DESCRIBED if name in source}
                 for side, source in results.provenance["sources"].items()
@@ -268,7 +268,7 @@ class Scorer:
 
 
 class _Guarded(Wrapped):
-    """A checkpoint's images; whatever keeps them from being made is the checkpoint's fault."""
+    """A checkpoint's images; any refusal while they are read becomes `Unreadable`."""
 
     def __init__(self, source: ImageSource) -> None:
         super().__init__(source)
@@ -281,14 +281,14 @@ class _Guarded(Wrapped):
 
 
 def _renamed(results: Results, old: str, new: str) -> Results:
-    """The same rows under another protocol, whatever network stands behind it."""
+    """Return the same rows under another protocol; the network after the protocol's name is kept."""
     rows = tuple({**row, "protocol": new + row["protocol"].removeprefix(old)} for row in results.rows)
     return replace(results, rows=rows)
 
 
 @contextmanager
 def _without_warnings() -> Iterator[None]:
-    """What an evaluation notes is kept with its rows; the same for every checkpoint, it is told once."""
+    """Hide an evaluation's warnings: they are stored with its rows, and the session logs each only once."""
 
     def silent(record: logging.LogRecord) -> bool:
         return record.levelno > logging.WARNING
@@ -302,5 +302,5 @@ def _without_warnings() -> Iterator[None]:
 
 
 def relative(path: Path, run: Path) -> str:
-    """A checkpoint's name within its run, the same on every machine."""
+    """Return a checkpoint's path relative to its run, which is the same on every machine."""
     return Path(os.path.relpath(path, run)).as_posix()

@@ -1,4 +1,4 @@
-"""Scores a training run, checkpoint after checkpoint, into a store that survives interruption."""
+"""Score a training run, checkpoint after checkpoint, into a scores file that survives interruption."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ if TYPE_CHECKING:
     from pgmetrics.metrics.base import Metric
 
 FINISHED = "finished.json"
-"""A file of this name in a run's directory says that training is over."""
+"""A file of this name in a run's directory marks training as finished."""
 
 WORK = ".growth"
-"""Directory in a run's own for what is remembered of the reals; gone when all is scored."""
+"""Subdirectory of a run for the lock and the cached states of the reals; removed when all is scored."""
 
 
 logger = logging.getLogger("pgmetrics")
@@ -74,46 +74,46 @@ def score_run(
     progress: Progress | None = None,
     **options: Unpack[SharedOptions],
 ) -> tuple[Results, list[Skipped]]:
-    """Score every checkpoint of a training run; what is scored already is not scored again.
+    """Score every checkpoint of a training run that has not been scored yet.
 
-    Each checkpoint gets the same latents, patches and reals, so that differences between them are paired.
-    Every finished item is a line in the run's `scores.jsonl` (see `results.run_scores`): killed at
-    any moment and called again, the store becomes the one of a run that was never interrupted, to
-    the byte. Other settings begin another series in it; device, jobs and workers are no settings.
+    All checkpoints get the same latents, patches and reals, so that differences between them are paired.
+    Each finished item is appended as a line to the run's `scores.jsonl` (see `results.run_scores`). If the
+    call is killed at any moment, repeating it resumes and produces a byte-identical file. Other settings
+    start a new series in the file; device, jobs and workers are not settings in this sense.
 
     Args:
-        run: the directory.
-        real: where the real images come from, at the final resolution; as in `evaluate`, but images.
+        run: the run's directory.
+        real: the real images at the final resolution, as in `evaluate`; statistics are refused.
         metrics: names, or metrics with parameters of their own.
-        protocols: `at-final`, a stage's pixels repeated up to the final resolution, as published; or
-            `at-stage`, the stage's own resolution, with the reals shrunk to it and faded as in
-            training. Metrics that are not defined at a stage's resolution are left out there, with a note.
-        untrained: score the network before training, too.
-        floor: score the reals among themselves first, at each resolution that is met.
-        jobs: items scored at the same time, each in a process of its own; the store is the same.
+        protocols: `at-final` repeats a stage's pixels up to the final resolution, as published; `at-stage`
+            uses the stage's own resolution, with the reals shrunk to it and faded as in training. Metrics
+            that are not defined at a stage's resolution are left out there, with a note.
+        untrained: also score the network before training.
+        floor: first score the reals among themselves, at each resolution that occurs.
+        jobs: number of items scored at the same time, each in its own process; the scores do not change.
         device: as in `evaluate`; several, separated by commas, share the items.
-        pattern, loader: for others' checkpoints, see `Finder` and `open_snapshot`.
-        final_resolution: that the run grows to, where its checkpoints say another one, such as networks
-            of other projects that know their own stage alone.
-        error: what standard errors are over where a metric has the choice: "images", "directions" or
-            "both"; as each metric has it by default.
-        cache: directory in which what is remembered of the reals is kept for other runs; by default
-            it is kept in the run's until all is scored. "off" keeps nothing.
-        watch: go on as checkpoints come, until all is scored and training is over, or Ctrl-C. Training is
-            over when the file `finished.json` is in the run's directory, or when `heartbeat.json`, which
-            `progan train` writes every few seconds, has not changed for a minute.
-        poll_seconds: between two looks at the directory.
-        progress: called with (what, items done, items to do).
-        options: any of `Options`; the seed is that of the latents, too.
+        pattern, loader: for checkpoints of other projects, see `Finder` and `open_snapshot`.
+        final_resolution: the resolution that the run grows to, if its checkpoints give another one. Networks
+            of other projects may know only their own stage.
+        error: source of the standard errors if a metric offers a choice: "images", "directions" or "both";
+            by default that of the metric.
+        cache: directory that keeps the preprocessed reals for other runs; by default they are kept in the
+            run's directory until everything is scored. "off" keeps nothing.
+        watch: score new checkpoints as they appear, until all are scored and training is over, or until
+            Ctrl-C. Training is over when the file `finished.json` is in the run's directory, or when
+            `heartbeat.json`, which `progan train` writes every few seconds, has not changed for a minute.
+        poll_seconds: interval between two searches of the directory.
+        progress: called with (what, items done, total items).
+        options: any of `Options`; the seed also determines the latents.
 
     Returns:
-        The series as a table, and the checkpoints that could not be read, with the reason. These are
-        tried again next time.
+        The series as a table, and the checkpoints that could not be read, each with the reason. The next
+        call tries these again.
 
     Raises:
         SourceError: there is no checkpoint, or the reals cannot be read.
-        OptionError: an option has no such value, or the run is being scored by another process.
-        PgmetricsError: anything that `evaluate` refuses, or the store cannot be written.
+        OptionError: an option has an invalid value, or another process is scoring the run.
+        PgmetricsError: `evaluate` refuses something, or the scores file cannot be written.
     """
     unknown = sorted(set(protocols) - set(PROTOCOLS))
     if unknown or not protocols:
@@ -146,19 +146,19 @@ def score_run(
 
 
 def read_scores(run: str | os.PathLike[str], series: str | None = None) -> Results:
-    """What `score_run` has stored.
+    """Read the scores that `score_run` has stored.
 
     Args:
-        run: the run's directory, or the store.
-        series: its id; the one that was written to last if left out.
+        run: the run's directory, or its scores file.
+        series: ID of the series; by default the one that was written last.
 
     Returns:
-        Rows of the reals, the untrained network and the checkpoints by images shown; the provenance
+        The rows of the reals, the untrained network and the checkpoints by images shown; the provenance
         is `{"series": id, "settings": {...}, "runs": {label: {"item": {...}, ...}}}`.
 
     Raises:
-        StateError: the store is damaged, or there is no such series.
-        PgmetricsError: there is no store.
+        StateError: the scores file is damaged, or has no such series.
+        PgmetricsError: there is no scores file.
     """
     rows, provenance = run_scores.load(run, series)
     return Results(tuple(rows), provenance)
@@ -166,7 +166,7 @@ def read_scores(run: str | os.PathLike[str], series: str | None = None) -> Resul
 
 @dataclass
 class _ScoringSession:
-    """One call of `score_run`: what it looks for, what it has found to be done, and what it could not do."""
+    """One call of `score_run`: its options, its series, and the checkpoints that it could not read."""
 
     run: Path
     finder: Finder
@@ -185,10 +185,10 @@ class _ScoringSession:
         self._series: str | None = None
         self._settled = False
 
-    # What there is to do.
+    # Finding the items.
 
     def catch_up(self) -> None:
-        """Score what is there now."""
+        """Score the checkpoints that exist now."""
         found = self._look()
         if not found and not self.skipped:
             kinds = "the pattern matches none" if self.pattern else "others than ProGAN's need a --pattern"
@@ -208,8 +208,8 @@ class _ScoringSession:
         self._tidy()
 
     def follow(self, poll_seconds: float) -> None:
-        """Score what comes until training is over, or Ctrl-C."""
-        self.scorer.source  # noqa: B018 - refused now rather than when the first checkpoint comes
+        """Score checkpoints as they appear, until training is over, or until Ctrl-C."""
+        self.scorer.source  # noqa: B018 - refuse bad reals now, not at the first checkpoint
         trainer = Listener(self.run)
         try:
             while True:
@@ -217,7 +217,7 @@ class _ScoringSession:
                 finished = (self.run / FINISHED).exists()
                 over = gone or finished
                 self.finder.patient = not over
-                # Nothing is written before there is a checkpoint: training wants an empty directory.
+                # Nothing is written before the first checkpoint, since training requires an empty directory.
                 new = self.run.is_dir() and self._score(self._look())
                 if over and not new:
                     if not finished:
@@ -232,13 +232,13 @@ class _ScoringSession:
         self._tidy()
 
     def _tidy(self) -> None:
-        """Remove what was remembered of the reals, unless somebody else is at work with it."""
+        """Remove the cached states of the reals, unless another process is scoring the run."""
         if (self.run / WORK).exists():
             with suppress(PgmetricsError), _claimed(self.run):
                 shutil.rmtree(self.run / WORK, ignore_errors=True)
 
     def _look(self) -> list[Snapshot]:
-        """The checkpoints that are to be scored; tells of new ones that cannot be read."""
+        """Return the checkpoints to be scored, and warn of new ones that cannot be read."""
         found, unreadable = self.finder.find()
         failed = [
             (each.path, self._failed[each.label, each.digest])
@@ -254,13 +254,13 @@ class _ScoringSession:
             self._tell(f"skipped {relative(path, self.run)}: {reason}")
 
     def _tell(self, text: str, item: str = "") -> None:
-        """Warn once, and of what is the same for every item with the first one's name."""
+        """Log each warning once; if it concerns several items, only the first one is named before it."""
         if text not in self._told:
             self._told.add(text)
             logger.warning(item + text)
 
     def _tasks(self, found: Iterable[Snapshot]) -> list[Task]:
-        """The items in the order of the store: a checkpoint after the floors of its resolutions."""
+        """Return the items in the order of the scores file: a checkpoint follows the floors it needs."""
         final = self.scorer.final_resolution
         if self.scorer.source.left_out is not None:
             self._tell(self.scorer.source.left_out)
@@ -277,10 +277,10 @@ class _ScoringSession:
         return tasks
 
     def _fitting(self, found: Iterable[Snapshot], final: int) -> list[Snapshot]:
-        """The checkpoints that grow to the reals' resolution; others among them are named and skipped.
+        """Return the checkpoints that grow to the reals' resolution; the others are skipped with a warning.
 
         Raises:
-            SourceError: none does, so that it is the reals that do not fit.
+            SourceError: no checkpoint does, so that the reals do not fit the run.
         """
         grown = [(each, max(each.final_resolution or final, each.resolution or final)) for each in found]
         fitting = [each for each, needed in grown if needed == final]
@@ -303,10 +303,10 @@ class _ScoringSession:
             self._skip([*self.skipped, *odd])
         return fitting
 
-    # Doing it.
+    # Scoring the items.
 
     def _score(self, found: list[Snapshot]) -> bool:
-        """Score what is not in the store; whether there was anything."""
+        """Score the items that are not stored yet, and return whether there were any."""
         if not found:
             return False
         tasks = self._tasks(found)
@@ -318,7 +318,7 @@ class _ScoringSession:
         with _claimed(self.run), Journal(self.run) as store:
             settings = self._settle(store.entries)
             remaining = self._remaining(tasks, store.entries)
-            # Closed at once, whatever happens: processes must not go on for an error's traceback.
+            # Close it at once, even after an error, whose traceback would keep the processes running.
             with closing(self._outcomes(remaining)) as outcomes:
                 for done, (task, outcome) in enumerate(outcomes, start=1):
                     self._take(task, outcome, settings, store)
@@ -328,7 +328,7 @@ class _ScoringSession:
     def _take(
         self, task: Task, outcome: Scored | PgmetricsError, settings: dict[str, Any], store: Journal
     ) -> None:
-        """Store what came of an item, or name the checkpoint that cannot be read; other refusals end all."""
+        """Store an item's scores, or skip a checkpoint that cannot be read; any other refusal is raised."""
         if isinstance(outcome, Unreadable):
             self._fail(task, outcome)
             return
@@ -342,7 +342,7 @@ class _ScoringSession:
             self._tell(note, f"{task.label}, ")
 
     def _remaining(self, tasks: Sequence[Task], entries: Sequence[Entry]) -> list[Task]:
-        """Those that the series does not hold as they are, and that have not failed in this call."""
+        """Return the items that are not in the series with this digest and have not failed in this call."""
         held = {entry.label: entry.item.get("digest") for entry in entries if entry.series == self._series}
         return [
             task
@@ -375,10 +375,10 @@ class _ScoringSession:
         if self.progress is not None:
             self.progress(what, done, total)
 
-    # Which series.
+    # Choosing the series.
 
     def _settle(self, entries: Sequence[Entry]) -> dict[str, Any]:
-        """The settings, and with them the series."""
+        """Determine the series from the settings, and return the settings to be stored."""
         settings = self.scorer.settings() | {"pattern": self.pattern}
         self._series = results.run_id(settings).replace("run-", "series-")
         self._settled = True
@@ -395,14 +395,14 @@ class _ScoringSession:
             os.fspath(real) if isinstance(real, (str, os.PathLike)) else type(real).__name__
         )
         asked = self._asked
-        # The digests of files that were looked for elsewhere are not known before they are opened.
+        # Weights that the options do not name are found, and their digests known, only when they are opened.
         if asked is not None and set(settings["networks"]) <= set(asked["weights"]):
             settings["asked"] = asked
         return settings
 
     @cached_property
     def _asked(self) -> dict[str, Any] | None:
-        """What can be said of the settings without loading a library; None if that does not decide them."""
+        """The settings as far as known without loading a library; None if they do not identify the series."""
         options = self.scorer.options
         if options.networks or not all(isinstance(one, str) for one in self.scorer.metrics):
             return None
@@ -411,7 +411,7 @@ class _ScoringSession:
         try:
             digests = {name: digest(Path(file)) for name, file in files.items()}
         except OSError:
-            return None  # opening them will say what is wrong
+            return None  # opening them reports what is wrong
         names = (*options.reading, "mirror", "preset", "form", "precision", "allow_unverified_weights")
         return {
             "pgmetrics": __version__,
@@ -428,7 +428,7 @@ class _ScoringSession:
         }
 
     def results(self) -> Results:
-        """The series as it stands."""
+        """Return the rows of the series so far."""
         entries = run_scores.read(self.run) if run_scores.store_path(self.run).exists() else []
         if not any(entry.series == self._series for entry in entries):
             return Results((), {"series": self._series, "settings": {}, "runs": {}})
@@ -436,7 +436,7 @@ class _ScoringSession:
 
 
 def _series_that_asked(entries: Sequence[Entry], asked: Mapping[str, Any] | None) -> str | None:
-    """The series that was begun by the very same call, if there is one."""
+    """Return the series that an identical call has started, or None."""
     known = None if asked is None else parse_json(dump_json(asked))
     for entry in entries:
         if known is not None and entry.settings is not None and entry.settings.get("asked") == known:
@@ -445,7 +445,7 @@ def _series_that_asked(entries: Sequence[Entry], asked: Mapping[str, Any] | None
 
 
 def _as_a_stage(snapshot: Snapshot, final: int) -> str:
-    """Say how a checkpoint that grows to another resolution is scored as a stage, if it can be one."""
+    """Say how to score a checkpoint of a larger run as a stage; empty if its resolution is too large."""
     if (snapshot.resolution or final) > final:
         return ""
     return f"; if it is one of their stages, --final-resolution {final} says so"
@@ -473,10 +473,10 @@ def _task(snapshot: Snapshot, resolution: int, final: int, run: Path) -> Task:
 
 @contextmanager
 def _claimed(run: Path) -> Iterator[None]:
-    """Nobody else scores the run meanwhile.
+    """Keep other processes from scoring the run at the same time.
 
     Raises:
-        OptionError: somebody does.
+        OptionError: another process is scoring the run.
         PgmetricsError: the directory cannot be written.
     """
     with refusing_unwritable(run):
