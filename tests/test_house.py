@@ -105,6 +105,47 @@ def test_there_is_one_version():
     assert f"\nversion: {pgmetrics.__version__}\n" in citation
 
 
+MIRRORED = {ROOT / "pgmetrics": ROOT / "tests"}
+"""Packages, and the folders of their tests."""
+WITHOUT_TESTS = {
+    "pgmetrics/_version.py": "one number, which test_there_is_one_version holds",
+    "pgmetrics/runtime/progress.py": "one type, which mypy holds",
+}
+"""Modules without a test file of their own, and why."""
+
+
+def without_tests(package, tests):
+    """The modules of a package that have no test file at their place among its tests.
+
+    What stands in `__init__` is tested through the names that it gives.
+    """
+    modules = (path for path in package.rglob("*.py") if path.name not in ("__init__.py", "__main__.py"))
+    for module in modules:
+        place = module.relative_to(package)
+        if not (tests / place.with_name(f"test_{place.name}")).is_file():
+            yield module
+
+
+def test_every_module_has_its_tests_where_a_reader_looks_for_them():
+    found = {path for package, tests in MIRRORED.items() for path in without_tests(package, tests)}
+    assert {path.relative_to(ROOT).as_posix() for path in found} == WITHOUT_TESTS.keys()
+
+
+def test_a_module_without_tests_is_seen(tmp_path):
+    for path in (
+        "p/a/one.py",
+        "p/a/two.py",
+        "p/a/__init__.py",
+        "p/three.py",
+        "t/a/test_one.py",
+        "t/test_two.py",
+    ):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).touch()
+    found = without_tests(tmp_path / "p", tmp_path / "t")
+    assert {path.name for path in found} == {"two.py", "three.py"}
+
+
 def surroundings():
     """What belongs to the caller: every global generator's state, and torch's global settings."""
     return (
