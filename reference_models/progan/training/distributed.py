@@ -1,8 +1,8 @@
-"""The processes that train together: who they are, and the few things that they tell each other.
+"""Collective operations between the processes that train together.
 
-`torchrun` starts them. A process that it did not start is alone, and everything here then costs nothing.
-Gradients are added in one flat tensor: no wrapper stands around the networks, through which a gradient's
-gradient would have to pass.
+`torchrun` starts these processes. A process started otherwise is the only rank, and the operations then
+return at once. Gradients are all-reduced as one flat tensor. The networks have no wrapper such as
+DistributedDataParallel, through which the gradient penalty would have to differentiate twice.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from torch import Tensor
 
 from pgmetrics.errors import OptionError, PgmetricsError
 
-# The others wait while one writes checkpoints, or decodes more slowly.
+# Ranks wait for each other while the first one writes checkpoints or one of them decodes more slowly.
 _PATIENCE = timedelta(hours=1)
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """One process among those that train together.
+    """The place of this process among those that train together.
 
     Attributes:
-        rank: its number, from 0.
-        size: how many there are.
+        rank: number of this process, from 0.
+        size: number of processes.
     """
 
     rank: int = 0
@@ -37,11 +37,11 @@ class Ranks:
 
     @property
     def is_first(self) -> bool:
-        """Whether this is the one that writes."""
+        """Whether this process is the first rank, which alone writes files."""
         return self.rank == 0
 
     def all_reduce_sum(self, tensors: Sequence[Tensor]) -> None:
-        """Put in each tensor's place its sum over all ranks; all have the same shapes, and float32."""
+        """Replace each tensor by its sum over all ranks; float32, with equal shapes on all ranks."""
         if self.size == 1 or not tensors:
             return
         flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
@@ -51,7 +51,7 @@ class Ranks:
             tensor.copy_(total.view_as(tensor))
 
     def all_reduce_max(self, number: int) -> int:
-        """The largest of the numbers that the ranks give."""
+        """Return the maximum of the numbers that the ranks pass."""
         if self.size == 1:
             return number
         given = torch.tensor(number)
@@ -60,7 +60,7 @@ class Ranks:
         return int(given)
 
     def broadcast_from_first(self, number: int) -> int:
-        """The number that the first rank gives; the others' do not matter."""
+        """Return the number that the first rank passes; the numbers of the other ranks are ignored."""
         if self.size == 1:
             return number
         given = torch.tensor(number)
@@ -71,7 +71,7 @@ class Ranks:
 
 @contextmanager
 def _together() -> Iterator[None]:
-    """Raises PgmetricsError where another rank does not take part."""
+    """Raise a PgmetricsError if a collective operation fails because another rank has ended."""
     try:
         yield
     except RuntimeError as error:
@@ -79,7 +79,7 @@ def _together() -> Iterator[None]:
 
 
 def follows() -> bool:
-    """Whether `torchrun` started this process, and another is the first: what one says is said."""
+    """Return whether this is a rank other than the first, so that only the first one prints."""
     return _are_several() and os.environ["RANK"] != "0"
 
 
@@ -89,10 +89,10 @@ def _are_several() -> bool:
 
 @contextmanager
 def process_group() -> Iterator[Ranks]:
-    """This process among those that `torchrun` started with it, or alone.
+    """Join the processes that `torchrun` started, and leave them at the end; a single process joins nothing.
 
     Raises:
-        OptionError: torchrun's variables are there in part.
+        OptionError: some of torchrun's environment variables are missing.
     """
     if not _are_several():
         yield Ranks()
@@ -100,13 +100,13 @@ def process_group() -> Iterator[Ranks]:
     if dist.is_initialized():
         yield Ranks(dist.get_rank(), dist.get_world_size())
         return
-    # This module's functions take the group that there is when it is first imported, as by an optimizer's
-    # first step, for a default, and never let go of it. A group's threads, alive while Python ends, can abort
-    # the process.
+    # The functions of this module keep the process group that exists at its first import as a default, and
+    # never release it. An optimizer's first step can cause that import, so it happens here, before the group
+    # exists. A group that is never released has threads that can abort the process while Python ends.
     import torch.distributed.nn  # noqa: F401
 
     try:
-        # For tensors on a CPU, gloo; for others what PyTorch has for them.
+        # PyTorch picks the backend by device: gloo for CPU tensors, NCCL for CUDA tensors.
         dist.init_process_group(timeout=_PATIENCE)
     except ValueError as error:
         raise OptionError(

@@ -1,8 +1,8 @@
-"""Divide a minibatch over ranks, and into pieces that one device processes one after the other.
+"""Divide a minibatch over ranks, and into micro-batches ("pieces") that a device processes in turn.
 
-A piece holds whole groups of the minibatch standard deviation (`layers.minibatch_stddev`). They are ordered
-such that every image has the same deviation in its piece as in the minibatch. So for any division the
-gradient of a minibatch is the mean of its pieces' gradients, up to rounding.
+A piece holds whole groups of the minibatch standard deviation (`layers.minibatch_stddev`). Its images are
+ordered such that each is grouped with the same images as in the whole minibatch. Therefore the gradient of a
+minibatch is the mean of the gradients of its pieces, up to rounding, however the minibatch is divided.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ class Share:
     """The images of a minibatch that one rank processes.
 
     Attributes:
-        pieces: indices in the minibatch, piece by piece; all pieces have the same length.
-        total: number of pieces of all ranks together.
+        pieces: for each piece the indices of its images in the minibatch; all pieces have the same length.
+        total: number of pieces over all ranks.
     """
 
     pieces: tuple[tuple[int, ...], ...]
@@ -28,12 +28,12 @@ class Share:
 
     @property
     def places(self) -> tuple[int, ...]:
-        """The indices of all its pieces, in order."""
+        """The indices of the images of all pieces, in order."""
         return tuple(place for piece in self.pieces for place in piece)
 
     @property
     def is_whole(self) -> bool:
-        """Whether it is the whole minibatch in one piece, in the original order."""
+        """Whether the share is the whole minibatch in one piece, in the original order."""
         return self.total == 1
 
     @property
@@ -46,16 +46,16 @@ class Share:
 def share(
     config: ProGANConfig, resolution: int, *, rank: int = 0, ranks: int = 1, micro_batch: int | None = None
 ) -> Share:
-    """Return the images of each minibatch at a resolution that a rank processes.
+    """Return which images of each minibatch at a resolution a rank processes, and in which pieces.
 
     Args:
         config: configuration of the run.
         resolution: resolution of the stage.
-        rank, ranks: the rank, and the number of ranks.
-        micro_batch: the largest number of images in a piece; None for all images of the rank.
+        rank, ranks: number of this rank, and number of ranks.
+        micro_batch: the largest number of images in a piece; None puts all images of the rank into one.
 
     Raises:
-        OptionError: the minibatch cannot be divided like this without changing its gradient.
+        OptionError: this division would change the gradient of the minibatch.
     """
     minibatch, group = config.minibatch_at(resolution), _indivisible(config, resolution)
     groups = minibatch // group
@@ -77,7 +77,7 @@ def share(
     members = range(group)
 
     def piece(i: int) -> tuple[int, ...]:
-        # Image n is in group n mod groups: a piece has the same members of neighboring groups in a row.
+        # Image n belongs to group n mod groups. A piece takes the same members of consecutive groups.
         first = (rank * pieces + i) * columns
         return tuple(k * groups + first + j for k in members for j in range(columns))
 
@@ -85,13 +85,13 @@ def share(
 
 
 def check(config: ProGANConfig, *, ranks: int = 1, micro_batch: int | None = None) -> None:
-    """Raise an OptionError unless the minibatches of all resolutions of a run can be divided like this."""
+    """Raise an OptionError if `share` refuses the minibatch of any resolution of a run."""
     for resolution in config.resolutions if config.growing else (config.resolution,):
         share(config, resolution, ranks=ranks, micro_batch=micro_batch)
 
 
 def _indivisible(config: ProGANConfig, resolution: int) -> int:
-    """Return how many images must stay together, because the result of one depends on the others."""
+    """Return the number of images that must stay together, since their results depend on each other."""
     minibatch = config.minibatch_at(resolution)
     if config.generator_norm == "batch" or config.minibatch_statistics == "discrimination":
         return minibatch

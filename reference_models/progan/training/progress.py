@@ -1,4 +1,4 @@
-"""How a training run stands: its numbers, and alarms."""
+"""The status of a training run, and warnings about divergence."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _SCORE_ALARM = 1e3
 
 @dataclass(frozen=True)
 class TrainingStatus:
-    """Where a run stands.
+    """The status of a run after a schedule update.
 
     Attributes:
-        images_shown: so far.
-        stage: of the steps just made.
-        skipped: steps left out because a gradient was not finite.
-        real, fake, penalty, norm, classes: of the last discriminator step, see `DiscriminatorLoss`.
+        images_shown: real images shown to the discriminator so far.
+        stage: the stage of the last steps.
+        skipped: number of steps skipped so far because a gradient was not finite.
+        real, fake, penalty, norm, classes: terms of the last discriminator step, see `DiscriminatorLoss`.
     """
 
     images_shown: int
@@ -33,19 +33,19 @@ class TrainingStatus:
 
 
 class Alarms:
-    """Signs that a run diverges, each told once."""
+    """Detect signs of divergence, and report each kind of sign once."""
 
     def __init__(self, config: ProGANConfig) -> None:
         self._gamma = config.gp_gamma
         self._told: set[str] = set()
 
     def raised_by(self, progress: TrainingStatus) -> list[str]:
-        """What a person should know about these numbers and has not been told, each as a line."""
+        """Return a line for each sign of divergence in this status that was not reported before."""
         p = progress
         largest = max(abs(p.real), abs(p.fake), key=lambda score: score if score == score else float("inf"))
         signs = {
             "norm": (
-                # The comparison is that way round for numbers that are none.
+                # "not <=" rather than ">", so that NaN raises the alarm, too.
                 not p.norm <= _NORM_ALARM * self._gamma,
                 f"the discriminator's gradient has a norm of {p.norm:,.4g}, where {self._gamma:g} is wanted",
             ),

@@ -1,7 +1,7 @@
-"""The state of a training run: one safetensors file from which it goes on as if it had never stopped.
+"""The state of a training run: one safetensors file from which the run resumes as if it had never stopped.
 
-Everything random is a function of the seed and of the images shown, so networks, average, optimizers
-and a few numbers are all there is to remember. Checkpoints, which are for sampling, are other files.
+All random draws are functions of the seed and of the number of images shown. Hence the networks, the averaged
+generator, the optimizers and a few numbers are a complete state. Checkpoints are other files, for sampling.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ _HEADER_KEY = "progan-state"
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingState:
-    """Where a run stands between two looks at the schedule.
+    """The state of a run between two schedule updates.
 
     Attributes:
-        images_shown: so far.
-        skipped: steps left out because a gradient was not finite.
-        tensors: everything else, by name, on the CPU.
+        images_shown: real images shown to the discriminator so far.
+        skipped: number of steps skipped so far because a gradient was not finite.
+        tensors: all networks and optimizer moments, by name, on the CPU.
     """
 
     images_shown: int
@@ -39,10 +39,10 @@ class TrainingState:
 
 
 def save(path: Path, state: TrainingState) -> None:
-    """Write a state, whole or not at all.
+    """Write a state atomically.
 
     Raises:
-        PgmetricsError: it cannot be written.
+        PgmetricsError: the file cannot be written.
     """
     header = {
         "format_version": FORMAT_VERSION,
@@ -54,14 +54,14 @@ def save(path: Path, state: TrainingState) -> None:
 
 
 def load(path: Path) -> TrainingState:
-    """The state that `save` wrote.
+    """Read a state that `save` wrote.
 
     Raises:
-        StateError: the file is damaged, which digests of header and tensors tell (states of earlier versions
-            have none), of another version or no state at all, or a value is NaN or infinite.
+        StateError: the file is damaged, of another format version or not a state, or a value is NaN or
+            infinite. Digests of header and tensors reveal damage; states of earlier versions have no digests.
     """
     try:
-        # Before safetensors opens it: that would wait for ever on a pipe.
+        # Read the header before safetensors opens the file, which would wait forever on a pipe.
         sealed_header = read_header(path, _HEADER_KEY)
         if sealed_header is not None and not (
             sealed_header.intact and tensors_are_intact(path, sealed_header)

@@ -1,18 +1,18 @@
-"""What a training run leaves behind in its directory, and how it is entered again.
+"""The files of a training run, and the rules by which a run resumes in its directory.
 
-run.json                what the run is: settings and images; whoever brings others is refused
-config.json             its configuration alone
+run.json                settings and identity of the images; a resumed run must have the same ones
+config.json             only the configuration
 untrained.safetensors   the generator before training
 checkpoints/            generators for sampling, each with its model card
-grids/                  images of the same latents throughout
-states/                 the last few states, from which training goes on
-stats.jsonl, log.txt    numbers for programs, and what happened for people
-finished.json           there once the run is over
-provisional.json        which of these files an interrupt left that an undisturbed run would not have
-heartbeat.json, .lock   who trains here, only while it does
+grids/                  samples of the same latents at every checkpoint
+states/                 the last few states, from which training resumes
+stats.jsonl, log.txt    statistics for programs, and a log for people
+finished.json           how the run ended; exists once it has
+provisional.json        files that an interrupt left and an uninterrupted run would not have
+heartbeat.json, .lock   the process that trains here, and the lock it holds
 
-A file is written as `.NAME.NUMBER.part` and renamed. What a killed process left of that is removed by the
-next one that trains here; the directory's lock says that there is none beside it.
+A file is written as `.NAME.NUMBER.part` and then renamed. The next process that trains here removes the parts
+that a killed process left. The lock on the directory ensures that no other process is writing them.
 """
 
 from __future__ import annotations
@@ -72,13 +72,13 @@ _BYTES_PER_STATS_ROW = 700
 
 @dataclass(frozen=True)
 class RunSettings:
-    """What a run is; entered again with anything else, it would become another one half way.
+    """The settings that must not change when a run is resumed.
 
     Attributes:
-        config: of networks and training. Only its `total_images` may grow, since no step depends on it.
-        data_fingerprint: of the source of the images.
-        crop: whether their center is taken.
-        licence: of the weights.
+        config: networks and training. Only its `total_images` may grow, since no step depends on it.
+        data_fingerprint: identity of the image source.
+        crop: whether images are cropped to their center square.
+        licence: licence of the weights.
     """
 
     config: ProGANConfig
@@ -87,7 +87,7 @@ class RunSettings:
     licence: str
 
     def to_json(self) -> dict[str, Any]:
-        """The file's JSON."""
+        """Return the content of run.json."""
         return {
             "format": "progan run",
             "format_version": _FORMAT_VERSION,
@@ -109,20 +109,20 @@ def claimed(
     warn: Callable[[str], None] | None = None,
     same_images: bool = False,
 ) -> Iterator[RunDirectory]:
-    """The directory of a run, for this process alone; nothing but lock and heartbeat is written into it yet.
+    """Lock the directory of a run for this process; only the lock and the heartbeat are written yet.
 
     Args:
-        path: new, empty, or of the same run.
-        settings: of the run.
+        path: a directory that is new, empty, or of the same run.
+        settings: the settings of the run.
         keep_states: how many of the last states are kept.
-        state_images: a state is due each time so many images were shown; None for every five minutes.
-        tensorboard: write TensorBoard's events, too.
-        warn: told what a person should know at once.
-        same_images: take the images for those of a run that an older version began, which did not
-            identify them by their content.
+        state_images: save a state each time so many images were shown; None saves one every five minutes.
+        tensorboard: also write TensorBoard events.
+        warn: called with each warning, one line.
+        same_images: assume that the images are those of a run begun by an older version, which did not
+            identify images by their content.
 
     Raises:
-        OptionError: the directory cannot be written, is of something else or of a run with other
+        OptionError: the directory cannot be written, belongs to something else or to a run with other
             settings, or another process trains in it; an option is out of range, or TensorBoard is
             not installed.
     """
@@ -133,7 +133,7 @@ def claimed(
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OptionError(f"{path} cannot be written: {error.strerror or error}") from error
-    # Asked rather than tried: a process that is killed while it tries would leave a file behind.
+    # Check the permission instead of writing a test file, which a killed process would leave behind.
     if not os.access(path, os.W_OK | os.X_OK):
         raise OptionError(f"{path} cannot be written: it is somebody else's, or its disk is read only")
     with locked(path / _LOCK, f"{path} is being trained in by another process; wait for it, or end it"):
@@ -154,7 +154,7 @@ class RunDirectory:
     """The files of a run; see `claimed`.
 
     Attributes:
-        images_shown: so far, as the heartbeat tells.
+        images_shown: real images shown so far, as the heartbeat reports.
     """
 
     def __init__(
@@ -178,16 +178,16 @@ class RunDirectory:
         self._tensorboard: type[SummaryWriter] | None = None
         self._events: SummaryWriter | None = None
         self.images_shown = 0
-        # Images shown at the last row, and at the last measurement of the speed with its time.
+        # Images shown at the last row of statistics; images shown and time at the last measurement of speed.
         self._logged = 0
         self._measured = (0, time.monotonic())
         self._state_at = time.monotonic()
 
     def newest_state(self) -> TrainingState | None:
-        """Where the run goes on; None where it has not come to a state. Damaged ones are passed over.
+        """Return the newest readable state, or None if the run has none yet; warn of damaged ones.
 
         Raises:
-            StateError: there are states, and none of them can be read.
+            StateError: the run has states, but none can be read.
         """
         found = self._found_states()
         for path in reversed(found):
@@ -202,10 +202,10 @@ class RunDirectory:
         return None
 
     def check_space(self, snapshot_images: int | None) -> None:
-        """Compare what the run will write with what the disk has left, before any of it is computed.
+        """Check before training that the disk has enough free space for the files of the run.
 
         Raises:
-            PgmetricsError: it is more.
+            PgmetricsError: the run will need more space than is free.
         """
         needed = bytes_of_run(self._settings.config, snapshot_images, self._keep_states)
         written = sum(
@@ -221,8 +221,8 @@ class RunDirectory:
             )
 
     def begin(self, images_shown: int) -> None:
-        """Make the directory that of a run at this point, whatever a killed process left in it."""
-        # First of all: from here on the directory is known for the run's, however soon it is killed.
+        """Prepare the directory for training from this point, and remove what a killed process left."""
+        # Written first: it marks the directory as this run's even if the process is killed soon after.
         self._write_json(_SETTINGS, self._settings.to_json())
         with refusing_unwritable(self._path):
             for directory in (self._checkpoints, self._grids, self._states):
@@ -247,7 +247,7 @@ class RunDirectory:
         self.note(f"{'resumed' if images_shown else 'begun'} at {images_shown:,} images")
 
     def checkpoint_path(self, images_shown: int, resolution: int) -> Path:
-        """Where the checkpoint of a moment lies."""
+        """Return the path of the checkpoint after so many images."""
         return checkpoint_path(self._path, images_shown, resolution)
 
     def save_checkpoint(self, facts: Checkpoint, generator: Generator) -> Path:
@@ -260,21 +260,21 @@ class RunDirectory:
         return path
 
     def save_untrained(self, facts: Checkpoint, generator: Generator) -> None:
-        """Write what training begins with."""
+        """Write the generator as it is before training."""
         checkpoints.save(self._path / _UNTRAINED, facts, generator)
 
     def grid_path(self, images_shown: int, resolution: int, alpha: float) -> Path:
-        """Where the grid of a moment lies."""
+        """Return the path of the grid of samples after so many images."""
         return self._grids / f"images{images_shown:010d}-res{resolution:04d}-alpha{alpha:.2f}.png"
 
     def state_is_due(self, before: int, shown: int) -> bool:
-        """Whether to save a state, now that `shown` images were shown and `before` at the last look."""
+        """Return whether a state is due, given the images shown at the last update and now."""
         if self._state_images is not None:
             return shown // self._state_images > before // self._state_images
         return time.monotonic() - self._state_at >= _SECONDS_BETWEEN_STATES
 
     def save_state(self, state: TrainingState) -> None:
-        """Write a state; then remove those that are too old, and any of a future that was lost."""
+        """Write a state, then remove old states and those of a later point that training has discarded."""
         path = _state_path(self._path, state.images_shown)
         states.save(path, state)
         self._remove_states_beside(path)
@@ -284,7 +284,7 @@ class RunDirectory:
         found, provisional = self._found_states(), self._provisional()
         due = [path for path in found if path <= newest and path not in provisional]
         kept = {newest, *due[-self._keep_states :]}
-        # One that an interrupt left is as good as any until there are enough of the others.
+        # A state that an interrupt left is kept until there are enough regular states.
         if newest not in provisional and len(due) < self._keep_states:
             kept |= {path for path in provisional if path < newest}
         with refusing_unwritable(self._states):
@@ -295,10 +295,10 @@ class RunDirectory:
     def mark_provisional(
         self, images_shown: int, resolution: int, alpha: float, *, checkpoint: bool, grid: bool, state: bool
     ) -> None:
-        """Note, before they are written, which files of an interrupted moment an undisturbed run has not.
+        """Record which files an interrupt is about to write that an uninterrupted run would not have.
 
-        The checkpoint, its model card and its grid go when training goes on, the state when it is not needed
-        any more: then the directory is that of a run that was never interrupted.
+        The checkpoint, its model card and its grid are removed when training resumes, and the state when it
+        is no longer needed. The directory then equals that of a run that was never interrupted.
         """
         path = self.checkpoint_path(images_shown, resolution)
         marked = self._provisional()
@@ -315,7 +315,7 @@ class RunDirectory:
             names = parse_json((self._path / _PROVISIONAL).read_bytes())
             parts = [Path(str(name)).parts for name in names]
         except (OSError, ValueError, TypeError):
-            return []  # there is none, or somebody has damaged it
+            return []  # there is no such file, or it is damaged
         directories = (_CHECKPOINTS, _GRIDS, _STATES)
         return [
             self._path.joinpath(*two)
@@ -332,7 +332,7 @@ class RunDirectory:
             (self._path / _PROVISIONAL).unlink(missing_ok=True)
 
     def _remove_leftovers(self) -> None:
-        """Remove what killed processes of this run were writing; nobody else trains here now."""
+        """Remove files that killed processes left half written; the lock excludes other writers."""
         ours = (_SETTINGS, _CONFIG, _FINISHED, _PROVISIONAL, _UNTRAINED, _STATS)
         with refusing_unwritable(self._path):
             for name in ours:
@@ -343,14 +343,14 @@ class RunDirectory:
                     leftover.unlink(missing_ok=True)
 
     def log(self, progress: TrainingStatus) -> None:
-        """Keep the numbers of a look at the schedule, when it is time for a row."""
+        """Append the status to stats.jsonl, log.txt and TensorBoard if a row is due."""
         self.images_shown = progress.images_shown
         if progress.images_shown - self._logged < _IMAGES_BETWEEN_STATS:
             return
         (shown, then), now = self._measured, time.monotonic()
         speed = (progress.images_shown - shown) / max(now - then, 1e-9)
         row = asdict(progress) | {"images_per_second": speed}
-        # A loss that is not finite is null there, as JSON has no name for it.
+        # JSON has no NaN or infinity, so a loss that is not finite becomes null.
         self._append(self._stats, dump_json(finite_or_none(row)))
         self.note(_sentence(progress, speed))
         if self._events is not None:
@@ -359,17 +359,17 @@ class RunDirectory:
         self._logged, self._measured = progress.images_shown, (progress.images_shown, now)
 
     def warn(self, text: str) -> None:
-        """Say it to whoever watches, and in the log."""
+        """Write a warning to the log, and pass it to the `warn` callback."""
         self.note(f"warning: {text}")
         if self._warn is not None:
             self._warn(text)
 
     def note(self, text: str) -> None:
-        """A line in the log, with its time."""
+        """Append a line to the log, with the time."""
         self._append(self._log, f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {text}")
 
     def complete(self, images_shown: int) -> None:
-        """Make the directory that of a complete run, whatever was interrupted after its last state."""
+        """Bring the directory to its final form, also after an interrupt that followed the last state."""
         self._remove_leftovers()
         newest = _state_path(self._path, images_shown)
         provisional = [path for path in self._provisional() if path != newest]
@@ -382,7 +382,7 @@ class RunDirectory:
             self.say_how_it_ended("complete", images_shown)
 
     def say_how_it_ended(self, ended: str, images_shown: int) -> None:
-        """Write `finished.json`, for those who wait for that."""
+        """Write `finished.json`, which tells other programs how the run ended."""
         self._write_json(_FINISHED, _ending(ended, images_shown), indent=None)
         self.note(f"{ended} at {images_shown:,} images")
 
@@ -393,10 +393,10 @@ class RunDirectory:
             return None
 
     def open_tensorboard(self) -> None:
-        """Look for TensorBoard now; what it writes begins with the run.
+        """Import TensorBoard, so that a missing package is reported now; `begin` opens the event file.
 
         Raises:
-            OptionError: it is not installed.
+            OptionError: TensorBoard is not installed.
         """
         try:
             from torch.utils.tensorboard import SummaryWriter
@@ -407,7 +407,7 @@ class RunDirectory:
         self._tensorboard = SummaryWriter
 
     def close(self) -> None:
-        """Write what TensorBoard still holds back."""
+        """Flush and close the TensorBoard event file."""
         if self._events is not None:
             self._events.close()
 
@@ -415,7 +415,7 @@ class RunDirectory:
         return sorted(self._states.glob("images*.safetensors"))
 
     def _forget_stats_after(self, images_shown: int) -> int:
-        """Drop rows that will come again, and a torn one; returns the images shown at the last that stays."""
+        """Drop later and unreadable rows of stats.jsonl; return the images shown at the last that remains."""
         with refusing_unwritable(self._stats):
             text = self._stats.read_text() if self._stats.exists() else ""
         kept, last = [], 0
@@ -450,15 +450,15 @@ def _ending(ended: str, images_shown: int) -> dict[str, Any]:
 
 
 def checkpoint_path(run: Path, images_shown: int, resolution: int) -> Path:
-    """Where a run's checkpoint of a moment lies."""
+    """Return the path of the checkpoint of a run after so many images."""
     return run / _CHECKPOINTS / f"images{images_shown:010d}-res{resolution:04d}.safetensors"
 
 
 def state_at(run: Path, images_shown: int) -> TrainingState:
-    """A run's state of a moment.
+    """Read the state of a run after so many images.
 
     Raises:
-        StateError: it cannot be read.
+        StateError: the state cannot be read.
     """
     return states.load(_state_path(run, images_shown))
 
@@ -468,19 +468,20 @@ def _state_path(run: Path, images_shown: int) -> Path:
 
 
 def grid_size(resolution: int) -> tuple[int, int]:
-    """Images in a grid, and columns: 8 x 8 of them, or as many as 1024 pixels hold, but at least 2 x 2."""
+    """Return the images and columns of a grid: 8 x 8 images, fewer above 128 pixels, at least 2 x 2."""
     columns = min(8, max(_LARGEST_GRID // resolution, 2))
     return columns**2, columns
 
 
 def bytes_of_run(config: ProGANConfig, snapshot_images: int | None, keep_states: int) -> int:
-    """About how much a run writes: checkpoints, grids, rows, and states with the one being written."""
+    """Estimate the bytes that a run needs for checkpoints, grids, statistics and states."""
     import torch
 
     with torch.device("meta"):
         generator, discriminator = Generator(config), Discriminator(config)
     g, d = (sum(4 * prod(t.shape) for t in n.state_dict().values()) for n in (generator, discriminator))
-    # Both networks with two moments each, and the average; one more as it is written, one of an interrupt.
+    # A state has both networks with two moments each, and the average. Besides `keep_states`, one may be
+    # half written and one left by an interrupt.
     total = (keep_states + 2) * (4 * g + 3 * d)
     total += config.total_images // _IMAGES_BETWEEN_STATS * _BYTES_PER_STATS_ROW
     for phase in phases(config):
@@ -496,15 +497,15 @@ def bytes_of_run(config: ProGANConfig, snapshot_images: int | None, keep_states:
 
 
 def _refuse_others(path: Path, settings: RunSettings, same_images: bool) -> bool:
-    """Raises OptionError unless the directory is empty or of a run with these settings.
+    """Raise an OptionError unless the directory is empty or belongs to a run with these settings.
 
     Returns:
-        Whether the images had to be trusted: one of the two identities is of an older version.
+        True if `same_images` was needed, since one of the two identities is of an older version.
     """
     trusted = False
     file = path / _SETTINGS
     if not file.exists():
-        # Of a process that was killed before it wrote anything whole.
+        # A process that was killed early leaves only these files.
         names = [each.name for each in path.iterdir() if each.name not in (_LOCK, _HEARTBEAT)]
         others = [name for name in names if not name.startswith((f".{_HEARTBEAT}.", f".{_SETTINGS}."))]
         if others:
@@ -549,7 +550,7 @@ def _refuse_others(path: Path, settings: RunSettings, same_images: bool) -> bool
 
 
 def _flat(settings: dict[str, Any]) -> dict[str, Any]:
-    # Fields that a later version added have their defaults in runs of an earlier one.
+    # Fields that a later version added get their defaults in runs of an earlier version.
     config = ProGANConfig.from_json(settings.pop("config")).to_json()
     return settings | config
 

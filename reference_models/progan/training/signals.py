@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as requests to stop after the step, where stopping in the midst of one would lose it."""
+"""Treat Ctrl-C and SIGTERM as requests to stop after the current step, so that no step is lost."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from typing import Any
 
 
 class Interrupted(KeyboardInterrupt):
-    """Training was asked to stop and has saved where it stands.
+    """Training was asked to stop, and has saved its state.
 
     Attributes:
-        images_shown: where that is.
-        exit_code: what a shell expects of a program that such a signal ended: 130 after Ctrl-C, 143
-            after SIGTERM.
+        images_shown: real images shown until then.
+        exit_code: the exit code by which shells recognize a program ended by such a signal: 130 for
+            Ctrl-C, 143 for SIGTERM.
     """
 
     def __init__(self, images_shown: int, exit_code: int = 128 + signal.SIGINT) -> None:
@@ -28,13 +28,13 @@ class Interrupted(KeyboardInterrupt):
 
 @contextmanager
 def stop_requests() -> Iterator[Callable[[], int | None]]:
-    """Meanwhile the first Ctrl-C or SIGTERM only asks for a stop; a second one does what it always does.
+    """Turn the first Ctrl-C or SIGTERM into a request to stop; a second one has its usual effect.
 
-    Signals reach a process's main thread alone, so in others there are no requests, and a signal that
-    is ignored, as under nohup, stays so.
+    Only the main thread of a process receives signals, so other threads see no requests. A signal that
+    is ignored, as under nohup, remains ignored.
 
     Yields:
-        Gives the exit code that the last request stands for, or None where there was none.
+        A function that returns the exit code of the last request, or None if there was none.
     """
     asked: list[int] = []
     before: dict[int, Any] = {}
@@ -44,7 +44,7 @@ def stop_requests() -> Iterator[Callable[[], int | None]]:
         signal.signal(number, before[number])
         if os.getpid() == owner:
             asked.append(128 + number)
-        else:  # a forked child inherits this, and nobody asks it for anything
+        else:  # a forked child inherits this handler, but never checks for requests
             os.kill(os.getpid(), number)
 
     if threading.current_thread() is threading.main_thread():

@@ -1,4 +1,4 @@
-"""How fast a run's steps are, resolution by resolution, and what share of the device's arithmetic that is."""
+"""Measure the speed of training steps at each resolution, and the matmul throughput to compare it with."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ _MATRIX = 4096
 
 @dataclass(frozen=True)
 class StepSpeed:
-    """Of a resolution that is faded in.
+    """The training speed at a resolution whose fade is complete.
 
     Attributes:
-        resolution: of the stage.
+        resolution: resolution of the stage.
         minibatch: images in a step.
-        first: seconds of the first look at the schedule, with what is compiled or set up in it.
-        seconds: of each of the measured looks.
-        images: reals shown in a look.
-        flops: operations of a look, as `costs.step_cost` counts them.
+        first: seconds of the first schedule update, which include compilation and other setup.
+        seconds: seconds of each measured schedule update.
+        images: reals shown per schedule update.
+        flops: operations per schedule update, as `flops.step_cost` counts them.
     """
 
     resolution: int
@@ -48,22 +48,22 @@ class StepSpeed:
 
     @property
     def images_per_second(self) -> float:
-        """Of the median look."""
+        """Reals shown per second in the median schedule update."""
         return self.images / statistics.median(self.seconds)
 
     @property
     def flops_per_second(self) -> float:
-        """Of the median look."""
+        """Operations per second in the median schedule update."""
         return self.flops / statistics.median(self.seconds)
 
 
 def matmul_rate(device: torch.device, precision: str, turns: int = 3) -> float:
-    """Operations a second of the fastest of some products of two 4096 x 4096 matrices.
+    """Return the operations per second of the fastest of several products of two 4096 x 4096 matrices.
 
     Args:
-        device: to multiply on.
-        precision: "float32" or "bfloat16"; float32 as PyTorch is set, without TF32 by default.
-        turns: products, after one that does not count.
+        device: device that multiplies.
+        precision: "float32" or "bfloat16"; float32 follows PyTorch's setting, by default without TF32.
+        turns: number of timed products, after one that warms up.
     """
     a = torch.ones((_MATRIX, _MATRIX), device=device, dtype=getattr(torch, precision))
     seconds: list[float] = []
@@ -83,18 +83,18 @@ def step_speeds(
     micro_batch: int | None = None,
     progress: Progress | None = None,
 ) -> Iterator[StepSpeed]:
-    """Time whole looks at the schedule, loading of images and updates included, on images of noise.
+    """Time training on images of noise, including the loading of images and the optimizer updates.
 
     Args:
-        config: of networks and training.
-        resolutions: stages to time, each of them the configuration's.
-        device: to train on.
-        turns: looks that are timed at each, after one that is not.
-        compiled, micro_batch: as of `Trainer`.
-        progress: called with (what, stages timed, stages in all).
+        config: networks and training.
+        resolutions: resolutions to time; the configuration must have them.
+        device: device to train on.
+        turns: schedule updates timed at each resolution, after one that warms up.
+        compiled, micro_batch: see `Trainer`.
+        progress: called with (description, stages timed, stages in total).
 
     Raises:
-        OptionError: a resolution is none of the configuration's.
+        OptionError: the configuration does not have one of the resolutions.
     """
     stages = [stage_at(config, resolution) for resolution in resolutions]
     if progress is not None:
@@ -125,7 +125,7 @@ def _measured(trainer: Trainer, now: Stage, turns: int) -> StepSpeed:
 
 
 def stage_at(config: ProGANConfig, resolution: int) -> Stage:
-    """The stage of a resolution that is faded in.
+    """Return the stage of a resolution after its fade.
 
     Raises:
         OptionError: the configuration has no such resolution.
@@ -146,7 +146,7 @@ def stage_at(config: ProGANConfig, resolution: int) -> Stage:
 
 
 class _Noise(ArraySource):
-    """Images that have classes in turn."""
+    """Images whose classes repeat in order: 0, 1, ..., 0, 1, ..."""
 
     def __init__(self, pixels: NDArray[np.uint8], classes: int) -> None:
         super().__init__(pixels, layout="NCHW", name="noise")
@@ -162,7 +162,7 @@ class _Noise(ArraySource):
 
 
 def noise_images(config: ProGANConfig) -> ArraySource:
-    """As many images of noise as the largest minibatch takes."""
+    """Return as many images of noise as the largest minibatch has."""
     count = max(config.minibatch_at(r) for r in config.resolutions)
     shape = count, config.channels, config.resolution, config.resolution
     drawn = seeding.generator(0, Stream.SYNTHETIC).integers(0, 256, shape, dtype=np.uint8)

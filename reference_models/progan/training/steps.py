@@ -1,7 +1,8 @@
-"""The losses of a training step, as functions of what was drawn for it; compiled where that is asked for.
+"""The losses of a training step, as functions of its inputs, optionally compiled.
 
-Everything up to the gradients' use is here: fakes, judgments, penalty, in one function for each network.
-Compiled, each becomes one program per resolution, one more while it fades in.
+There is one function for each network. It makes the fakes, scores images and computes the loss with its
+penalty, which the trainer differentiates. torch.compile makes one program of each function per resolution,
+and another one for each fade.
 """
 
 from __future__ import annotations
@@ -21,15 +22,15 @@ from reference_models.progan.model.schedule import Stage
 
 @dataclass(frozen=True, kw_only=True)
 class StepInputs:
-    """What a step takes that no network makes; all on the networks' device, [N, ...] each.
+    """The inputs of a training step: images, labels and random draws, on the device of the networks.
 
     Attributes:
         latents: standard normal, float32 [N, latent_size].
-        labels: one-hot, of reals and fakes; None without classes.
-        real: float32 [N, C, r, r]; None for a step of the generator.
-        mixing: [N], see `discriminator_loss`; None for a step of the generator.
-        noise: LSGAN's, [N, 2, noise_size] for the discriminator's step and [N, noise_size] for the
-            generator's; None for none.
+        labels: one-hot [N, label_size], of reals and fakes; None without classes.
+        real: float32 [N, C, r, r]; None in a generator step.
+        mixing: [N], see `losses.discriminator_loss`; None in a generator step.
+        noise: noise of LSGAN, [N, 2, noise_size] in a discriminator step and [N, noise_size] in a generator
+            step; None without noise.
     """
 
     latents: Tensor
@@ -39,7 +40,7 @@ class StepInputs:
     noise: Tensor | None = None
 
     def __getitem__(self, images: slice) -> StepInputs:
-        """Some of the images."""
+        """Return the inputs of a slice of the images."""
         return StepInputs(
             latents=self.latents[images],
             labels=None if self.labels is None else self.labels[images],
@@ -50,16 +51,16 @@ class StepInputs:
 
 
 class Steps:
-    """Losses of two networks at any stage.
+    """The losses of both networks at any stage.
 
-    Under `precision` "bfloat16" convolutions and dense layers take and give bfloat16. Weights, images,
-    statistics, the last dense layer, the gradient's norm and the losses stay in float32.
+    With `precision` "bfloat16" convolutions and dense layers take and return bfloat16. Weights, images,
+    statistics, the last dense layer, the norm of the gradient and the losses remain float32.
 
     Args:
-        generator, discriminator: of one configuration, which says the precision.
-        compiled: translate each step into one program with torch.compile. It is made again for each
-            resolution and each fade, with the first step there.
-        backend: torch.compile's.
+        generator, discriminator: two networks of the same configuration, which sets the precision.
+        compiled: translate each step into one program with torch.compile. The first step at each
+            resolution and in each fade compiles again.
+        backend: backend of torch.compile.
     """
 
     def __init__(
@@ -80,12 +81,12 @@ class Steps:
     def discriminator_loss(
         self, now: Stage, drawn: StepInputs, fake: Tensor | None = None
     ) -> DiscriminatorLoss:
-        """The discriminator's loss.
+        """Return the loss of the discriminator.
 
         Args:
             now: the stage.
-            drawn: for the step; its latents do not matter where fakes are given.
-            fake: [N, C, r, r] made with its labels; None to make them.
+            drawn: inputs of the step; its latents are not used if fakes are given.
+            fake: [N, C, r, r], made with the labels of `drawn`; None makes fakes from its latents.
         """
         loss: DiscriminatorLoss = self._call(
             self._judge, now, drawn.latents, drawn.labels, drawn.real, drawn.mixing, drawn.noise, fake
@@ -93,9 +94,9 @@ class Steps:
         return loss
 
     def generator_loss(self, now: Stage, drawn: StepInputs) -> tuple[Tensor, Tensor]:
-        """The generator's loss and the fakes that it is of, detached.
+        """Return the loss of the generator, and the fakes it was computed on, detached.
 
-        The discriminator is expected to ask for no gradients of its weights meanwhile.
+        The caller must freeze the weights of the discriminator (requires_grad False).
         """
         loss: tuple[Tensor, Tensor] = self._call(self._deceive, now, drawn.latents, drawn.labels, drawn.noise)
         return loss
@@ -149,10 +150,10 @@ class Steps:
         if self._backend is None:
             return function(latents, *rest, alpha=now.alpha, **where)
         fading = now.alpha < 1
-        # A number would be part of the program, and another alpha another program.
+        # A Python number would be a constant of the program, so every alpha would compile again.
         alpha = torch.full((), now.alpha, device=latents.device) if fading else 1.0
         if self._programs_for != (now.resolution, fading):
-            # The programs before are never needed again, and hold memory.
+            # Earlier programs are never used again, but hold memory.
             torch.compiler.reset()
             self._programs_for, self._programs = (now.resolution, fading), {}
         name = function.__name__

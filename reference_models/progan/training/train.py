@@ -1,4 +1,4 @@
-"""Training a ProGAN, from an image source to checkpoints."""
+"""Train a ProGAN, from an image source to checkpoints."""
 
 from __future__ import annotations
 
@@ -44,51 +44,51 @@ def train(
     warn: Callable[[str], None] | None = None,
     same_images: bool = False,
 ) -> Path:
-    """Grow a ProGAN on the images of a source, or go on where the run in the directory stopped.
+    """Grow a ProGAN on the images of a source, or resume the run in the directory.
 
-    A run that was interrupted in whatever way and is entered again with the same arguments ends with the
-    same weights as one that was not: bit for bit on a CPU, with equally many threads.
+    A run that is interrupted, even killed, and resumed with the same arguments ends with the same weights as
+    an uninterrupted run: bit for bit on a CPU with the same number of threads.
 
-    Writes what `run_directory` lists: a checkpoint at the end of every fade, of every stabilization and of
-    the run. Ctrl-C and SIGTERM ask for a stop: the run ends after the steps under way, with its state
-    saved and a checkpoint of where it stands, which is removed when training goes on.
+    The run writes the files that `run_directory` lists, with a checkpoint at the end of every fade, of every
+    stabilization and of the run. Ctrl-C and SIGTERM request a stop: the run finishes the current steps, then
+    saves its state and a checkpoint, which is removed when training resumes.
 
-    Started by torchrun, the processes share each minibatch, and one of them writes. Then, and where a
-    minibatch is taken in pieces, a step is the same to rounding.
+    Processes that torchrun started share each minibatch, and the first of them writes. With several processes
+    or with micro-batches, a step has the same result up to rounding.
 
     Args:
-        source: of real images at the final resolution.
-        run_dir: new, empty, or of the same run; `config.total_images` may have grown.
-        config: of networks and training.
-        device: to train on.
-        workers: processes that decode the images; None for one per core.
-        licence: of the weights, for the checkpoints.
-        crop: take the center of images that are not square.
-        snapshot_images: write a checkpoint each time so many images were shown, too, as the stage then is.
-        state_images: save the state each time so many images were shown; None for every five minutes.
+        source: real images at the final resolution.
+        run_dir: a directory that is new, empty, or of the same run; `config.total_images` may have grown.
+        config: networks and training.
+        device: device to train on.
+        workers: processes that decode the images; None starts one per core.
+        licence: licence of the weights, stored in the checkpoints.
+        crop: crop images that are not square to their center.
+        snapshot_images: also write a checkpoint each time so many images were shown, at the current stage.
+        state_images: save the state each time so many images were shown; None saves it every five minutes.
         keep_states: how many of the last states are kept.
-        tensorboard: write TensorBoard's events, too.
-        compiled: translate the steps with torch.compile; a run may be entered again without, and goes on
-            to rounding.
-        micro_batch: images that a device takes at a time, at most, for devices that hold no whole
-            minibatch; None for all.
-        decoded: called with (what, done, total) while the images are decoded.
-        report: called after each look at the schedule; its KeyboardInterrupt counts as Ctrl-C.
-        warn: called with what a person should know at once, each time one line.
-        same_images: take the images for those of a run that an older version began, which did not
-            identify them by their content.
+        tensorboard: also write TensorBoard events.
+        compiled: translate the steps with torch.compile. A run may be resumed without it, and then continues
+            with the same results up to rounding.
+        micro_batch: the largest number of images that a device processes at a time, for devices whose memory
+            does not hold a whole minibatch; None sets no limit.
+        decoded: called with (description, done, total) while the images are decoded.
+        report: called after each schedule update; a KeyboardInterrupt raised by it counts as Ctrl-C.
+        warn: called with each warning, one line.
+        same_images: assume that the images are those of a run begun by an older version, which did not
+            identify images by their content.
 
     Returns:
-        The last checkpoint.
+        The path of the last checkpoint.
 
     Raises:
-        OptionError: the run directory cannot be written or is of something else, or an option is out of
+        OptionError: the run directory cannot be written or belongs to something else, or an option is out of
             range.
         SampleError, SourceError: the images do not fit the configuration.
-        StateError: the run has states, and none can be read.
-        PgmetricsError: the disk is too small.
-        Diverged: gradients were not finite in too many steps in a row; states and checkpoints from before
-            are kept.
+        StateError: the run has states, but none can be read.
+        PgmetricsError: the disk has too little free space.
+        Diverged: gradients were not finite in too many consecutive steps; earlier states and checkpoints are
+            kept.
         Interrupted: the run was asked to stop; a KeyboardInterrupt.
     """
     if snapshot_images is not None:
@@ -145,7 +145,7 @@ def _follow(
     training_images: Callable[[], TrainingImages],
     trainer_on: Callable[[TrainingImages], Trainer],
 ) -> Path:
-    """Make the steps that the first rank makes, from the state that it begins with; nothing is written."""
+    """Train as a rank other than the first: make the same steps from the same state, but write nothing."""
     shown = ranks.broadcast_from_first(0)
     end = stage(config.total_images, config)
     if shown < config.total_images:
@@ -166,7 +166,7 @@ def _follow(
 
 
 class _TrainingSession:
-    """A run as its first rank sees it, from the moment its images are at hand."""
+    """The training loop of the first rank, which also writes the files of the run."""
 
     def __init__(
         self,
@@ -203,8 +203,8 @@ class _TrainingSession:
                 self._save_grid(now.resolution, now.alpha)
             saved = self._close_look(before, now)
             stop = self._ranks.all_reduce_max(self._told(progress, requested) or stop)
-            # After a step that was left out the run may be lost, and its states would drive out good ones.
-            # The next steps decide.
+            # After a skipped step the run may be diverging, and its states would replace good ones. None is
+            # saved until both networks have made a step again.
             if not trainer.is_sound or trainer.images_shown >= config.total_images:
                 continue
             due = self._run.state_is_due(before, trainer.images_shown)
@@ -213,46 +213,46 @@ class _TrainingSession:
             if stop:
                 self._stop(now, checkpoint=saved, grid=saved or first, state=due)
                 raise Interrupted(trainer.images_shown, stop)
-        # Steps come in whole repeats and may overshoot the end into a fade that then has hardly begun.
+        # Steps come in whole repeats, so the last ones may overshoot the end into a fade that has just begun.
         end = stage(config.total_images, config)
         last = self._save(end.resolution, end.alpha)
         self._run.save_state(trainer.state())
         return last
 
     def _stop(self, now: Stage, *, checkpoint: bool, grid: bool, state: bool) -> None:
-        """Write a checkpoint and a state where an undisturbed run has none.
+        """Write a checkpoint and a state for an interrupt, unless the schedule has just written them.
 
         Args:
-            now: the stage of the steps just made.
-            checkpoint, grid, state: whether it has them, so that they are written already.
+            now: the stage of the last steps.
+            checkpoint, grid, state: whether each is already written, as in an uninterrupted run.
         """
         shown, where = self._trainer.images_shown, (now.resolution, now.alpha)
         self._run.mark_provisional(shown, *where, checkpoint=not checkpoint, grid=not grid, state=not state)
-        # The state first: sampling measures a batch norm's statistics, which are part of a state.
+        # Save the state first: sampling measures batch norm statistics, which are part of the state.
         if not state:
             self._run.save_state(self._trainer.state())
         if not checkpoint:
             self._save(*where)
 
     def _close_look(self, before: int, now: Stage) -> bool:
-        """What the schedule asks for between the steps just made and the next ones; whether a checkpoint."""
+        """Save a checkpoint and reset the optimizers if they are due; return whether a checkpoint is."""
         trainer, config = self._trainer, self._config
         shown = trainer.images_shown
         ends = shown >= config.total_images
         changes = stage(shown, config).reset_key != now.reset_key
         every = self._snapshot_images
-        # The end of a phase or of the run brings a checkpoint anyway.
+        # A checkpoint is written at the end of a phase or of the run in any case.
         due = changes or bool(every and shown // every > before // every)
         if due and not ends:
-            # A fade that ends here is complete, though its last steps were made shortly before.
+            # A fade that ends here is complete, although alpha of its last steps was slightly below 1.
             self._save(now.resolution, 1.0 if changes else now.alpha)
         if changes:
-            # Here rather than before the next steps, so that a state never stands between the two.
+            # Reset now rather than before the next steps, so that no state is saved in between.
             trainer.reset_optimizers()
         return due
 
     def _told(self, progress: TrainingStatus, requested: Callable[[], int | None]) -> int | None:
-        """Report; the exit code of the stop that was requested, if one was."""
+        """Call the report callback; return the exit code of a requested stop, or None."""
         try:
             if self._report is not None:
                 self._report(progress)
@@ -269,7 +269,7 @@ class _TrainingSession:
         return last
 
     def _save_untrained(self) -> None:
-        """At the final resolution: whatever is learned is learned from there."""
+        """Write the untrained generator at the final resolution, where no layer has learned anything."""
         side = self._config.resolution
         self._run.save_untrained(self._facts(side, 1.0), self._trainer.sampled(side, 1.0))
 
@@ -293,7 +293,7 @@ class _TrainingSession:
 
     @contextmanager
     def saying_how_it_ends(self) -> Iterator[None]:
-        """Tell those who wait when the run is over, whoever ended it."""
+        """Write how the run ended when it ends, for whatever reason."""
         ended = "failed"
         try:
             yield
@@ -311,6 +311,6 @@ class _TrainingSession:
                 else:
                     self._run.say_how_it_ended(ended, self._trainer.images_shown)
             except PgmetricsError:
-                # A full disk ended the run as well, and the error under way says so.
+                # A full disk can be what ended the run. The error being raised reports it already.
                 if ended == "complete":
                     raise

@@ -1,4 +1,4 @@
-"""What training does to a ProGAN, step by step: networks, optimizers, average, and how they go on."""
+"""The training steps of a ProGAN: networks, optimizers, averaged generator, and their state."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ from reference_models.progan.training.progress import TrainingStatus
 from reference_models.progan.training.resume_state import TrainingState
 from reference_models.progan.training.steps import StepInputs, Steps
 
-# What a step's latents are for; part of their key.
+# Purposes of the latents of a step; part of the key of their random generator.
 _FOR_DISCRIMINATOR, _FOR_GENERATOR, _FOR_STATISTICS = 0, 1, 2
-# As many as statistics of a batch norm are taken of.
+# Number of images on which batch norm statistics are measured.
 _STATISTICS_IMAGES = 256
 _GRID_BATCH = 16
-# There is no loss scale that could be lowered: a step that was left out comes again with the same weights and
-# other images. If chance spoils one step in ten, ten in a row happen once in 10**10 steps; a run has 10**6.
+# There is no loss scale to lower: after a skipped step the next one has the same weights and other images. If
+# chance spoils one step in ten, ten consecutive steps fail once in 10**10 steps; a run has 10**6.
 MOST_LEFT_OUT = 10
-# What a loss is made of, before what is made of it.
+# The terms of a loss, each before those computed from it: the first that is not finite is the cause.
 _TERMS = {
     "real": "mean score of reals",
     "fake": "mean score of fakes",
@@ -54,17 +54,17 @@ _ALONE = Ranks()
 
 
 class Diverged(PgmetricsError):
-    """Steps of a network were left out `MOST_LEFT_OUT` times in a row, since gradients were not finite."""
+    """`MOST_LEFT_OUT` consecutive steps of a network were skipped, because gradients were not finite."""
 
 
 @dataclass
 class _LeftOut:
-    """Steps of one network that were left out since its last one that was made.
+    """The steps of one network that were skipped since its last successful step.
 
     Attributes:
-        count: how many.
-        images_shown: before the first of them.
-        what: was not finite in that one.
+        count: number of skipped steps.
+        images_shown: images shown before the first of them.
+        what: description of what was not finite in the first of them.
     """
 
     count: int = 0
@@ -73,21 +73,22 @@ class _LeftOut:
 
 
 class Trainer:
-    """Networks, optimizers and position of a run; every step is a function of them.
+    """The networks, optimizers and position of a run, on which every step depends.
 
     Args:
-        config: of the run.
-        images: to train on.
-        device: to train on.
+        config: configuration of the run.
+        images: images to train on.
+        device: device to train on.
         compiled: translate the steps with torch.compile, see `steps.Steps`.
-        micro_batch: images that a device takes at a time, at most; None for whole minibatches.
-        ranks: the processes that train together.
+        micro_batch: the largest number of images processed at a time; None processes whole minibatches.
+        ranks: the place of this process among those that train together.
 
     Attributes:
-        images_shown: real images the discriminator has been shown.
-        skipped: steps left out because a gradient was not finite.
-        average: the exponential average of the generator, the one that is sampled.
-        score_average: what LSGAN's noise follows, see `losses.updated_score_average`.
+        images_shown: real images shown to the discriminator so far.
+        skipped: number of steps skipped so far because a gradient was not finite.
+        average: the exponential moving average of the generator, from which samples are made.
+        score_average: moving average of scores that sets the noise of LSGAN, see
+            `losses.updated_score_average`.
     """
 
     def __init__(
@@ -121,18 +122,18 @@ class Trainer:
         self.reset_optimizers()
 
     def reset_optimizers(self) -> None:
-        """Let both optimizers forget: at a fade's ends the loss becomes another one."""
+        """Reset the state of both Adam optimizers, since the loss changes where a fade begins or ends."""
         self._generator_adam = self._adam(self.generator)
         self._discriminator_adam = self._adam(self.discriminator)
 
     @property
     def optimizers_are_fresh(self) -> bool:
-        """Whether no step was made since the optimizers forgot: the next look is the first of its phase."""
+        """Whether no step was made since the last reset, so that the next step is the first of its phase."""
         return not self._discriminator_adam.state
 
     @property
     def is_sound(self) -> bool:
-        """Whether the last step of both networks was made; a state of another moment may be of a lost run."""
+        """Whether neither network skipped its last step; otherwise the run may be diverging."""
         return not any(left_out.count for left_out in self._left_out.values())
 
     def _adam(self, network: nn.Module) -> torch.optim.Adam:
@@ -142,9 +143,9 @@ class Trainer:
         )
 
     def state(self) -> TrainingState:
-        """All that the next steps depend on, besides configuration and images.
+        """Return all that the next steps depend on, except configuration and images.
 
-        On a CPU the tensors are the trainer's own, which the next step changes.
+        On a CPU the tensors share memory with the trainer, so the next step changes them.
         """
         tensors = {"score_average": self.score_average}
         for prefix, network in self._networks().items():
@@ -160,10 +161,10 @@ class Trainer:
         )
 
     def restore(self, state: TrainingState) -> None:
-        """Become the trainer that gave this state.
+        """Restore a state that `state` returned.
 
         Raises:
-            StateError: it is of other networks.
+            StateError: the state belongs to other networks.
         """
         left = dict(state.tensors)
         try:
@@ -178,7 +179,7 @@ class Trainer:
                         for key in ("step", "exp_avg", "exp_avg_sq")
                         if f"{prefix}.{key}.{name}" in left
                     }
-                    # A parameter that has not been part of a stage has none, and gets its first step later.
+                    # A parameter that no stage has used yet has no moments; its first step creates them.
                     if moments:
                         adam.state[parameter] = moments
         except (KeyError, RuntimeError) as error:
@@ -203,10 +204,10 @@ class Trainer:
         )
 
     def sampled(self, resolution: int, alpha: float) -> Generator:
-        """The averaged generator, ready to be sampled at a stage.
+        """Return the averaged generator, ready for sampling at a stage.
 
-        An average of weights has no batch statistics of its own, so they are measured here, on latents of
-        their own and labels as frequent as in the images.
+        Averaged weights have no batch norm statistics. They are measured here, on latents reserved for that
+        purpose and with labels as frequent as among the training images.
         """
         latents = torch.from_numpy(
             seeding.generator(self.config.seed, Stream.TRAINING_LATENTS, 0, _FOR_STATISTICS).standard_normal(
@@ -218,9 +219,9 @@ class Trainer:
         return self.average
 
     def samples(self, count: int, resolution: int, alpha: float) -> NDArray[np.uint8]:
-        """Images of the averaged generator, of the same latents and labels at every stage.
+        """Return samples of the averaged generator, from the same latents and labels at every stage.
 
-        They are those of `progan sample` with the run's seed.
+        `progan sample` with the seed of the run makes the same samples.
 
         Returns:
             uint8 [count, 3, r, r].
@@ -245,10 +246,10 @@ class Trainer:
         return torch.from_numpy(drawn).to(self.device)
 
     def run(self, now: Stage) -> TrainingStatus:
-        """The steps between two looks at the schedule.
+        """Make the steps between two schedule updates.
 
         Raises:
-            Diverged: too many steps in a row were left out.
+            Diverged: too many consecutive steps were skipped.
         """
         for _ in range(self.config.minibatch_repeats):
             if self.config.simultaneous:
@@ -285,7 +286,7 @@ class Trainer:
         self._update(self._generator_adam, self.generator, now)
 
     def _step_both(self, now: Stage) -> DiscriminatorLoss:
-        """Both gradients at the same weights and fakes, then both updates."""
+        """Compute both gradients at the same weights and fakes, then make both updates."""
         drawn = self._drawn_for_discriminator(now)
         against = replace(drawn, noise=self._noise(now, _FOR_GENERATOR))
         fakes = [self._deceived(now, piece) for piece in self._pieces(now, against)]
@@ -303,7 +304,7 @@ class Trainer:
         return DiscriminatorLoss(*(term.detach() for term in loss))
 
     def _deceived(self, now: Stage, piece: StepInputs) -> Tensor:
-        """The fakes; their gradient is added to the generator's."""
+        """Accumulate the gradient of the generator, and return the fakes."""
         with _frozen(self.discriminator):
             loss, fakes = self._steps.generator_loss(now, piece)
             torch.autograd.backward(loss)
@@ -330,7 +331,7 @@ class Trainer:
         return self._own(now, torch.from_numpy(drawn))
 
     def _noise(self, now: Stage, purpose: int, *kinds: int) -> Tensor | None:
-        """LSGAN's noise for every image, of each of so many kinds, at its strength of the moment."""
+        """Return the scaled noise of LSGAN for this rank's images, [n, *kinds, noise_size], or None."""
         if not self.config.noise_strength:
             return None
         size = self.discriminator.noise_size(now.resolution)
@@ -341,7 +342,7 @@ class Trainer:
         return noise_scale(self.score_average, self.config) * self._own(now, by_image)
 
     def _own(self, now: Stage, minibatch: Tensor) -> Tensor:
-        """What is this rank's of something for each image of the minibatch, piece by piece."""
+        """Select the rows of this rank from a tensor with a row for each image, ordered by piece."""
         share = self._share(now)
         return (minibatch if share.is_whole else minibatch[list(share.places)]).to(self.device)
 
@@ -361,12 +362,12 @@ class Trainer:
         return self._shares[now.resolution]
 
     def _update_discriminator(self, now: Stage, losses: Sequence[DiscriminatorLoss]) -> DiscriminatorLoss:
-        """A discriminator step is what counts images, and averages the generator it was made with."""
+        """Update the discriminator, count its images as shown, and update the average of the generator."""
         terms = torch.stack([torch.stack(loss) for loss in losses]).sum(dim=0)
         self._update(self._discriminator_adam, self.discriminator, now, terms)
         loss = DiscriminatorLoss(*terms)
         self.images_shown += now.minibatch
-        # A score that is not finite would stay in the average for ever.
+        # A score that is not finite would remain in the moving average forever.
         if self.config.noise_strength and bool(loss.fake.isfinite()):
             self.score_average = updated_score_average(self.score_average, loss.fake)
         with torch.no_grad():
@@ -378,20 +379,20 @@ class Trainer:
     def _update(
         self, adam: torch.optim.Adam, network: nn.Module, now: Stage, terms: Tensor | None = None
     ) -> None:
-        """Make the sums over this rank's pieces means over the minibatch, and take a step with them.
+        """Average the gradients over all pieces and ranks, and make an optimizer step if they are finite.
 
         Args:
-            adam: of the network.
-            network: with its gradients.
+            adam: optimizer of the network.
+            network: network whose gradients are sums over the pieces of this rank.
             now: the stage.
-            terms: sums of something else, to become means as well, in place.
+            terms: other sums over the pieces, averaged in place as well.
         """
         gradients = [p.grad for p in network.parameters() if p.grad is not None]
         sums = gradients if terms is None else [*gradients, terms]
         self._ranks.all_reduce_sum(sums)
         if not self._share(now).is_whole:
             torch._foreach_div_(sums, self._share(now).total)
-        # The same on every rank, as the gradients now are.
+        # Gradients are now equal on all ranks, so all ranks decide alike.
         if _finite(gradients):
             for group in adam.param_groups:
                 group["lr"] = now.learning_rate
@@ -403,10 +404,10 @@ class Trainer:
         adam.zero_grad()
 
     def _leave_out(self, network: nn.Module, now: Stage, terms: Tensor | None) -> None:
-        """Count a step that is not made.
+        """Count a skipped step.
 
         Raises:
-            Diverged: there were too many in a row.
+            Diverged: too many consecutive steps were skipped.
         """
         name = _name(network)
         left_out = self._left_out[name]
@@ -425,7 +426,7 @@ class Trainer:
 
 @contextmanager
 def _frozen(network: nn.Module) -> Iterator[None]:
-    """No gradients for these weights: the generator's step needs none, which saves a third of it."""
+    """Freeze the discriminator in a generator step, which saves a third of the step's time."""
     network.requires_grad_(False)
     try:
         yield
@@ -438,7 +439,7 @@ def _name(network: nn.Module) -> str:
 
 
 def _not_finite(network: nn.Module, terms: Tensor | None) -> str:
-    """The first loss that is not finite, or else the first gradient."""
+    """Describe the first term of the loss that is not finite, or else the first such gradient."""
     losses = {} if terms is None else DiscriminatorLoss(*terms.tolist())._asdict()
     for name, text in _TERMS.items():
         if not math.isfinite(losses.get(name, 0.0)):
@@ -450,6 +451,6 @@ def _not_finite(network: nn.Module, terms: Tensor | None) -> str:
 
 
 def _finite(gradients: list[Tensor]) -> bool:
-    # The largest element, not the sum of squares, which overflows where the gradients do not.
+    # Use the maximum norm: a sum of squares can overflow where the gradients do not.
     largest = torch._foreach_norm(gradients, float("inf"))
     return bool(torch.stack(largest).isfinite().all())
