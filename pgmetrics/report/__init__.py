@@ -1,5 +1,5 @@
-"""One HTML page about a scored run, and its plots for papers.
+"""Write an HTML page about a scored run, and plots for papers.
 
-`run_curves` turns a scores file into curves, `plots` draws them, `gallery` makes and finds images, `sections`
-says what each section of the page holds, and `page` sets it with the templates.
+`run_curves` turns a scores file into curves, `plots` draws them, `gallery` generates samples and finds real
+images, `sections` prepares the content of each section of the page, and `page` renders the templates.
 """

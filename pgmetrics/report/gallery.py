@@ -1,4 +1,4 @@
-"""Images for the page: samples of every stage beside real images, and the nearest reals of samples."""
+"""Images for the page: samples of every stage next to real images, and the real images nearest to samples."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ from pgmetrics.sources.stage import AtStage
 Pixels = NDArray[np.uint8]
 
 CELL = 96
-"""Pixels of an image's side on the page, at most; smaller images are enlarged by repeated pixels."""
+"""Largest side of an image on the page in pixels; smaller images are enlarged by repeating pixels."""
 
 _GAP = 4
 _SEARCHED = 50_000
 _SEARCHED_BYTES = 2**31
-"""Real images, and bytes of them, at most, among which neighbors are looked for."""
+"""Largest number and size of the real images among which neighbors are searched."""
 
 _QUERIES, _NEAREST, _REFERENCE = 8, 4, 64
 
 
 @dataclass(frozen=True)
 class Panel:
-    """Samples of a checkpoint, and real images made as coarse as they are.
+    """Samples of a checkpoint, and real images at the same resolution.
 
     Attributes:
-        snapshot: of the samples.
+        snapshot: the checkpoint that generated the samples.
         samples: uint8 [N, 3, r, r] at the stage's resolution.
-        reals: the same, or None where there are none to show.
+        reals: real images of the same dtype and resolution, or None if there are none to show.
         coarse: whether the reals were averaged down.
     """
 
@@ -52,14 +52,14 @@ class Panel:
 
 @dataclass(frozen=True)
 class Neighbors:
-    """The real images that are nearest to samples, pixel by pixel at the final resolution.
+    """The real images nearest to samples, by pixel distance at the final resolution.
 
     Attributes:
         samples: uint8 [N, 3, R, R].
         nearest: uint8 [N, k, 3, R, R], the nearest first.
-        distances: float64 [N, k]: the root mean square difference in grey levels.
-        searched: how many real images were looked through.
-        usual: the median distance of some reals to the nearest other one: what is usual between
+        distances: float64 [N, k]: the root mean square difference in gray levels.
+        searched: number of real images that were searched.
+        usual: the median distance of some reals to their nearest other real image: a typical distance between
             images that are not copies.
     """
 
@@ -72,13 +72,13 @@ class Neighbors:
 
 @dataclass(frozen=True)
 class Images:
-    """What the page shows beside numbers.
+    """The images that the page shows.
 
     Attributes:
         panels: samples of stages, with or without reals.
-        near: nearest reals of the last checkpoint's samples, or None.
-        seed: of the latents.
-        notes: what is left out, and why.
+        near: the reals nearest to the last checkpoint's samples, or None.
+        seed: seed of the latents.
+        notes: sentences that explain which images are missing, and why.
     """
 
     panels: Sequence[Panel] = ()
@@ -97,19 +97,19 @@ def gather(
     seed: int | None = None,
     progress: Progress | None = None,
 ) -> Images:
-    """Make the samples of every stage, and find real images beside them and nearest to them.
+    """Generate samples of every stage, choose real images to show with them, and find the nearest reals.
 
-    The store of a run may come from anybody. Whatever it names besides the checkpoints in its own
-    directory is neither opened nor imported; it has to be given again by whoever trusts it.
+    The scores file of a run is not trusted. Nothing that it names is opened or imported, except checkpoints
+    in its own directory. Users who trust its source or loader have to pass them again.
 
     Args:
         growth: the run.
-        real: where the real images are; without it there are none.
-        loader: `module:name` of the function that opens the checkpoints, for those of a run that was
-            scored with one; see `open_snapshot`.
-        show_reals: whether there may be real images at all.
-        count: images in a grid.
-        seed: of latents and of the choice of reals; that of the scores if left out.
+        real: source of the real images; if left out, none are shown.
+        loader: `module:name` of the function that opens the checkpoints, for a run that was scored with
+            such a function; see `open_snapshot`.
+        show_reals: whether real images may be shown at all.
+        count: number of images in a grid.
+        seed: seed of the latents and of the choice of reals; defaults to the seed of the scores.
         progress: called with (what, done, total).
 
     Raises:
@@ -146,17 +146,17 @@ def _open_real(growth: Growth, given: object | None, notes: list[str]) -> ImageS
 def open_samples(
     growth: Growth, snapshot: ScoredCheckpoint, seed: int, loader: str | None = None
 ) -> ImageSource:
-    """The images of a checkpoint at its own resolution, of the latents of a seed.
+    """Open a checkpoint as a source of samples at its own resolution.
 
     Args:
         growth: the run.
         snapshot: one of its checkpoints.
-        seed: of the latents.
-        loader: see `gather`; the one that the store names is not used.
+        seed: seed of the latents.
+        loader: see `gather`; a loader named in the scores file is not used.
 
     Raises:
-        PgmetricsError: the file is missing, lies outside of the run's directory, or is no longer the
-            one that was scored.
+        PgmetricsError: the file is missing, lies outside the run's directory, or has changed since it was
+            scored.
     """
     path = checkpoints.located(growth.folder, snapshot.file)
     if not path.exists():
@@ -188,7 +188,7 @@ def _panels(
     notes: list[str],
     progress: Progress | None,
 ) -> list[Panel]:
-    """Samples from the last checkpoint of every stage, of the same latents; reals beside them."""
+    """Return samples of the last checkpoint of every stage from the same latents, with reals if given."""
     found = []
     for done, stage in enumerate(growth.stages):
         if progress is not None:
@@ -208,7 +208,7 @@ def _panels(
 
 
 def first(source: ImageSource, count: int, seed: int) -> Pixels:
-    """The first images of a source in the order in which it is evaluated."""
+    """Return the first images of a source in its order of evaluation."""
     order = sequence(source, seed)[: min(count, len(source))]
     images: Pixels = source.batch([int(index) for index in order])
     return images
@@ -221,17 +221,17 @@ def neighbors(
     seed: int,
     progress: Progress | None = None,
 ) -> Neighbors:
-    """The k real images nearest to each sample, by squared differences of all bytes.
+    """Find the k real images nearest to each sample, by the sum of squared differences of all bytes.
 
     Args:
-        samples: uint8 [N, 3, r, r]; enlarged to the reals' resolution by repeated pixels.
-        real: looked through in the order of evaluation, the first 50,000 or 2 GiB.
-        k: neighbors of each.
-        seed: of that order.
+        samples: uint8 [N, 3, r, r]; enlarged to the reals' resolution by repeating pixels.
+        real: the real images, of which the first 50,000 or 2 GiB in the order of evaluation are searched.
+        k: number of neighbors of each sample.
+        seed: seed of that order.
         progress: called with (what, done, total).
 
     Raises:
-        SampleError: there are fewer reals than neighbors asked for, or their size does not fit.
+        SampleError: there are too few real images for k neighbors, or their size does not fit.
     """
     side = real.resolution[0]
     if side % samples.shape[-1] or real.resolution[0] != real.resolution[1]:
@@ -252,7 +252,7 @@ def neighbors(
     indices = [int(index) for index in order]
     for start, pixels in loading.blocks(real, indices, block_length(side)):
         rows = _rows(pixels)
-        # Whole numbers below 2**53: every sum is exact.
+        # All values are integers below 2**53, so every sum is exact.
         distances[:, start : start + len(rows)] = (
             norms[:, None] + (rows * rows).sum(axis=1) - 2 * both @ rows.T
         )
@@ -273,9 +273,10 @@ def neighbors(
 
 
 def png_grid(pixels: Pixels, columns: int) -> tuple[bytes, int, int]:
-    """A PNG of images side by side with transparent gaps; its width and height.
+    """Return a PNG of images in a grid with transparent gaps, and its width and height in pixels.
 
-    Images are brought near `CELL` pixels a side: small ones by repeated pixels, large ones by means.
+    Images are scaled by integer factors to at most `CELL` pixels a side: small images by repeating pixels,
+    large images by averaging.
     """
     cells = _to_cells(pixels)
     side = cells.shape[-1]

@@ -1,7 +1,7 @@
-"""The page about a scored run: one HTML file that needs nothing else, not even the network.
+"""Write the page about a scored run: one HTML file that loads no other file and needs no network.
 
-Its style and script are inside, named by their digests in a content security policy that allows
-nothing else. Equal scores and checkpoints give equal bytes: the page holds no dates.
+The style and the script are inline. A content security policy names their digests and blocks everything
+else. The page holds no dates, so the same scores and checkpoints give identical bytes.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from pgmetrics.runtime.files import check_writable, resolved, sha256, write_whol
 from pgmetrics.runtime.progress import Progress
 
 SavePage = Callable[[str, bytes], None]
-"""Writes content into the file of that name."""
+"""A function of a file name and its content that writes the file."""
 
 
 def write_report(
@@ -46,24 +46,27 @@ def write_report(
     """Write the page about a run that `pgmetrics growth` has scored.
 
     Args:
-        run: its directory, or the store in it.
-        out: the file to write.
-        real: where the real images are; without it the page shows none. The store is not asked.
-        loader: of checkpoints that were scored with one, see `gallery.gather`. The store is not asked.
-        show_reals: whether real images may be on the page.
-        samples: images in a grid.
-        seed: of the samples' latents and of the choice of reals; that of the scores if left out.
-        series: which one of the store; the one that was written to last if left out.
+        run: the directory of the run, or the scores file in it.
+        out: the HTML file to write.
+        real: source of the real images; if left out, the page shows none. A source that the scores file names
+            is not opened.
+        loader: loader of checkpoints that were scored with one, see `gallery.gather`. A loader that the
+            scores file names is not used.
+        show_reals: whether the page may show real images.
+        samples: number of images in a grid.
+        seed: seed of the samples' latents and of the choice of reals; defaults to the seed of the scores.
+        series: id of a series of the scores file; defaults to the series that was written last.
         progress: called with (what, done, total).
-        save: writes the page's bytes into the file of that name; all else was checked before.
+        save: writes the page; called with the file name and the content after everything was checked.
 
     Returns:
-        What is missing on the page, and why.
+        Sentences that explain what is missing on the page, and why.
 
     Raises:
-        StateError: the store is damaged, or holds no checkpoint.
+        StateError: the scores file is damaged, or holds no checkpoint.
         SourceError: `real` is given and cannot be opened.
-        PgmetricsError: there is no store, the file cannot be written, or matplotlib is missing.
+        OptionError: the suffix of `out` is not .html or .htm.
+        PgmetricsError: there is no scores file, the page cannot be written, or matplotlib is missing.
     """
     need_matplotlib()
     if resolved(out).suffix.lower() not in (".html", ".htm"):
@@ -86,7 +89,7 @@ def write_report(
 def to_html(growth: Growth, images: Images, progress: Progress | None = None) -> str:
     """Render the page as text."""
     style, script = (_resource(name) for name in ("page.css", "page.js"))
-    # In the order of the page; a section's template is called like it.
+    # Sections are in the order of the page; each template is named after its section.
     content = {
         "Stages": sections.stages_section(growth, images),
         "Growth": sections.plots_section(growth, progress),
@@ -115,7 +118,7 @@ def to_html(growth: Growth, images: Images, progress: Progress | None = None) ->
 
 @cache
 def _templates() -> Environment:
-    """Load the templates; all that they print is escaped, and an unknown name is an error."""
+    """Load the templates; everything that they print is escaped, and an unknown name is an error."""
     environment = Environment(
         loader=PackageLoader("pgmetrics.report"),
         autoescape=True,
@@ -130,10 +133,10 @@ def _templates() -> Environment:
 
 
 def _printed(value: Any) -> Any:
-    """Escape a value for the page; what a template marks as safe is unchanged.
+    """Escape a value for the page; values that a template marks as safe are unchanged.
 
-    Autoescaping alone would keep control characters and changes of the writing direction, which `printable`
-    has to replace before HTML is escaped.
+    Autoescaping alone would keep control characters and changes of the writing direction, so `printable`
+    replaces them before HTML is escaped.
     """
     if not isinstance(value, str) or isinstance(value, Markup):
         return value

@@ -1,7 +1,7 @@
-"""Plots of a scored run with matplotlib: each metric against the images shown.
+"""Plots of a scored run with Matplotlib: each metric against the images shown.
 
-A plot is drawn for a `Look`: colors, sizes and a medium. The page takes the same plots as inline
-SVG whose colors follow its own (`svg.py`); papers take PNG, SVG or PDF.
+A plot is drawn with a `Look`, which sets colors and sizes. The page uses the same plots as inline SVG
+with the colors of its style sheet (`svg.py`); papers use PNG, SVG or PDF.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 FORMATS = ("png", "svg", "pdf")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-# Above this ratio of the largest to the smallest value a linear axis flattens what is near the floor.
+# Above this ratio of the largest to the smallest value, a linear axis flattens the curve near the floor.
 _LOGARITHMIC_FROM = 6.0
 _DOTS_PER_INCH = 220
 _POINTS_PER_INCH = 72
@@ -34,20 +34,20 @@ _LINE_HEIGHT = 14.0
 _LEFT, _RIGHT = 44, 82
 _CHARACTER = 6.5
 _CROWDED = 14
-# A store's text is shown as it is: a dollar sign begins no formula, and LaTeX reads none of it.
+# Text from a scores file is drawn literally: a dollar sign starts no formula, and LaTeX is not used.
 _PLAIN_TEXT: Any = {"text.parse_math": False, "text.usetex": False}
 
 
 @dataclass(frozen=True)
 class Look:
-    """Colors by role, and the size in points.
+    """The colors of a plot by role, and its size.
 
     Attributes:
-        width, height: of the figure, in points of 1/72 inch; text is 11 to 12 of them high.
-        titled: whether the title is drawn; a page sets its own.
-        ink, muted, rule, fade, real, curve: of text, lesser text, thin lines, regions that fade in,
-            what the reals score, and the one curve of a metric.
-        levels: of levels, from the finest to the coarsest.
+        width, height: size of the figure in points of 1/72 inch; text is 11 to 12 points high.
+        titled: whether the title is drawn; the page has titles of its own.
+        ink, muted, rule, fade, real, curve: colors of text, secondary text, thin lines, fade regions,
+            the score of the reals, and the curve of a whole metric.
+        levels: colors of the levels, from the finest to the coarsest.
     """
 
     width: float = 460
@@ -69,10 +69,10 @@ class Plot:
     """One plot of a run.
 
     Attributes:
-        name: for files, such as `swd-at-final`; safe, whatever the store calls its metrics.
-        title: what is plotted, with the unit.
-        protocol: the family of protocols that its numbers belong to.
-        curves: what is drawn; several are the levels of one metric.
+        name: stem of file names, such as `swd-at-final`; a safe file name whatever a metric's name is.
+        title: the plotted number, with its unit.
+        protocol: the protocol family of its numbers.
+        curves: the curves to draw; several curves are the levels of one metric.
         growth: the run.
     """
 
@@ -84,17 +84,17 @@ class Plot:
 
     @property
     def metric(self) -> str:
-        """The metric's name in data."""
+        """The name of the metric in rows of results."""
         return self.curves[0].metric
 
     @property
     def by_level(self) -> bool:
-        """Whether there is a curve for each level, rather than one for the whole metric."""
+        """Whether there is a curve for each level, rather than one curve for the whole metric."""
         return self.curves[0].level is not None
 
     @property
     def logarithmic(self) -> bool:
-        """Whether the axis of values is: numbers that span much more than their smallest value."""
+        """Whether the value axis is logarithmic: the metric permits it, and its values span a large ratio."""
         if not output(self.metric).logarithmic:
             return False
         points = [p for curve in self.curves for p in (*_all_points(curve), *curve.reals.values())]
@@ -104,7 +104,7 @@ class Plot:
 
     @property
     def description(self) -> str:
-        """The plot in words, for those who do not see it."""
+        """Text alternative of the plot, for screen readers."""
         parts = [f"{self.title} against images shown, {in_words(self.protocol)}."]
         for curve in self.curves:
             first, last = curve.points[0], curve.last
@@ -122,7 +122,7 @@ class Plot:
 
     @property
     def key(self) -> str:
-        """What the marks mean, in a sentence or two."""
+        """Sentences that explain the marks of the plot."""
         kinds = dict.fromkeys(
             (tables.spread(point.row["stderr_kind"]), is_deviation(point.row))
             for curve in self.curves
@@ -139,7 +139,7 @@ class Plot:
         return " ".join(filter(None, parts))
 
     def draw(self, look: Look) -> Figure:
-        """The figure, on no screen and in nobody's list of open figures."""
+        """Draw the figure without pyplot, so that no window opens and pyplot does not keep the figure."""
         from matplotlib import rc_context
 
         with rc_context(_PLAIN_TEXT):
@@ -175,7 +175,7 @@ class Plot:
 
 
 def plots(growth: Growth) -> list[Plot]:
-    """Every plot of a run: for each protocol each metric, and after it its levels if it has several."""
+    """Return all plots of a run: for each protocol, each metric, followed by its levels if it has several."""
     found = []
     for protocol in growth.protocols:
         curves = growth.curves(protocol)
@@ -192,7 +192,7 @@ def plots(growth: Growth) -> list[Plot]:
 
 
 def shared_key(growth: Growth) -> str:
-    """What all plots of a run have in common, in a sentence or two."""
+    """Return sentences that explain the marks shared by all plots of a run."""
     text = ""
     if any(stage.faded > stage.start for stage in growth.stages):
         text = "Shaded, and a ramp on the ruler above: a resolution fades in. "
@@ -206,20 +206,20 @@ def shared_key(growth: Growth) -> str:
 def save_plots(
     growth: Growth, folder: str | os.PathLike[str], format: str = "png", look: Look | None = None
 ) -> list[Path]:
-    """Write every plot of a run into a directory, which is made if need be.
+    """Write all plots of a run into a directory, which is created if necessary.
 
     Args:
         growth: the run.
-        folder: where to.
-        format: png, at 220 dots an inch; svg; or pdf.
-        look: colors and size; made for paper if left out.
+        folder: the directory.
+        format: "png" (220 dpi), "svg" or "pdf".
+        look: colors and size; defaults to a look for papers.
 
     Returns:
-        The files, in the order of `plots`. Equal scores give equal bytes.
+        The files, in the order of `plots`. The same scores give identical bytes.
 
     Raises:
-        OptionError: another format.
-        PgmetricsError: matplotlib is not installed, or a file cannot be written.
+        OptionError: the format is not one of these.
+        PgmetricsError: Matplotlib is not installed, or a file cannot be written.
     """
     if format not in FORMATS:
         raise OptionError(f"plots are written as {', '.join(FORMATS)}, not {format!r}")
@@ -238,7 +238,7 @@ def save_plots(
 
 
 def render(figure: Figure, format: str, *, opaque: bool = False, text_as_paths: bool = True) -> bytes:
-    """The figure as a file's bytes, the same every time: without dates and random names."""
+    """Return a figure as the bytes of a file, reproducibly: without dates and random ids."""
     from matplotlib import rc_context
 
     undated: dict[str, Any] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(format, {})
@@ -261,10 +261,10 @@ def render(figure: Figure, format: str, *, opaque: bool = False, text_as_paths: 
 
 
 def need_matplotlib() -> None:
-    """Refuse before any work if the plots' library is missing.
+    """Refuse before any work if Matplotlib is missing.
 
     Raises:
-        PgmetricsError: it is.
+        PgmetricsError: Matplotlib is not installed.
     """
     try:
         import matplotlib  # noqa: F401
@@ -273,23 +273,23 @@ def need_matplotlib() -> None:
 
 
 def real_name(metric: str) -> str:
-    """What a number about the reals is called."""
+    """Return the name of the reals' score of a metric."""
     return "floor (real against real)" if is_floor(metric) else "real images"
 
 
 def in_words(protocol: str) -> str:
-    """How the images of a family of protocols were made comparable."""
+    """Describe at which resolution a protocol family scores checkpoints."""
     return {
         "at-final": "every checkpoint enlarged to the final resolution",
         "at-stage": "every checkpoint at its own stage's resolution",
     }.get(protocol, f"protocol {protocol}")
 
 
-# What is drawn.
+# Drawing.
 
 
 def _draw_stages(axes: Axes, growth: Growth, look: Look) -> None:
-    """Stages as a ruler above the axes, on which a fade is a ramp; fades shaded below it."""
+    """Draw stages as a ruler above the axes, with a ramp for each fade, and shade the fades below it."""
     stages = growth.stages
     above = axes.get_xaxis_transform()
     ruler, height = 1.03, 0.045
@@ -325,7 +325,7 @@ def _draw_stages(axes: Axes, growth: Growth, look: Look) -> None:
 
 
 def _draw_reals(axes: Axes, plot: Plot, curve: Curve, color: str, *, banded: bool) -> None:
-    """What the reals score, along the stages it belongs to; with its interval where there is one curve."""
+    """Draw the score of the reals across the stages that it applies to, with its interval if `banded`."""
     scale = _scale_of(curve)
     for start, stop, real in plot.growth.real_spans(curve):
         if banded and real.low is not None and real.high is not None:
@@ -349,7 +349,10 @@ def _draw_reals(axes: Axes, plot: Plot, curve: Curve, color: str, *, banded: boo
 
 
 def _draw_curve(axes: Axes, curve: Curve, color: str, marker: str) -> None:
-    """Lines between points that can be compared, a bar and a marker for each, hollow within a fade."""
+    """Connect comparable points; draw a bar and a marker for each point.
+
+    Markers of the untrained network and of checkpoints within a fade are hollow.
+    """
     scale = _scale_of(curve)
     for points in _comparable(curve):
         shown = [_shown(point) for point in points]
@@ -378,7 +381,7 @@ def _draw_curve(axes: Axes, curve: Curve, color: str, marker: str) -> None:
 
 
 def _scale_axes(axes: Axes, plot: Plot) -> None:
-    """The range of values, with some air, and ticks at round numbers."""
+    """Set the limits of the axes, with a margin, and ticks at round numbers."""
     from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
     stop = plot.growth.stages[-1].stop or 1
@@ -400,7 +403,7 @@ def _scale_axes(axes: Axes, plot: Plot) -> None:
 
 
 def _dress(axes: Axes, plot: Plot, look: Look) -> None:
-    """Few lines: a rule under the plot and faint ones across it, no box."""
+    """Style the axes: a line below the plot, a faint horizontal grid, no box, and the titles."""
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
     axes.spines["bottom"].set_color(look.muted)
@@ -425,7 +428,7 @@ class _Label(NamedTuple):
 
 
 def _labels(plot: Plot, curve: Curve, look: Look, color: str) -> list[_Label]:
-    """What stands right of the axes: the last number, and the reals'."""
+    """Return the labels to the right of the axes: the last number of a curve, and that of the reals."""
     scale = _scale_of(curve)
     name = "" if curve.level is None else f"{curve.level}: "
     last = output(curve.metric).number(curve.last.value)
@@ -439,7 +442,7 @@ def _labels(plot: Plot, curve: Curve, look: Look, color: str) -> list[_Label]:
 
 
 def _write_labels(axes: Axes, labels: Sequence[_Label]) -> None:
-    """Right of the axes at the height of their values, moved apart where they would overlap."""
+    """Write labels to the right of the axes at the height of their values, spread to avoid overlap."""
     height = axes.get_window_extent().height * _POINTS_PER_INCH / axes.figure.dpi
     at = [axes.transData.transform((0, label.value)) for label in labels]
     places = [float(axes.transAxes.inverted().transform(place)[1]) * height for place in at]
@@ -463,11 +466,11 @@ def _write_labels(axes: Axes, labels: Sequence[_Label]) -> None:
         )
 
 
-# Small things.
+# Helpers.
 
 
 def _comparable(curve: Curve) -> list[list[Point]]:
-    """The points by runs of one scoring resolution: numbers of unlike resolutions are not joined."""
+    """Group points by the resolution of their scores; lines must not connect different resolutions."""
     if curve.at_final:
         return [list(curve.points)]
     groups: dict[int, list[Point]] = {}
@@ -493,7 +496,7 @@ def _range(plot: Plot) -> tuple[float, float]:
 
 
 def _round_numbers(low: float, high: float) -> list[float]:
-    """1, 2 or 5 times a power of ten, of which there are some in the range; else its own ends."""
+    """Return 1, 2 and 5 times powers of ten within a range; or only powers of ten if these exceed 7."""
     exponents = range(floor(log10(low)) - 1, ceil(log10(high)) + 1)
     found = [digit * 10.0**exponent for exponent in exponents for digit in (1, 2, 5)]
     inside = [value for value in found if low <= value <= high]
@@ -522,7 +525,7 @@ def _thousands(images: float) -> str:
 
 
 def _spaced(colors: Sequence[str], count: int) -> list[str]:
-    """So many of the colors, as far apart as they go."""
+    """Return `count` of the colors, spaced as evenly as possible."""
     if count == 1:
         return [colors[0]]
     return [colors[round(i * (len(colors) - 1) / (count - 1)) % len(colors)] for i in range(count)]

@@ -1,4 +1,4 @@
-"""A scored run as what a page shows: stages, and each metric as a curve over the images shown."""
+"""Arrange the scores of a run as stages, and as a curve of each metric over the images shown."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class ScoredCheckpoint:
     Attributes:
         label: the `run` of its rows.
         kind: "checkpoint" or "untrained".
-        file: relative to the run's directory.
-        digest: SHA-256 of the file as it was scored.
-        images_shown, resolution, alpha: its place in training.
+        file: path relative to the run's directory.
+        digest: SHA-256 of the file when it was scored.
+        images_shown, resolution, alpha: its position in training.
     """
 
     label: str
@@ -43,14 +43,14 @@ class ScoredCheckpoint:
 
 @dataclass(frozen=True)
 class ScoredStage:
-    """The part of training at one resolution, as far as the checkpoints tell.
+    """The part of training at one resolution, as inferred from the checkpoints.
 
     Attributes:
-        resolution: side in pixels.
-        start, stop: images shown at its ends: those of the last checkpoints of the stage before and
-            of this one. Trainers write one at each change of stage, so that these are the very ends.
-        faded: images shown when it had faded in completely; `start` where nothing faded in.
-        last: its last checkpoint.
+        resolution: side of the images in pixels.
+        start, stop: images shown at the last checkpoints of the previous stage and of this stage. Trainers
+            write a checkpoint at each change of stage, so these are the exact ends of the stage.
+        faded: images shown at the first checkpoint after the fade; `start` if nothing faded in.
+        last: the last checkpoint of the stage.
     """
 
     resolution: int
@@ -65,10 +65,10 @@ class Point:
     """A number with its interval.
 
     Attributes:
-        row: of the results.
-        snapshot: that was scored; None for the reals.
-        low, high: ends of the 95 % interval, or one standard deviation to each side where the
-            error's kind says "(sd)"; None without an error.
+        row: the row of the results.
+        snapshot: the checkpoint that was scored; None for the reals.
+        low, high: ends of the 95 % interval, or one standard deviation to each side if the error's kind
+            ends with "(sd)"; None without an error.
     """
 
     row: Mapping[str, Any]
@@ -89,10 +89,10 @@ class Curve:
 
     Attributes:
         metric, level, protocol: as in the rows.
-        points: of the trained checkpoints, by images shown.
-        untrained: the same of the untrained network, if it was scored.
-        reals: by resolution: the floor, or for metrics of one set the reals' own score. Of a run
-            that is scored at its final resolution there is one.
+        points: points of the trained checkpoints, by images shown.
+        untrained: point of the untrained network, or None if it was not scored.
+        reals: score of the reals by resolution: the floor, or the reals' own score for metrics of one set.
+            A run that is scored at its final resolution has only one.
     """
 
     metric: str
@@ -104,28 +104,28 @@ class Curve:
 
     @property
     def last(self) -> Point:
-        """Of the checkpoint that has been trained longest."""
+        """The point of the checkpoint that was trained longest."""
         return self.points[-1]
 
     @property
     def last_real(self) -> Point | None:
-        """What the reals score beside that checkpoint."""
+        """The score of the reals to compare that checkpoint with, if there is one."""
         assert self.last.snapshot is not None
         return self.real_at(self.last.snapshot.resolution)
 
     def at(self, snapshot: ScoredCheckpoint) -> Point | None:
-        """The point of a checkpoint, if it has one."""
+        """Return the point of a checkpoint, or None if it has none."""
         return next((point for point in self.points if point.snapshot == snapshot), None)
 
     def real_at(self, resolution: int) -> Point | None:
-        """What the reals score beside a checkpoint of that resolution."""
+        """Return the score of the reals to compare a checkpoint of that resolution with, or None."""
         if self.at_final and self.reals:
             return self.reals[max(self.reals)]
         return self.reals.get(resolution)
 
     @property
     def at_final(self) -> bool:
-        """Whether all points were scored at one resolution, so that they can be compared."""
+        """Whether all points were scored at the same resolution and can be compared."""
         return not self.protocol.startswith("at-stage")
 
 
@@ -134,14 +134,14 @@ class Growth:
     """A scored run.
 
     Attributes:
-        name: of its directory.
-        folder: the directory.
-        results: all rows, in the order of the store.
+        name: name of the run's directory.
+        folder: the run's directory.
+        results: all rows, in the order of `run_scores.load`.
         snapshots: the trained checkpoints, by images shown.
-        untrained: the untrained network, if it was scored.
-        final_resolution: of the run.
-        settings: everything that decided a number.
-        series: the id of these settings.
+        untrained: the untrained network, or None if it was not scored.
+        final_resolution: the resolution that the run grows to, in pixels.
+        settings: everything that affects a number of the series.
+        series: id of the series.
     """
 
     name: str
@@ -155,31 +155,31 @@ class Growth:
 
     @property
     def seed(self) -> int:
-        """Of the scores."""
+        """The seed of the scores."""
         return int(self.settings.get("seed", 0))
 
     @property
     def loader(self) -> str | None:
-        """Which function opened the checkpoints: to be shown, not to be called."""
+        """Name of the function that opened the checkpoints; shown only, never imported."""
         return self.settings.get("loader")
 
     @property
     def real_name(self) -> str | None:
-        """What the real images were called: to be shown, not to be opened.
+        """Name of the real images; shown only, never opened.
 
-        Where they lay on somebody's disk is nobody else's business.
+        It is the last part of their path, because a page must not reveal local directories.
         """
         spec = self.settings.get("real_spec")
         return None if spec is None else spec.rpartition("/")[2]
 
     @property
     def reading(self) -> dict[str, Any]:
-        """How the real images were read, as options of `open_source`."""
+        """The options of `open_source` with which the real images were read."""
         return {name: self.settings.get(name) for name in ("resize", "alpha", "bits")}
 
     @property
     def protocols(self) -> list[str]:
-        """Of the rows about checkpoints, without the networks' names; the final resolution first."""
+        """The protocol families of the rows about generated images, sorted: "at-final" is first."""
         found = dict.fromkeys(
             protocol_family(row["protocol"]) for row in self.results.rows if row["subject"] == "fake"
         )
@@ -187,7 +187,7 @@ class Growth:
 
     @property
     def stages(self) -> list[ScoredStage]:
-        """In the order of training; one if the run does not grow."""
+        """The stages in the order of training; a run that does not grow has one."""
         stages: list[ScoredStage] = []
         for resolution in dict.fromkeys(one.resolution for one in self.snapshots):
             mine = [one for one in self.snapshots if one.resolution == resolution]
@@ -199,7 +199,7 @@ class Growth:
         return stages
 
     def curves(self, protocol: str) -> list[Curve]:
-        """Those of one family of protocols: by metric, from the finest level to the mean."""
+        """Return the curves of one protocol family: by metric, from the finest level to the mean."""
         rows = [row for row in self.results.rows if protocol_family(row["protocol"]) == protocol]
         keys = dict.fromkeys(
             (row["metric"], row["level"], row["protocol"]) for row in rows if row["subject"] == "fake"
@@ -210,7 +210,7 @@ class Growth:
         return [curve for curve in curves if curve.points]
 
     def real_spans(self, curve: Curve) -> list[tuple[int, int, Point]]:
-        """What the reals score, and from how many images shown to how many it is the measure."""
+        """Return the reals' scores as (start, stop, point): each applies from start to stop images shown."""
         stages = self.stages
         if curve.at_final:
             real = curve.real_at(self.final_resolution)
@@ -243,15 +243,15 @@ class Growth:
 
 
 def read_growth(run: str | os.PathLike[str], series: str | None = None) -> Growth:
-    """The scores of a run's directory, or of a store.
+    """Read the scores of a run.
 
     Args:
-        run: a directory that `pgmetrics growth` has scored, or the store in one.
-        series: which one of the store; the one that was written to last if left out.
+        run: a directory that `pgmetrics growth` has scored, or the scores file in it.
+        series: id of a series of the scores file; defaults to the series that was written last.
 
     Raises:
-        StateError: the store holds no checkpoint, or is damaged.
-        PgmetricsError: there is no store.
+        StateError: the scores file holds no checkpoint, or is damaged.
+        PgmetricsError: there is no scores file.
     """
     store = run_scores.store_path(run)
     results = read_results(run, series)
@@ -281,11 +281,11 @@ def read_growth(run: str | os.PathLike[str], series: str | None = None) -> Growt
 
 @dataclass(frozen=True)
 class Change:
-    """How a metric moved from the end of one stage to the end of the next.
+    """How a metric changed from the end of one stage to the end of the next.
 
     Attributes:
-        difference: with its test.
-        verdict: as `verdicts.verdict` gives it, or "" where there is no test.
+        difference: the difference of the two scores, with its test.
+        verdict: the result of `verdicts.verdict`, or "" without a test.
     """
 
     difference: Difference
@@ -293,14 +293,14 @@ class Change:
 
 
 def stage_changes(growth: Growth, curves: Sequence[Curve], alpha: float) -> dict[tuple[str, int], Change]:
-    """The changes between stages, by metric and resolution, where the numbers can be compared.
+    """Return the changes between stages by metric and resolution, for numbers that can be compared.
 
-    The tests take the sets for independent and are corrected for their number by Holm.
+    The tests treat the two sets as independent. Their p-values are corrected by Holm's method.
 
     Args:
         growth: the run.
-        curves: one per metric.
-        alpha: level of the tests, all together.
+        curves: one curve per metric.
+        alpha: family-wise significance level of all tests.
     """
     found: dict[tuple[str, int], tuple[Difference, Score | None]] = {}
     for curve in curves:
@@ -319,10 +319,10 @@ def stage_changes(growth: Growth, curves: Sequence[Curve], alpha: float) -> dict
 
 
 def variety_beside_reals(curve: Curve, point: Point, alpha: float) -> Variety | None:
-    """How varied the images of a point are beside the reals; None for a metric that does not say so."""
+    """Return how varied a point's images are compared with the reals; None if unknown or not measured."""
     assert point.snapshot is not None
     if not curve.at_final and point.snapshot.alpha < 1:
-        # It was scored beside faded reals, whose own value is not known.
+        # The checkpoint was compared with faded reals, whose own value is not known.
         return None
     real = _score(curve.real_at(point.snapshot.resolution))
     score = _score(point)
@@ -342,29 +342,35 @@ def _verdict(difference: Difference, p_value: float | None, reals: Score | None,
 
 
 def _score(point: Point | None) -> Score | None:
-    """A point's value and its error, where that is over images."""
+    """Return a point's value with its error, which is dropped if it was not taken over images."""
     if point is None:
         return None
     return Score.of(point.row)
 
 
 def protocol_family(protocol: str | None) -> str:
-    """`at-final` of `at-final, inception-2015-12-05 …`: metrics of features name their network, too."""
+    """Return the part of a protocol before the first comma.
+
+    This is `at-final` in `at-final, inception-2015-12-05 …`; feature metrics append their network.
+    """
     return (protocol or "").partition(",")[0]
 
 
 def whole(curves: Sequence[Curve]) -> Iterator[Curve]:
-    """One curve per metric: the mean over levels where there are levels."""
+    """Yield one curve per metric: the mean over levels if the metric has levels."""
     yield from (curve for curve in curves if curve.level is None)
 
 
 def is_floor(metric: str) -> bool:
-    """Whether a row about the reals is what a perfect generator would score, not the reals' own score."""
+    """Return whether a metric's row about the reals is the floor, the score of a perfect generator.
+
+    Otherwise it is the score of the reals themselves.
+    """
     return not output(metric).of_one_set
 
 
 def is_deviation(row: Mapping[str, Any]) -> bool:
-    """Whether a row's ± is a standard deviation rather than an error of the value."""
+    """Return whether a row's ± is a standard deviation rather than a standard error of the value."""
     return str(row["stderr_kind"] or "").endswith("(sd)")
 
 
@@ -399,7 +405,7 @@ def _snapshot(item: Mapping[str, Any]) -> ScoredCheckpoint:
 
 
 def _check_settings(settings: Mapping[str, Any], store: Path) -> None:
-    """Raises StateError where a setting that decides what the page shows is of no kind that it can be."""
+    """Raise StateError if a setting that the page uses has the wrong type or a negative seed."""
     kinds: dict[str, type] = {
         "seed": int, "bits": int, "loader": str, "real_spec": str, "resize": str, "alpha": str,
     }  # fmt: skip

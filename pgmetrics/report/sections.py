@@ -1,7 +1,7 @@
-"""Prepare the content of each section of the page about a run, for the templates to arrange.
+"""Prepare the content of each section of the page about a run; the templates arrange it.
 
-Text is unescaped here: the templates escape all of it. Numbers are formatted here, so that a
-template decides where something stands and never what it is.
+Text is not escaped here, because the templates escape all of it. Numbers are formatted here, so that
+templates only decide the layout.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _IN_TILES, _IN_CARDS = 8, 4
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG of images side by side in base64, its size in pixels, and a description for `alt`."""
+    """A PNG of a grid of images in base64, its size in pixels, and a description for `alt`."""
 
     png: str
     width: int
@@ -66,8 +66,8 @@ class Tile:
     """A tile in the header: one metric of the last checkpoint.
 
     Attributes:
-        title, value, reach: its title, its value, and half of its interval as ±.
-        against: what it is compared with: each a text and the number after it, either of them "".
+        title, value, reach: the title, the value, and half the width of its interval as ±.
+        against: comparisons, each a text and a number; either can be "".
     """
 
     title: str
@@ -105,9 +105,9 @@ def header(growth: Growth) -> HeaderSection:
 
 
 def headline(growth: Growth) -> str:
-    """Say in a sentence or two how good the last checkpoint is."""
+    """Return a sentence about the quality of the last checkpoint."""
     curves = {curve.metric: curve for curve in whole(growth.curves(growth.protocols[0]))}
-    # A distance to the reals if there is one, else the first that says how good a set is.
+    # Prefer a score for which lower is better, a distance to the reals; otherwise take the first score.
     scores = [declared for name in in_order(list(curves)) if (declared := output(name)).is_score]
     about = next((one for one in scores if one.better.aim is Aim.LOWER), scores[0] if scores else None)
     if about is None:
@@ -152,7 +152,7 @@ def _tile(curve: Curve, is_mean: bool) -> Tile:
 
 
 def _reach(point: Point) -> str:
-    """Format half of the confidence interval as ±."""
+    """Format half the width of a point's interval as ±."""
     if point.high is None:
         return ""
     kind = " (sd)" if is_deviation(point.row) else ""
@@ -160,7 +160,7 @@ def _reach(point: Point) -> str:
 
 
 def _beside_reals(curve: Curve, point: Point) -> str:
-    """Say how varied the images are beside the reals; empty unless the metric measures variety."""
+    """Return how varied the images are compared with the reals; "" if unknown or not measured."""
     found = variety_beside_reals(curve, point, ALPHA)
     return "" if found is None else verdicts.beside_reals(found)
 
@@ -177,12 +177,12 @@ class StageScore:
     """The value of a metric at the end of a stage.
 
     Attributes:
-        title: of the metric.
-        value: "" where it is undefined at this resolution.
-        reach: half of its interval as ±.
-        beside: how varied the images are beside the reals, or "".
-        change: since the stage before, or "" where the two cannot be compared.
-        verdict: on that change, or "".
+        title: the title of the metric.
+        value: the formatted value, or "" if the metric is undefined at this resolution.
+        reach: half the width of its interval as ±.
+        beside: how varied the images are compared with the reals, or "".
+        change: the change since the previous stage, or "" if the two cannot be compared.
+        verdict: the verdict on that change, or "".
     """
 
     title: str
@@ -195,7 +195,7 @@ class StageScore:
 
 @dataclass(frozen=True)
 class StageCard:
-    """A card about a stage: its side in pixels, the images shown at its ends, samples and final scores."""
+    """A card about a stage: its resolution, the images shown at its ends, samples and final scores."""
 
     side: str
     start: int
@@ -209,13 +209,13 @@ class StagesSection:
     """The section of the stages.
 
     Attributes:
-        protocol: of the scores, in words.
-        cards: one per stage.
-        compared: how many scores are compared with those of the stage before.
-        of_variety: the numbers that say how varied a set is, by their titles.
-        judged: whether any of these comparisons has a verdict.
-        untested: whether any of them has no test.
-        alpha: level of the tests, all together.
+        protocol: description of the protocol of the scores.
+        cards: one card per stage.
+        compared: number of scores that are compared with the previous stage.
+        of_variety: titles of the numbers that measure variety, joined by "and".
+        judged: whether any comparison has a verdict.
+        untested: whether any comparison has no test.
+        alpha: family-wise significance level of the tests.
     """
 
     protocol: str
@@ -228,7 +228,7 @@ class StagesSection:
 
 
 def stages_section(growth: Growth, images: Images) -> StagesSection:
-    """Prepare the cards of the last checkpoint of each resolution."""
+    """Prepare a card for each stage, about its last checkpoint."""
     protocol = growth.protocols[0]
     curves = list(whole(growth.curves(protocol)))[:_IN_CARDS]
     changes = stage_changes(growth, curves, ALPHA)
@@ -309,7 +309,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class FigureGroup:
-    """The plots of one family of protocols, with its name and meaning."""
+    """The plots of one protocol family, with its name and its description."""
 
     protocol: str
     meaning: str
@@ -318,7 +318,7 @@ class FigureGroup:
 
 @dataclass(frozen=True)
 class PlotsSection:
-    """The section of the plots: what they have in common, and the plots by protocol."""
+    """The section of the plots: the key shared by all plots, and the plots by protocol family."""
 
     key: str
     groups: tuple[FigureGroup, ...]
@@ -351,7 +351,7 @@ def _figure(plot: Plot, number: int) -> Figure:
 
 @dataclass(frozen=True)
 class Grid:
-    """Images in a grid under a title."""
+    """A grid of images with a title."""
 
     title: str
     picture: Picture
@@ -359,7 +359,7 @@ class Grid:
 
 @dataclass(frozen=True)
 class SamplePanel:
-    """The samples of a stage, and real images like them: side in pixels, images shown, and the grids."""
+    """Grids of a stage's samples and of reals at its resolution, with the resolution and the images shown."""
 
     side: str
     images_shown: int
@@ -371,11 +371,11 @@ class SamplesSection:
     """The section of the samples.
 
     Attributes:
-        count: latents.
-        seed: of the latents.
-        with_reals: whether there are real images beside them.
-        panels: one per stage.
-        notes: what is missing, and why.
+        count: number of latents.
+        seed: seed of the latents.
+        with_reals: whether real images are shown next to the samples.
+        panels: one panel per stage.
+        notes: sentences that explain what is missing, and why.
     """
 
     count: int
@@ -419,10 +419,11 @@ class NeighborsSection:
     """The section of the real images that are nearest to samples.
 
     Attributes:
-        searched: how many real images were looked through.
+        searched: number of real images that were searched.
         closest: the smallest distance of a sample to a real image.
-        usual: the median distance of a real image to the nearest other one.
-        rows: for each sample its grid and those of its nearest reals, titled with their distances.
+        usual: the median distance of a real image to its nearest other real image.
+        rows: for each sample, a grid with the sample and grids with its nearest reals, titled with their
+            distances.
     """
 
     searched: int
@@ -466,7 +467,7 @@ class TableColumn:
 
 @dataclass(frozen=True)
 class TableCell:
-    """A cell: its text, whether its column holds text, and the sort key if that is not the text."""
+    """A cell: its text, whether its column holds text, and the sort key if it differs from the text."""
 
     text: str
     is_text: bool
@@ -483,14 +484,14 @@ class TableRow:
 
 @dataclass(frozen=True)
 class PaperTable:
-    """Scores of one family of protocols in the layout of the paper.
+    """Scores of one protocol family in the layout of the paper.
 
     Attributes:
-        protocol, meaning: of the numbers.
-        titles: of the metrics, each with how many columns it spans.
-        levels: the titles of the columns.
-        lines: a label, and the cells after it.
-        captions: what the marks and units mean.
+        protocol, meaning: name and description of the protocol family.
+        titles: titles of the metrics, each with the number of columns that it spans.
+        levels: the level of each column.
+        lines: each line's label and cells.
+        captions: the captions of the table in one line.
     """
 
     protocol: str
@@ -506,12 +507,12 @@ class NumbersSection:
     """The section of the numbers.
 
     Attributes:
-        tables: one per family of protocols.
-        file_name: of the file to download.
-        csv: its content, base64.
-        metrics: that there are rows of.
-        scaled: the numbers that tables for people multiply, by their titles and factors.
-        columns, lines: of the table of all rows.
+        tables: one table per protocol family.
+        file_name: name of the CSV file to download.
+        csv: content of that file in base64.
+        metrics: names of the metrics that have rows.
+        scaled: headings, with the factors, of the numbers that tables for people scale.
+        columns, lines: columns and lines of the table of all rows.
     """
 
     tables: tuple[PaperTable, ...]
@@ -561,7 +562,7 @@ def _cell(column: str, value: str | int | float | None) -> TableCell:
 
 
 def _paper_table(growth: Growth, protocol: str) -> PaperTable:
-    """Arrange scores as the paper prints them, one table for each family of protocols."""
+    """Arrange the scores of one protocol family in the layout of the paper."""
     rows = [row for row in growth.results.rows if protocol_family(row["protocol"]) == protocol]
     known = {snapshot.label: snapshot for snapshot in growth.snapshots}
     columns, lines = tables.layout(rows)
@@ -592,7 +593,7 @@ def _readable(label: str, known: Mapping[str, ScoredCheckpoint]) -> str:
 
 @dataclass(frozen=True)
 class ScoredFile:
-    """A checkpoint's file: the label of its rows, its place in training and the start of its digest."""
+    """A checkpoint's file: the label of its rows, its position in training and the start of its digest."""
 
     label: str
     images_shown: int
@@ -603,13 +604,13 @@ class ScoredFile:
 
 @dataclass(frozen=True)
 class ProtocolSection:
-    """The section about how the numbers were made.
+    """The section about how the numbers were computed.
 
     Attributes:
-        meanings: the titles of the numbers, and what each says and does not say.
+        meanings: titles of the numbers, each with what it measures and what it misses.
         facts: settings, device and versions by name.
-        notes: of the evaluations.
-        files: that were scored.
+        notes: notes of the evaluations.
+        files: the files that were scored.
     """
 
     meanings: tuple[tuple[str, str], ...]
@@ -619,10 +620,10 @@ class ProtocolSection:
 
 
 def protocol_section(growth: Growth) -> ProtocolSection:
-    """Prepare the settings, versions and notes that say how the numbers were made."""
+    """Prepare the settings, versions and notes that document how the numbers were computed."""
     runs = growth.results.provenance.get("runs", {})
     latest = runs.get(growth.snapshots[-1].label, {})
-    # What was asked for is said again, in full, by the settings that came of it.
+    # "asked" holds the options as the user gave them; the resolved settings repeat them in full.
     settings = {name: value for name, value in growth.settings.items() if name != "asked"}
     if "real_spec" in settings:
         settings["real_spec"] = growth.real_name

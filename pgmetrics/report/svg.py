@@ -1,8 +1,8 @@
-"""Matplotlib's SVG made fit to stand in a page: colors from its style sheet, text in its font.
+"""Adapt Matplotlib's SVG for a page, so that the page's style sheet sets its colors and font.
 
-A page under a strict content security policy may not have style attributes, so these become
-attributes of their own, and colors become classes such as `f-ink` and `s-rule` that the style
-sheet defines for light and for dark.
+A strict content security policy forbids style attributes. Each style declaration becomes a separate
+attribute, and colors become classes such as `f-ink` and `s-rule`, which the style sheet defines for light
+and dark mode.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ _POINT = "point:"
 
 
 def inline(plot: Plot, prefix: str, width: float, height: float, kind: str) -> str:
-    """The plot as an `<svg>` element for a page.
+    """Draw a plot as an `<svg>` element for a page.
 
     Args:
-        plot: what is drawn.
-        prefix: of the element's ids, unlike that of any other on the page.
-        width, height: in CSS pixels, at which text has its size; the page scales it.
-        kind: "wide" or "narrow": the screens on which the page shows it.
+        plot: the plot to draw.
+        prefix: prefix of the element's ids, unique on the page.
+        width, height: size in CSS pixels at which text has its nominal size; the page scales the element.
+        kind: the screens on which the page shows the plot, "wide" or "narrow".
     """
     look = _in_roles(width, height)
     figure = plot.draw(look)
     root = ET.fromstring(render(figure, "svg", text_as_paths=False))
     for element in list(root):
-        # The first definitions hold matplotlib's style sheet, which would apply to the whole page.
+        # The first <defs> contains Matplotlib's style sheet, which would apply to the whole page.
         if element.tag == f"{{{_SVG}}}metadata" or element.find(f"{{{_SVG}}}style") is not None:
             root.remove(element)
     roles = dict(_roles(look))
@@ -59,7 +59,7 @@ def inline(plot: Plot, prefix: str, width: float, height: float, kind: str) -> s
 
 
 def _in_roles(width: float, height: float) -> Look:
-    """A look whose colors stand for roles: #000001 is the first, and so on."""
+    """Return a look whose colors encode roles: #000001 is the first role, #000002 the second, and so on."""
     names = [field.name for field in dataclasses.fields(Look) if field.type == "str"]
     levels = len(Look().levels)
     colors = [f"#0000{i:02x}" for i in range(1, len(names) + levels + 1)]
@@ -81,7 +81,7 @@ def _roles(look: Look) -> Iterator[tuple[str, str]]:
 
 
 def _rename(element: ET.Element, prefix: str) -> None:
-    """Ids of one plot must not be those of another on the same page; groups need none."""
+    """Prefix ids and references, so that ids are unique on the page; remove the ids of groups."""
     name = element.get("id")
     if name is not None and not name.startswith(_POINT):
         if element.tag == f"{{{_SVG}}}g":
@@ -115,7 +115,7 @@ def _restyle(element: ET.Element, roles: dict[str, str]) -> None:
 
 
 def _tell(element: ET.Element) -> None:
-    """A point's number, shown where the pointer rests on it."""
+    """Turn a point's id into a title, which browsers show as a tooltip with the point's number."""
     name = element.get("id")
     if name is not None and name.startswith(_POINT):
         del element.attrib["id"]

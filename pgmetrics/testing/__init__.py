@@ -1,7 +1,7 @@
-"""The pytest plug-in: the fixture `metric_regression`, its option, and markers that skip with a reason.
+"""The pytest plugin: the fixture `metric_regression`, its option, and markers that skip with a reason.
 
-pytest imports this module at every start, wherever pgmetrics is installed: nothing is imported here but
-pytest and the standard library before a test needs more.
+pytest imports this module at every start wherever pgmetrics is installed. So it imports only pytest and the
+standard library until a test needs more.
 """
 
 from __future__ import annotations
@@ -35,20 +35,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the markers known, so that --strict-markers takes them."""
+    """Register the markers, so that --strict-markers accepts them."""
     config.stash[_RECORDED] = []
     for marker in _MARKERS:
         config.addinivalue_line("markers", marker)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skip a test that needs what is not here."""
+    """Skip a test if the data, weights or GPU that it needs are missing."""
     for reason in _lacking(item):
         pytest.skip(reason)
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    """Name the baselines that were recorded: they are to be looked at and committed."""
+    """List the recorded baselines, for the user to review and commit."""
     if recorded := config.stash[_RECORDED]:
         terminalreporter.section("recorded baselines")
         for path in recorded:
@@ -57,7 +57,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 
 @pytest.fixture
 def metric_regression(request: pytest.FixtureRequest) -> MetricRegression:
-    """Check scores against those that were recorded, within their noise; see its `check`."""
+    """Check scores against a recorded baseline, within noise; see `MetricRegression.check`."""
     from pgmetrics.testing.regression import MetricRegression
 
     node, config = request.node, request.config
@@ -70,7 +70,7 @@ def metric_regression(request: pytest.FixtureRequest) -> MetricRegression:
 
 
 def _lacking(item: pytest.Item) -> Iterator[str]:
-    """What a test needs and this machine has not."""
+    """Yield a reason for each requirement of a test that this machine does not meet."""
     for marker in item.iter_markers("needs_data"):
         if not marker.args and "env" not in marker.kwargs:
             raise pytest.UsageError(f"{item.nodeid}: needs_data takes a path, or env=NAME")

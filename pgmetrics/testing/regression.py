@@ -1,4 +1,4 @@
-"""Scores against a recorded baseline, within noise: what the fixture `metric_regression` is."""
+"""Check scores against a recorded baseline, within noise, for the fixture `metric_regression`."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ Place = tuple[str, str, str, "int | None", "str | None"]  # run, subject, metric
 
 @dataclass
 class MetricRegression:
-    """What the fixture `metric_regression` is.
+    """The value of the fixture `metric_regression`.
 
     Attributes:
-        directory: of the baselines of a test module.
+        directory: directory of the baselines of a test module.
         test: the test's id.
         record: whether baselines are recorded instead of checked.
-        recorded: paths of those that were.
+        recorded: paths of the baselines that were recorded.
     """
 
     directory: Path
@@ -65,31 +65,33 @@ class MetricRegression:
         allow_better: bool = False,
         **options: Any,
     ) -> Results:
-        """Fail if a number has moved from its baseline by more than noise, or by more than its tolerance.
+        """Fail if a number differs from its baseline by more than noise, or by more than its tolerance.
 
-        Noise is that of both sides: a number may be t standard errors of the difference from its
-        baseline, t so large that of unchanged models a share `significance` fails, all rows together.
-        The errors are over images: an unchanged model passes with other samples. A number without such an
-        error fails, too. MS-SSIM is shown, and fails the test only if `metrics` or `tolerances` names it.
+        Noise includes the errors of the baseline and of the new score: a number may differ from its baseline
+        by t standard errors of the difference. t is chosen so that an unchanged model fails with probability
+        `significance` over all rows together. The errors are over images, so an unchanged model passes with
+        other samples. A number without such an error fails, unless it has a tolerance. MS-SSIM is reported,
+        but fails the test only if `metrics` or `tolerances` names it.
 
         Args:
-            scored: `Results`, or generated images, which are then scored: a checkpoint, an array or
-                whatever else `pgmetrics.evaluate` takes.
-            metrics: to score images with, "swd" and "ms-ssim" if left out; or which of the results'.
+            scored: `Results`, or generated images to score: a checkpoint, an array or any other source that
+                `pgmetrics.evaluate` accepts.
+            metrics: metrics to score images with ("swd" and "ms-ssim" by default), or the metrics of the
+                results to check (all by default).
             real: the real images to compare with.
-            num_images: of each side.
-            tolerances: by metric, how far its raw numbers may move, in place of noise.
-            name: of the baseline, where a test checks several.
-            significance: how often noise alone may fail the test.
-            allow_better: whether a number that has improved beyond noise passes, too; MS-SSIM improves
+            num_images: number of images per set.
+            tolerances: for each metric, how far its raw numbers may differ, instead of noise.
+            name: name of the baseline, for a test that checks several.
+            significance: probability that noise alone fails the test.
+            allow_better: whether a number that improved by more than noise passes; MS-SSIM improves
                 towards the reals' own value.
-            options: any other of `evaluate`.
+            options: any other options of `evaluate`.
 
         Returns:
             The results that were checked.
         """
         path = self._baseline(name)
-        # Before anything is scored, which may take hours.
+        # Checked before anything is scored, which may take hours.
         if not self.record and not path.exists():
             pytest.fail(
                 f"there is no baseline {os.path.relpath(path)}; pytest {REGEN} {self.test!r} records one",
@@ -113,14 +115,14 @@ class MetricRegression:
     def _results(
         self, scored: object, metrics: Sequence[str | Metric] | None, options: Mapping[str, Any]
     ) -> tuple[Results, Results]:
-        """All results, and those to be checked."""
+        """Return all results, and the results to check."""
         given = {key: value for key, value in options.items() if value is not None}
         if not isinstance(scored, Results):
             chosen: Sequence[str | Metric] = metrics or DEFAULT
             if given.get("preset") is None:
                 chosen = _over_images(chosen)
             found = evaluate(given.pop("real", None), scored, chosen, **given)
-            # What the reals score among themselves is no matter of the model's.
+            # Scores of the reals among themselves do not depend on the model.
             return found, replace(found, rows=tuple(row for row in found.rows if row["subject"] == "fake"))
         if given:
             raise OptionError(f"results hold their numbers; {', '.join(given)} goes with images to be scored")
@@ -146,12 +148,15 @@ def _names(metrics: Sequence[str | Metric]) -> list[str]:
 
 
 def _numbers_of(metrics: Sequence[str | Metric]) -> list[str]:
-    """The numbers that are asked for by their own names or by those of their metrics."""
+    """Return the numbers that are named directly or through their metrics."""
     return [number for name in _names(metrics) for number in named(name) or (name,)]
 
 
 def _over_images(metrics: Sequence[str | Metric]) -> list[Metric]:
-    """The metrics, errors of those that were named over images where they would be over something else."""
+    """Return the metrics with errors over images.
+
+    Metrics given as objects rather than by name keep their errors.
+    """
     made = [one for one in metrics if not isinstance(one, str)]
     return [
         one
@@ -163,7 +168,7 @@ def _over_images(metrics: Sequence[str | Metric]) -> list[Metric]:
 
 
 def _lasting(results: Results) -> Results:
-    """Without what differs between machines or from run to run: labels, times and places."""
+    """Remove what differs between machines or from run to run: labels, times and paths."""
     kept = {row["run"]: _kept(provenance_of(results, row["run"])) for row in results.rows}
     if len(kept) > 1:
         return replace(results, provenance={"runs": kept})
@@ -174,7 +179,7 @@ def _kept(provenance: Mapping[str, Any]) -> dict[str, Any]:
     kept = {key: provenance[key] for key in ("parameters", "networks", "versions") if key in provenance}
     sources = {}
     for side, source in provenance.get("sources", {}).items():
-        # The generated images are what changes.
+        # The generated images are expected to change.
         identity = () if side.startswith("fake") else ("fingerprint", "metrics")
         wanted = (*identity, "height", "width")
         sources[side] = {key: source[key] for key in wanted if key in source}
@@ -183,7 +188,7 @@ def _kept(provenance: Mapping[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class _Line:
-    """A number beside its baseline, how far it may be from it, and whether the test passes with it."""
+    """A number, its baseline, the allowed distance between them, and whether the number passes."""
 
     title: str
     metric: str
@@ -212,13 +217,17 @@ def _compare(
     asked: Collection[str] = (),
     whole: Results | None = None,
 ) -> tuple[str, str]:
-    """Which metrics are asked, and what has moved, as a table with the reasons; empty if nothing has.
+    """Compare results with a baseline.
 
     Args:
-        baseline, results: rows before and now.
+        baseline, results: the recorded results and the new results.
         tolerances, significance, allow_better: as in `check`.
         asked: numbers that the user named.
-        whole: all results, in which the reals' own values are looked up.
+        whole: all new results, in which the reals' own values are looked up.
+
+    Returns:
+        A line about the metrics that the test checks, and a report of all numbers. The report is empty if
+        the test passes.
     """
     before, now = _places(baseline), _places(results)
     if unknown := set(tolerances) - {place[2] for place in (*before, *now)}:
@@ -238,7 +247,7 @@ def _compare(
         for place, one in differences.items()
         if place in places and place[2] not in tolerances and one.stderr is not None
     }
-    # In any of so many rows (Bonferroni).
+    # Bonferroni correction over all rows in which noise may fail the test.
     confidence = 1 - significance / max(sum(place[2] in gate.asked for place in noise), 1)
     reaches = {place: interval(0.0, one.stderr or 0.0, confidence, one.df)[1] for place, one in noise.items()}
     lines = []
@@ -261,7 +270,10 @@ def _compare(
 
 
 def _gate(metrics: Sequence[str], named: Collection[str]) -> Gate:
-    """Which of the metrics may fail the test: all but MS-SSIM, and that if it is named."""
+    """Return which of the metrics may fail the test.
+
+    These are all metrics except MS-SSIM, whose goal is the reals' own value; it may fail the test if named.
+    """
     asked = [
         metric
         for metric in dict.fromkeys(metrics)
@@ -275,7 +287,10 @@ def _about(gate: Gate) -> str:
 
 
 def _score_of_reals(place: Place, *tables: tuple[Results, Mapping[Place, Row]]) -> Score | None:
-    """What the reals score themselves, now or, if that is not known, when the baseline was recorded."""
+    """Return the score of the reals in the first of the results that knows it.
+
+    The new results are given first, then the baseline.
+    """
     for results, rows in tables:
         row = rows.get(place)
         if row is None or row["subject"] != "fake":
@@ -306,7 +321,7 @@ def _line(
     elif abs(difference.difference) <= reach:
         verdict, passes = "within", True
     elif place[1] == "real":
-        # A score of the reals is no merit of the model's.
+        # A score of the reals does not depend on the model, so it is neither better nor worse.
         verdict = "moved"
     else:
         verdict, better = _moved(difference, reals, significance)
@@ -315,7 +330,7 @@ def _line(
 
 
 def _moved(difference: Difference, reals: Score | None, significance: float) -> tuple[str, bool]:
-    """What is said of a number that has moved by more than it may, and whether that is an improvement."""
+    """Return the verdict on a number that moved too far, and whether it improved."""
     metric, (a, b) = difference.metric, difference.scores
     found = verdicts.verdict(metric, a, b, p_value=0.0, reals=reals, significance=significance)
     near = None if reals is None else verdicts.nearer(a, b, reals, significance)
@@ -352,7 +367,7 @@ def _report(
 
 
 def _places(results: Results) -> dict[Place, Row]:
-    """Rows by all that must agree; a single run needs no name."""
+    """Return rows by everything that must match the baseline; the run is ignored if there is only one."""
     runs = {row["run"] for row in results.rows}
     places: dict[Place, Row] = {}
     for row in results.rows:
@@ -365,7 +380,7 @@ def _places(results: Results) -> dict[Place, Row]:
 
 
 def _settings(baseline: Results, results: Results) -> list[Setting]:
-    """In what the baseline was scored differently, each once."""
+    """Return the settings that differ between the baseline and the results, each once."""
     before, now = (Scores.by_run(one) for one in (baseline, results))
     if len(before) == len(now) == 1:
         now = dict(zip(before, now.values(), strict=True))
@@ -378,7 +393,7 @@ def _is_known_to_be_no_score(metric: str) -> bool:
 
 
 def _standard_errors(reaches: Mapping[Place, float], noise: Mapping[Place, Difference]) -> str:
-    """How many of them a number may move, more where they come from few groups."""
+    """Describe the allowed noise in standard errors; few degrees of freedom allow more of them."""
     found = [reach / error for place, reach in reaches.items() if (error := noise[place].stderr)]
     if not found:
         return ""
