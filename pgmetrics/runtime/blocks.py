@@ -26,7 +26,7 @@ class Block:
 
     @property
     def stop(self) -> int:
-        """One past the place of the last image."""
+        """Index one past the last image."""
         return self.start + len(self.pixels)
 
 
@@ -44,7 +44,7 @@ class FeatureBlock:
 
     @property
     def stop(self) -> int:
-        """One past the place of the last image."""
+        """Index one past the last image."""
         return self.start + len(self.features)
 
 

@@ -1,4 +1,4 @@
-"""Which device a name means."""
+"""Choose the torch device that a name stands for."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pgmetrics.errors import OptionError
 
 
 def pick_device(name: str) -> torch.device:
-    """The device of that name; "auto" is CUDA if there is one, else the CPU.
+    """Return the device of this name; "auto" is CUDA if available, else the CPU.
 
     Raises:
-        OptionError: there is no such device here.
+        OptionError: this machine has no such device.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,4 +1,4 @@
-"""Files that others made or will read: regular files alone, strict JSON, SHA-256, whole files, locks."""
+"""Safe file access: only regular files are opened; strict JSON, SHA-256, atomic writes and locks."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from typing import Any, NoReturn
 from pgmetrics.errors import OptionError, PgmetricsError, printable_json
 
 _PIECE = 2**20
-_MOST_DIGITS = 40  # 128 bits; nothing that we write has more
+_MOST_DIGITS = 40  # 128 bits; pgmetrics writes no longer integers
 _LONGEST_NAME = 120
-_SUFFIX = ".part"  # of what is being written
+_SUFFIX = ".part"  # of files that are being written
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
-_MOST_LEVELS = 64  # lists and objects within each other; ours have fewer than ten
+_MOST_LEVELS = 64  # nesting depth of lists and objects; files of pgmetrics have fewer than ten levels
 
 _NO_NAME = "no file can have this name"
 _KINDS = (
@@ -39,16 +39,16 @@ _KINDS = (
 
 
 def open_regular(path: str | os.PathLike[str], *, follow_links: bool = True) -> io.BufferedReader:
-    """Open a regular file to read its bytes; a pipe, a device or a directory never blocks or is read.
+    """Open a regular file to read its bytes; pipes, devices and directories are refused without blocking.
 
     Args:
-        path: of the file.
-        follow_links: open what a symbolic link leads to; otherwise a link is refused, too.
+        path: path of the file.
+        follow_links: open the target of a symbolic link; otherwise links are refused, too.
 
     Raises:
-        OSError: there is no such file, it cannot be read, or it is none; `strerror` says which.
+        OSError: the file does not exist, cannot be read, or is not a regular file; `strerror` says which.
     """
-    # Looked at before, since opening a device can have effects, and after, since it may have been replaced.
+    # Check before opening, since opening a device can have effects, and after, since it may be replaced.
     _refuse_others(_mode(path, follow_links=follow_links), path)
     # Without O_NONBLOCK, opening a pipe waits for a writer. Windows has none of these flags but O_BINARY.
     flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
@@ -67,13 +67,13 @@ def check_regular(path: str | os.PathLike[str]) -> None:
     """Refuse what `open_regular` refuses, before a library opens a file by its name.
 
     Raises:
-        OSError: there is no such file, or it is none; `strerror` says which.
+        OSError: the file does not exist or is not a regular file; `strerror` says which.
     """
     _refuse_others(_mode(path), path)
 
 
 def kind_of(mode: int) -> str | None:
-    """What a file of this `st_mode` is, such as "pipe" or "directory"; None for a regular file."""
+    """Return the kind of a file with this `st_mode`, such as "pipe"; None for a regular file."""
     if stat.S_ISREG(mode):
         return None
     return next((kind for is_kind, kind in _KINDS if is_kind(mode)), "special file")
@@ -82,7 +82,7 @@ def kind_of(mode: int) -> str | None:
 def _mode(path: str | os.PathLike[str], *, follow_links: bool = True) -> int:
     try:
         return (os.stat if follow_links else os.lstat)(path).st_mode
-    except ValueError as error:  # a null character, or a surrogate that stands for no byte
+    except ValueError as error:  # a null character, or a surrogate that encodes no byte
         raise OSError(errno.EINVAL, _NO_NAME, os.fspath(path)) from error
 
 
@@ -93,9 +93,9 @@ def _refuse_others(mode: int, path: str | os.PathLike[str]) -> None:
 
 
 def sha256(*parts: bytes | bytearray | memoryview | io.BufferedIOBase) -> hashlib._Hash:
-    """SHA-256 of bytes and of what is left to read of open files, one after the other.
+    """Hash bytes, and open files from their current position, one after the other by SHA-256.
 
-    Of a file a megabyte is in memory at a time. The digest can be read off or be gone on with.
+    A file is read one megabyte at a time. The returned hash object can be updated further.
     """
     digest = hashlib.sha256()
     for part in parts:
@@ -109,21 +109,21 @@ def sha256(*parts: bytes | bytearray | memoryview | io.BufferedIOBase) -> hashli
 
 
 def dump_json(value: object, **layout: Any) -> str:
-    """The JSON text of a value; Python's own writer would write NaN and Infinity, which is no JSON.
+    """Return the JSON text of a value; Python's own writer would write NaN and Infinity, which JSON lacks.
 
     Args:
-        value: of JSON's own types, or with NumPy's numbers among them.
-        layout: `indent`, `sort_keys`, `separators` or `ensure_ascii`, as of `json.dumps`.
+        value: a value of JSON's types, in which NumPy scalars are allowed, too.
+        layout: `indent`, `sort_keys`, `separators` or `ensure_ascii`, as in `json.dumps`.
 
     Raises:
         ValueError: a number is not finite.
     """
-    # A surrogate, as of a file name that is no UTF-8, could not be encoded.
+    # A surrogate, such as from a file name that is not UTF-8, could not be encoded.
     return printable_json(json.dumps(value, allow_nan=False, default=_plain, **layout))
 
 
 def _plain(value: object) -> int | float:
-    """A number of NumPy's as one of Python's, for parameters that were given as such."""
+    """Convert a NumPy scalar, as users may pass for a parameter, to a Python number."""
     if isinstance(value, numbers.Integral):
         return int(value)
     if isinstance(value, numbers.Real):
@@ -132,7 +132,7 @@ def _plain(value: object) -> int | float:
 
 
 def finite_or_none(value: Any) -> Any:
-    """A value of JSON's own types with None in place of each number that is not finite."""
+    """Return a value of JSON's types with each number that is not finite replaced by None."""
     if isinstance(value, dict):
         return {name: finite_or_none(part) for name, part in value.items()}
     if isinstance(value, (list, tuple)):
@@ -141,16 +141,16 @@ def finite_or_none(value: Any) -> Any:
 
 
 def parse_json(text: str | bytes, *, gaps: bool = False) -> Any:
-    """The value of a JSON text as RFC 8259 has it, which Python's own reader is too lenient for.
+    """Parse a JSON text strictly by RFC 8259; Python's own reader is too lenient.
 
     Args:
-        text: of the value.
-        gaps: give None for NaN and infinities, which earlier versions wrote into some files.
+        text: the JSON text.
+        gaps: return None for NaN and infinities, which earlier versions wrote into some files.
 
     Raises:
-        ValueError: it is no JSON, names a key twice, holds NaN, an infinity (1e999 is one), an integer of
-            more than 40 digits or more than 64 levels. Python parses a thousand of them, which is more than
-            a function can follow that descends into the value.
+        ValueError: the text is not JSON, has a key twice, or holds NaN, an infinity (such as 1e999), an
+            integer of more than 40 digits or more than 64 levels. Python parses a thousand levels, but
+            functions that recurse into the value could not.
     """
     try:
         value = json.loads(
@@ -162,7 +162,7 @@ def parse_json(text: str | bytes, *, gaps: bool = False) -> Any:
         )
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
-    # Counting is quick, and enough for nearly all texts; brackets within strings do no harm.
+    # Counting brackets is fast and settles nearly all texts. Brackets in strings only cost a second check.
     brackets = ("[", "{") if isinstance(text, str) else (b"[", b"{")
     if sum(map(text.count, brackets)) > _MOST_LEVELS and _levels(value) > _MOST_LEVELS:  # type: ignore[arg-type]
         raise ValueError("it is nested too deeply")
@@ -213,11 +213,11 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def check_writable(path: str | os.PathLike[str], inputs: Iterable[object] = ()) -> None:
-    """Refuse a place where a file could not be written, before its content is computed.
+    """Refuse a path that could not be written, before the file's content is computed.
 
     Raises:
-        PgmetricsError: its directory is missing or cannot be written to, something else than a file is
-            there, or it is one of the inputs.
+        PgmetricsError: the directory is missing or not writable, the path is something other than a file,
+            or it is one of the inputs.
     """
     target = resolved(path)
     try:
@@ -241,7 +241,7 @@ def resolved(path: str | os.PathLike[str]) -> Path:
     """Return the path to write to, with symbolic links followed.
 
     Raises:
-        PgmetricsError: no file can have such a name, as one that is too long or has a null character.
+        PgmetricsError: no file can have this name, for example because it is too long.
     """
     try:
         target = Path(os.path.realpath(path))
@@ -255,12 +255,12 @@ def resolved(path: str | os.PathLike[str]) -> Path:
 
 
 def unwritable(path: str | os.PathLike[str], reason: str) -> PgmetricsError:
-    """The refusal of a file that cannot be written."""
+    """Return the error for a file that cannot be written."""
     return PgmetricsError(f"{os.fspath(path)} cannot be written: {reason}")
 
 
 def safe_name(text: str) -> str:
-    """A name for a file that every file system takes, that leads nowhere, and that no other text gets."""
+    """Return a file name that is valid on every file system, has no separators, and is unique to the text."""
     safe = re.sub(r"[^\w.\[\]-]+", "_", text, flags=re.ASCII)
     if safe == text and len(text) <= _LONGEST_NAME and text.strip("."):
         return text
@@ -270,10 +270,10 @@ def safe_name(text: str) -> str:
 
 @contextmanager
 def refusing_unwritable(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Tell in one line that a file cannot be written, and why.
+    """Turn an error of the system into one line that says which file cannot be written, and why.
 
     Raises:
-        PgmetricsError: in place of what the system raised.
+        PgmetricsError: the system raised an error.
     """
     try:
         yield
@@ -282,7 +282,7 @@ def refusing_unwritable(path: str | os.PathLike[str]) -> Iterator[None]:
 
 
 def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
-    """Write a file that the user named, complete or not at all; where that is a link, what it leads to.
+    """Write a file that the user named atomically; a symbolic link stays, and its target is written.
 
     Raises:
         PgmetricsError: it cannot be written; the message says why.
@@ -293,24 +293,24 @@ def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
 
 @contextmanager
 def written_atomically(target: Path, *, directory: bool = False) -> Iterator[Path]:
-    """A new file or directory beside the target, which takes its place once it is filled.
+    """Yield a new file or directory beside the target; it replaces the target when the body ends.
 
-    Until then the target is as it was before. A file's bytes are on the disk before it is renamed, so that a
-    full disk is noticed while the old file is still there. Where the body fails, what it wrote is removed.
+    Until then the target is unchanged. A file's bytes are flushed to the disk before it is renamed, so that a
+    full disk is noticed while the old file still exists. If the body fails, the new file is removed.
 
-    What is being filled is locked, and the kernel takes the lock back however the process ends. So what is
-    found of earlier writers of the target, and is not locked, was left by a process that was killed; the next
-    writer removes it.
+    The new file is locked while it is written, and the kernel releases the lock however the process ends.
+    Files of earlier writers that are not locked were therefore left by killed processes, and the next writer
+    removes them.
 
     Args:
-        target: a file, or a directory; the one that it lies in exists.
-        directory: make a directory.
+        target: the file or directory to write; its parent directory must exist.
+        directory: make a directory instead of a file.
 
     Raises:
-        PgmetricsError: it cannot be written, as on a full disk.
+        PgmetricsError: the target cannot be written, for example because the disk is full.
     """
     with refusing_unwritable(target):
-        # Not tempfile: its files are private to the user, and the renamed one would stay so.
+        # Files of tempfile are private to the user, and would remain so after the renaming.
         stem = f".{target.name[:40]}."
         if os.name == "posix":
             for name in os.listdir(target.parent):
@@ -322,7 +322,7 @@ def written_atomically(target: Path, *, directory: bool = False) -> Iterator[Pat
             if directory:
                 _put_in_place(aside, target)
             else:
-                with aside.open("r+b") as file:  # Windows flushes only what is open for writing
+                with aside.open("r+b") as file:  # Windows flushes only files that are open for writing
                     os.fsync(file.fileno())
                 os.replace(aside, target)
         finally:
@@ -332,7 +332,7 @@ def written_atomically(target: Path, *, directory: bool = False) -> Iterator[Pat
 
 
 def _put_in_place(aside: Path, target: Path) -> None:
-    """Give a directory its name; two renames replace another one, so that there is never half of either."""
+    """Rename a directory; an old one is renamed first, so that the name never holds a mixture of both."""
     if not target.exists():
         os.replace(aside, target)
         return
@@ -350,15 +350,15 @@ def _made_and_locked(target: Path, stem: str, directory: bool) -> tuple[Path, in
         else:
             open(aside, "xb").close()
         if os.name != "posix":
-            return aside, None  # where an open file cannot be renamed
+            return aside, None  # Windows cannot rename an open file
         from filelock import lock_descriptor
 
         try:
             lock = os.open(aside, os.O_RDONLY)
         except FileNotFoundError:
-            continue  # somebody took it for a leftover before it was locked
+            continue  # another process removed it as a leftover before it was locked
         try:
-            with suppress(OSError):  # a file system without locks, where nothing is ever removed either
+            with suppress(OSError):  # on a file system without locks, leftovers are never removed
                 lock_descriptor(lock)
             if os.path.lexists(aside):
                 return aside, lock
@@ -389,20 +389,20 @@ def _remove(path: Path) -> None:
 
 @contextmanager
 def locked(place: Path, busy: str) -> Iterator[None]:
-    """Hold the lock file for this process alone; in the end it is removed.
+    """Hold an exclusive lock on a file, which is removed afterwards.
 
-    The operating system takes the lock back however this process ends: a file that is left is no
-    lock. On a file system without locks nobody is kept out.
+    The operating system releases the lock however this process ends, so that a file left behind locks
+    nothing. On a file system without locks, other processes are not kept out.
 
     Args:
-        place: of the file; its directory exists.
-        busy: the refusal where another process holds it.
+        place: path of the lock file; its directory must exist.
+        busy: the message if another process holds the lock.
 
     Raises:
-        OptionError: one does.
-        PgmetricsError: the file cannot be made, or is something else than a file.
+        OptionError: another process holds the lock.
+        PgmetricsError: the file cannot be made, or the path is something other than a file.
     """
-    # Loading it takes as long as a third of `--help`.
+    # Importing filelock takes a third of the time of `--help`.
     from filelock import FileLock, Timeout
 
     lock = FileLock(place)
@@ -418,7 +418,7 @@ def locked(place: Path, busy: str) -> Iterator[None]:
     try:
         yield
     finally:
-        # Before it is released: whoever had opened the file meanwhile must not lock one that has no name.
-        with suppress(OSError):  # Windows removes no open file
+        # Remove it before the release: a process that opened it meanwhile must not lock an unlinked file.
+        with suppress(OSError):  # Windows cannot remove an open file
             place.unlink()
         lock.release()

@@ -1,9 +1,8 @@
-"""The file by which a process that trains in a directory shows that it is alive.
+"""A file that shows other processes that training in a directory is still running.
 
-`heartbeat.json` holds the host and the number of the process, when it started, when it last wrote the file
-and how many images it has shown. It is written anew every few seconds, so that any other process that sees
-the directory, on whatever operating system or machine, finds it changed. A process that is killed leaves
-the file as it was.
+`heartbeat.json` holds the host and process ID, the time when the process started, the time of the last write
+and the number of images shown. It is rewritten every few seconds, so that any process that sees the
+directory, on any operating system or machine, can see it change. A killed process leaves the file behind.
 """
 
 from __future__ import annotations
@@ -32,10 +31,10 @@ _now = time.monotonic
 
 @contextmanager
 def beating(directory: Path, images_shown: Callable[[], int]) -> Iterator[None]:
-    """Keep the heartbeat of this process in the directory, and remove it in the end.
+    """Write the heartbeat of this process to the directory, and remove it at the end.
 
-    A thread writes it, since a step may take minutes, and decoding before the first step hours. Where the
-    disk refuses, there is no heartbeat, and the work goes on.
+    A thread writes it, since a step may take minutes, and decoding before the first step may take hours. If
+    the file cannot be written, the work continues without a heartbeat.
     """
     place, started, ended = directory / FILE_NAME, _time(), threading.Event()
 
@@ -68,9 +67,9 @@ def beating(directory: Path, images_shown: Callable[[], int]) -> Iterator[None]:
 
 
 class Listener:
-    """Tells from outside whether the heartbeat in a directory has stopped.
+    """Detects in another process whether the heartbeat in a directory has stopped.
 
-    It looks for changes of the file, and measures time by this process's clock: that of the machine that
+    It watches the file for changes and measures time by its own clock, since the clock of the machine that
     writes the file may be wrong.
     """
 
@@ -81,9 +80,9 @@ class Listener:
         self._heard = False
 
     def has_stopped(self) -> bool:
-        """Whether there was a heartbeat, and for `GRACE` seconds the file has been missing or unchanged.
+        """Return whether a heartbeat was seen and has then been missing or unchanged for `GRACE` seconds.
 
-        Hours may pass between two calls: a file that is the same at both has not changed in between.
+        Hours may pass between two calls; a file that is the same in both did not change in between.
         """
         beat = self._read()
         if beat != self._last:
@@ -92,7 +91,7 @@ class Listener:
         return self._heard and _now() - self._since > GRACE
 
     def _read(self) -> object:
-        # Opened rather than looked up: then a network file system asks its server for what is new.
+        # Open the file instead of calling stat, so that a network file system asks its server for changes.
         try:
             with open_regular(self._place) as file:
                 return os.fstat(file.fileno()).st_mtime_ns, file.read(_LONGEST)

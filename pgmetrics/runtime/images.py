@@ -1,8 +1,7 @@
 """The byte contract: an image is uint8 RGB, [N, 3, H, W], everywhere between a source and a metric.
 
-Floats become bytes, grey becomes RGB and large becomes small here and nowhere else.
-The functions take NumPy arrays and torch tensors alike and return what they were given, so that
-decoding workers need not import torch.
+Only this module converts floats to bytes and gray to RGB, and scales images by a factor. Its functions take
+NumPy arrays or torch tensors and return the same type, so that decoding workers need not import torch.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ def check_bytes(images: NDArray[Any] | Tensor, name: str) -> None:
     """Refuse anything but uint8 [N, 3, H, W].
 
     Raises:
-        SourceError: naming the source, the dtype and the shape found.
+        SourceError: the dtype or shape is another; the message names the source and both.
     """
     dtype = str(images.dtype).removeprefix("torch.")
     if dtype != "uint8" or images.ndim != 4 or images.shape[1] != 3:
@@ -37,10 +36,10 @@ def check_bytes(images: NDArray[Any] | Tensor, name: str) -> None:
 
 
 def checked_range(value_range: object) -> tuple[float, float]:
-    """The values that become 0 and 255, as two floats.
+    """Return the values that become 0 and 255 as two floats.
 
     Raises:
-        OptionError: these are not two finite numbers that rise.
+        OptionError: they are not two finite numbers in ascending order.
     """
     try:
         low, high = map(float, value_range)  # type: ignore[call-overload]
@@ -52,7 +51,7 @@ def checked_range(value_range: object) -> tuple[float, float]:
 
 
 def extremes(images: NDArray[Any] | Tensor) -> tuple[float, float]:
-    """The least and the largest value; both NaN if any value is."""
+    """Return the smallest and the largest value; both are NaN if any value is."""
     if isinstance(images, np.ndarray):
         return float(images.min()), float(images.max())
     import torch
@@ -75,8 +74,8 @@ def to_bytes(
     Args:
         images: float, any shape, images along the first axis; float16 is scaled in float32.
         value_range: the values that become 0 and 255.
-        name: for the message.
-        called: the images' numbers for the message; their places if left out.
+        name: name of the source in the message.
+        called: the images' numbers in the message; by default their positions in the batch.
 
     Returns:
         uint8, same shape and device.
@@ -87,8 +86,8 @@ def to_bytes(
     low, high = value_range
     scale = 255.0 / (high - low)
     if isinstance(images, np.ndarray) and images.dtype == np.float16:
-        images = images.astype(np.float32)  # whose scaled values would overflow or be rounded twice
-    # In this order (-1, 1) multiplies and adds exactly 127.5, as published.
+        images = images.astype(np.float32)  # scaled float16 values would overflow or be rounded twice
+    # Computed in this order, (-1, 1) multiplies by exactly 127.5 and adds exactly 127.5, as published.
     scaled = images * scale + (-low * scale)
     if scaled.shape[0] and not all(map(isfinite, extremes(scaled))):
         finite = abs(scaled) < float("inf")  # False for NaN and for both infinities
@@ -107,7 +106,7 @@ def to_bytes(
 
 
 def grey_to_rgb(images: Images) -> Images:
-    """Repeat a single channel three times: [N, 1, H, W] becomes [N, 3, H, W]; RGB stays as it is."""
+    """Repeat a single channel three times: [N, 1, H, W] becomes [N, 3, H, W]; RGB is returned unchanged."""
     if images.shape[1] != 1:
         return images
     if isinstance(images, np.ndarray):
@@ -116,7 +115,7 @@ def grey_to_rgb(images: Images) -> Images:
 
 
 def box_downscale(images: Images, factor: int) -> Images:
-    """Mean of every factor x factor square.
+    """Average every factor x factor square.
 
     Args:
         images: float [N, C, H, W], H and W divisible by the factor.

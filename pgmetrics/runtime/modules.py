@@ -1,4 +1,4 @@
-"""Modules that people name as `module:name`: imported, and imported once more to see what chance decides."""
+"""Import modules that users name as `module:name`; a second import shows what they make at random."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ logger = logging.getLogger("pgmetrics")
 
 
 def import_from_here(module: str) -> Any:
-    """Import a module, also from the current directory; raises whatever that raises."""
-    # A console script does not look into the current directory, where a user's module mostly is.
+    """Import a module, also from the current directory; any exception of the import is passed on."""
+    # A console script does not search the current directory, where a user's module usually is.
     here = os.getcwd()
     sys.path.insert(0, here)
     try:
@@ -28,12 +28,12 @@ def import_from_here(module: str) -> Any:
 
 
 def named_anew(text: str) -> Any:
-    """What `module:name` names in a second copy of its module, which was imported before.
+    """Import a second copy of a module and return what `module:name` names in it.
 
-    What the module made of chance when it was imported is another thing in the copy.
+    Whatever the module makes at random when it is imported differs in the copy.
 
     Returns:
-        None where there can be no second copy, as of compiled modules; a warning says so.
+        The object; None, with a warning, if there can be no second copy, as of a compiled module.
     """
     module, _, name = text.partition(":")
     try:
@@ -45,7 +45,7 @@ def named_anew(text: str) -> Any:
             spec.loader.exec_module(found)
         for part in name.split("."):
             found = getattr(found, part)
-    except Exception as error:  # whatever a stranger's module raises when it runs again
+    except Exception as error:  # a user's module may raise anything when it runs again
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         _warn_once(
             f"{text}: {module} cannot be imported twice ({reason}): it was not seen whether what it makes "
@@ -57,5 +57,5 @@ def named_anew(text: str) -> Any:
 
 @functools.cache
 def _warn_once(sentence: str) -> None:
-    """Of a loader, not for each checkpoint again."""
+    """Log a warning once, not again for each checkpoint that the same loader opens."""
     logger.warning(sentence)

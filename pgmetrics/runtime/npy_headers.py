@@ -13,7 +13,7 @@ _LONGEST = 10_000
 
 
 def read_npy_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Read shape, whether the array is in Fortran order, and dtype; the stream is then at the first element.
+    """Read the shape, whether the order is Fortran's, and the dtype; the stream then is at the first element.
 
     NumPy's own reader parses the header as Python code, and Python 3.11's parser raises SystemError when the
     garbage collector runs code that parses, too. Structured dtypes are refused: no file of images, features

@@ -1,10 +1,10 @@
-"""Every random number of the project, as a function of (seed, stream, key).
+"""All random numbers of the project, each a function of (seed, stream, key).
 
-No generator is shared and none has a history: asking for the same numbers again gives the
-same numbers, whatever was drawn before, in whichever process and in whichever order. NumPy's
-Philox is counter based, so a table of numbers can be entered at any row at no cost.
+No generator is shared or keeps a state between calls: the same arguments give the same numbers,
+regardless of what was drawn before, of the process and of the order. NumPy's Philox is counter-based,
+so reading a table of numbers can start at any row at no cost.
 
-Numbers are drawn on the CPU and moved, so that a GPU sees the same ones.
+Numbers are drawn on the CPU and copied to the device, so that a GPU gets the same ones.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from pgmetrics.runtime.files import sha256
 LARGEST_SEED = 2**128 - 1
 """As many bits as NumPy itself draws for a seed; results hold whole numbers of up to 40 digits."""
 
-Generator = np.random.Generator  # for annotations elsewhere: nobody else names numpy.random
+Generator = np.random.Generator  # for annotations elsewhere, since no other module may use numpy.random
 
 
 class Stream(IntEnum):
-    """What random numbers are for. The values are part of every result: never renumber."""
+    """The purpose of random numbers. Results depend on the values: never renumber them."""
 
     LATENTS = 1
     LABELS = 2
@@ -54,15 +54,15 @@ class Stream(IntEnum):
 
 
 def generator(seed: int, stream: Stream, *key: int) -> np.random.Generator:
-    """A fresh generator that depends on (seed, stream, key) alone.
+    """Return a new generator that depends only on (seed, stream, key).
 
-    Costs about 30 microseconds; where many rows of uniform numbers are wanted, `words` is faster.
+    This takes about 30 microseconds; for many rows of uniform numbers, `words` is faster.
 
     Args:
         seed: from 0 to LARGEST_SEED.
-        stream: what the numbers are for.
+        stream: the purpose of the numbers.
         key: non-negative integers below 2**32, such as an image's index or a level's pixels.
-            Their number is part of the key: (1,) and (1, 0) are different.
+            The length of the key counts, too: (1,) and (1, 0) are different keys.
 
     Raises:
         OptionError: the seed or a key is out of range.
@@ -71,9 +71,9 @@ def generator(seed: int, stream: Stream, *key: int) -> np.random.Generator:
 
 
 def words(seed: int, stream: Stream, *key: int, start: int, stop: int, width: int) -> NDArray[np.uint64]:
-    """Rows `start` to `stop` of an endless table of independent uniform 64-bit words.
+    """Return rows `start` to `stop` of an endless table of independent uniform 64-bit words.
 
-    Row i is the same whatever range it is asked in.
+    Row i is the same in whatever range it is requested.
 
     Args:
         seed, stream, key: as in `generator`.
@@ -96,8 +96,8 @@ def words(seed: int, stream: Stream, *key: int, start: int, stop: int, width: in
 def below(random_words: NDArray[np.uint64], bound: int) -> NDArray[np.int64]:
     """Turn the low 32 bits of each word into an integer uniform over 0 ... bound - 1.
 
-    By multiplication and shift, so without rejection: a value's probability is off by at most
-    2**-32, which for the few hundred positions of a patch is far below what any test could see.
+    It multiplies and shifts instead of rejecting numbers. A value's probability is therefore off by at
+    most 2**-32, which no test could detect for the few hundred positions of a patch.
 
     Args:
         random_words: uint64, any shape.
@@ -109,27 +109,27 @@ def below(random_words: NDArray[np.uint64], bound: int) -> NDArray[np.int64]:
 
 
 def text_key(text: str) -> tuple[int, int, int, int]:
-    """Four 32-bit integers that stand for a text in a key."""
+    """Return four 32-bit integers that represent a text in a key."""
     digest = sha256(text.encode()).digest()
     a, b, c, d = (int.from_bytes(digest[4 * i : 4 * i + 4], "little") for i in range(4))
     return a, b, c, d
 
 
 def legacy_permutation(seed: int, n: int) -> NDArray[np.int64]:
-    """0 ... n - 1 in the order of NumPy's legacy RandomState(seed), for scores of tools that draw so."""
+    """Permute 0 ... n - 1 by NumPy's legacy RandomState(seed), to reproduce the scores of other tools."""
     return np.random.RandomState(seed).permutation(n)
 
 
 def legacy_subsets(
     seed: int, populations: tuple[int, int], size: int, num: int
 ) -> list[list[NDArray[np.int64]]]:
-    """Pairs of subsets as NumPy's legacy RandomState(seed) draws them, without repeats, one after the other.
+    """Draw pairs of subsets one after the other, without replacement, by NumPy's legacy RandomState(seed).
 
     Args:
-        seed: of the generator.
-        populations: from how many the first and the second of each pair are drawn.
-        size: of each subset.
-        num: pairs.
+        seed: seed of the generator.
+        populations: sizes of the populations of the first and the second subset of each pair.
+        size: size of each subset.
+        num: number of pairs.
     """
     state = np.random.RandomState(seed)
     return [[state.choice(n, size, replace=False) for n in populations] for _ in range(num)]
@@ -137,12 +137,12 @@ def legacy_subsets(
 
 @contextmanager
 def global_generators_kept() -> Iterator[None]:
-    """Give Python's, NumPy's and torch's global generators back as they were, whatever code inside draws.
+    """Restore the states of Python's, NumPy's and torch's global generators when the context ends.
 
-    Somebody else's network or data set may draw from them; asking it twice must not move the caller's.
+    A user's network or data set may draw from them, which must not change the caller's random numbers.
     """
     torch = sys.modules.get("torch")
-    states = random.getstate(), np.random.get_state()  # noqa: NPY002 - whatever the caller uses
+    states = random.getstate(), np.random.get_state()  # noqa: NPY002 - the caller may use it
     devices = range(torch.cuda.device_count()) if torch is not None and torch.cuda.is_initialized() else ()
     try:
         with torch.random.fork_rng(devices) if torch is not None else nullcontext():
@@ -154,21 +154,21 @@ def global_generators_kept() -> Iterator[None]:
 
 @contextmanager
 def global_generators_elsewhere() -> Iterator[None]:
-    """Let Python's, NumPy's and torch's global generators draw as in another process for a while.
+    """Reseed Python's, NumPy's and torch's global generators within the context, as in another process.
 
-    What somebody else's code draws unseeded then shows. A CUDA generator stays where it is.
+    This reveals random numbers that a user's code draws without a seed. CUDA generators are not reseeded.
     """
     with global_generators_kept():
         random.seed()
         np.random.seed()  # noqa: NPY002
         if (torch := sys.modules.get("torch")) is not None:
-            torch.default_generator.seed()  # torch.seed would seed a CUDA that is not in use yet
+            torch.default_generator.seed()  # torch.seed would also seed CUDA, even if it is not in use yet
         yield
 
 
 def _sequence(seed: int, stream: Stream, key: tuple[int, ...]) -> np.random.SeedSequence:
     check_number("a seed", seed, 0, LARGEST_SEED, whole=True)
-    # Larger integers would be split into several words, and two keys could fall together.
+    # Larger integers would be split into several words, so that two keys could coincide.
     if any(not 0 <= part < 2**32 for part in key):
         raise OptionError(f"a random key is made of integers from 0 to 2**32 - 1, not {key}")
     return np.random.SeedSequence(seed, spawn_key=(int(stream), *key))

@@ -1,6 +1,6 @@
-"""Where large arrays are kept: in memory up to a bound, beyond it in a file without a name.
+"""Keep large arrays in memory up to a limit, and beyond it in an unnamed temporary file.
 
-The file is unlinked as soon as it is made, so that nothing is left of it whatever ends the process.
+The file is unlinked as soon as it is created, so that nothing remains however the process ends.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from numpy.typing import DTypeLike, NDArray
 from pgmetrics.errors import PgmetricsError
 
 DEFAULT_MAX_MEMORY = 3 * 2**30
-"""Bytes of memory that an evaluation may take when nothing else is said."""
+"""Default number of bytes of memory that an evaluation may use."""
 
 WORKING_MEMORY = 2**30
-"""Bytes of it that are set aside for projections, pyramids and blocks under way; less was measured."""
+"""The part of it reserved for projections, pyramids and blocks in progress; measurements stayed below."""
 
 _SLAB = 2**26
 _SEGMENT = 2**28
 
 
 def cache_directory() -> Path:
-    """PGMETRICS_CACHE, else `pgmetrics` in the user's cache directory."""
+    """Return the directory PGMETRICS_CACHE, or by default `pgmetrics` in the user's cache directory."""
     if given := os.environ.get("PGMETRICS_CACHE"):
         return Path(given)
     home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
@@ -40,21 +40,21 @@ def cache_directory() -> Path:
 class Storage:
     """Keeps arrays that will be read again but never changed.
 
-    Where an array lies never changes a value read from it.
+    Values read from an array do not depend on where it is kept.
     """
 
     def __init__(self, max_memory: int = DEFAULT_MAX_MEMORY) -> None:
-        """A store that holds at most `max_memory` bytes in anonymous memory."""
+        """Create a storage that holds at most `max_memory` bytes in anonymous memory."""
         self.max_memory = max_memory
         self.in_memory = 0
         self._slab: NDArray[np.uint8] = np.empty(0, np.uint8)
         self._segments: list[_Segment] = []
 
     def room(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
-        """An array of whatever values, to be filled and then given to `keep`.
+        """Return an uninitialized array, to be filled and then given to `keep`.
 
-        Within the bound it is cut from a slab: the system backs large allocations by large pages,
-        which are there many times sooner than the small ones of an array for each block.
+        Within the limit it is cut from a slab: the system backs large allocations with large pages, which
+        it provides many times faster than the small pages of a separate array for each block.
         """
         nbytes = math.prod(shape) * np.dtype(dtype).itemsize
         if self.in_memory + nbytes > self.max_memory:
@@ -66,9 +66,9 @@ class Storage:
         return cut.view(dtype).reshape(shape)
 
     def keep(self, array: NDArray[Any]) -> NDArray[Any]:
-        """The same values: the array itself if it was cut from memory, or a view of the spill file.
+        """Return the array itself if it was cut from a slab, else a view of the spill file with its values.
 
-        Neither may be written afterwards; states share what they keep.
+        Neither may be written to afterwards, since states share arrays.
 
         Raises:
             PgmetricsError: the disk that holds temporary files is full.
@@ -81,12 +81,12 @@ class Storage:
 
     @property
     def spilled(self) -> int:
-        """Bytes that lie on disk."""
+        """The number of bytes on disk."""
         return sum(segment.used for segment in self._segments)
 
 
 class _Segment:
-    """One unlinked file, mapped once: a map for each array would run out of file descriptors."""
+    """An unlinked file that is mapped once; a map per array would use up the file descriptors."""
 
     def __init__(self, size: int) -> None:
         self._file: IO[bytes] = tempfile.TemporaryFile(prefix="pgmetrics-", buffering=0)
@@ -100,8 +100,8 @@ class _Segment:
         return self.used + nbytes <= self._size
 
     def append(self, array: NDArray[Any]) -> NDArray[Any]:
-        # Written through the file, read through the map: writing through the map would end in a
-        # bus error, not an exception, on a full disk.
+        # Write through the file and read through the map: on a full disk, writing through the map would
+        # end in a bus error instead of an exception.
         try:
             self._file.seek(self.used)
             view = array.data.cast("B")
@@ -120,5 +120,5 @@ class _Segment:
 
 
 def _aligned(nbytes: int) -> int:
-    """So many bytes that the next array starts on a cache line of its own, as one in memory would."""
+    """Round up to whole cache lines, so that the next array is aligned like any array in memory."""
     return -(-nbytes // 64) * 64

@@ -1,4 +1,4 @@
-"""Standard output and error of a command, which may be closed, full, or read by nobody any more."""
+"""Guard a command's standard streams, which may be closed, on a full disk, or a pipe without a reader."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any, TextIO
 from pgmetrics.errors import PgmetricsError
 
 READER_GONE = 128 + 13
-"""Exit code where whoever read standard output has gone, such as `head`: SIGPIPE's, as shells have it."""
+"""Exit code if the reader of standard output, such as `head`, has ended: a shell's code for SIGPIPE."""
 
 
 class OutputError(PgmetricsError):
@@ -21,7 +21,7 @@ class OutputError(PgmetricsError):
 
 
 class ReaderGone(SystemExit):
-    """Nobody reads standard output any more; the program ends without a word, as others do."""
+    """The reader of standard output has ended; the program ends silently, as is usual."""
 
     def __init__(self) -> None:
         super().__init__(READER_GONE)
@@ -29,16 +29,16 @@ class ReaderGone(SystemExit):
 
 @contextmanager
 def guarded_streams() -> Iterator[None]:
-    """Within, what is written to standard error never fails, and to standard output as a refusal.
+    """Within the context, writing to standard error never fails, and to standard output raises a refusal.
 
-    A progress bar on a full disk must not end the work, nor a result that reached nobody end it
-    with success. Characters that standard output cannot encode are written escaped. Where one of
-    the three streams is closed, its number leads to the null device: otherwise the next file to be
-    opened would have it, and whatever a library prints would go into that file.
+    A progress bar on a full disk must not end the work, and a command must not report success if its
+    result could not be written. Characters that standard output cannot encode are escaped. If one of the
+    three streams is closed, its file descriptor is opened on the null device. Otherwise the next file to be
+    opened would get that descriptor, and whatever a library prints would go into that file.
 
     Raises:
-        SystemExit: 1 where standard output cannot be written, and nobody has said so yet.
-        ReaderGone: nobody reads it any more.
+        SystemExit: with code 1 if standard output cannot be written and this was not yet reported.
+        ReaderGone: the reader of standard output has ended.
     """
     _open_closed_ones()
     output, error = sys.stdout, sys.stderr
@@ -69,12 +69,12 @@ def _open_closed_ones() -> None:
 
 
 class _Stream:
-    """A text stream in front of another one; what it does not say itself, the other does."""
+    """A text stream that wraps another one and passes all other attributes on to it."""
 
     def __init__(self, stream: TextIO | None) -> None:
         self._stream = stream
         if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
-            # As click takes it: where nobody set a locale, the terminal is likely to show UTF-8.
+            # As in click: without a locale, the terminal probably shows UTF-8.
             ascii_only = codecs.lookup(stream.encoding).name == "ascii"
             stream.reconfigure(encoding="utf-8" if ascii_only else None, errors="backslashreplace")
 
@@ -85,7 +85,7 @@ class _Stream:
         return self._stream is not None and self._stream.isatty()
 
     def _abandon(self, number: int) -> None:
-        """Let what is still buffered go nowhere; it would fail once more when the interpreter ends."""
+        """Discard what is still buffered; writing it would fail again when the interpreter ends."""
         with suppress(OSError, ValueError, AttributeError):
             if self._stream is not None and self._stream.fileno() == number:
                 null = os.open(os.devnull, os.O_WRONLY)
@@ -108,14 +108,14 @@ class _Output(_Stream):
             return self._stream.write(text)
 
     def flush(self) -> None:
-        # Libraries flush it though they wrote nothing; that is no time to say that it is closed.
+        # Libraries flush the stream without having written anything, which is no reason to refuse.
         if self._failure is None and self._stream is not None:
             with self._failing():
                 self._stream.flush()
 
     @contextmanager
     def _failing(self) -> Iterator[None]:
-        # Every time, since click tries a stream before it writes to it, and takes no notice of errors.
+        # Raise at every write, since click first tries a stream and ignores the errors of that.
         if self._failure is not None:
             raise self._failure
         try:

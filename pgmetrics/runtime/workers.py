@@ -1,11 +1,11 @@
 """One pool of worker processes, for decoding and for scoring.
 
 The processes are plain interpreters that get their work through pipes. Python's own pools import the
-caller's script again in every child, which starts a script without a `__main__` guard once more and
-loads torch where only decoding is wanted.
+caller's script again in every child. That would run a script without a `__main__` guard once more, and
+load torch in processes that only decode.
 
-The arrays of an answer travel beside its pickle (PEP 574): the bytes of images are copied into a pipe
-and out of it, and pass through no pickle.
+The arrays of an answer are sent beside its pickle (PEP 574): the bytes of images are copied into a pipe
+and out of it, but never pickled.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from pgmetrics.errors import PgmetricsError
 from pgmetrics.runtime.files import dump_json
 
 MOST_WORKERS = 1024
-"""Processes that may be asked for: more than any machine has cores for."""
+"""The largest number of processes that may be requested, more than any machine has cores."""
 
-_HEADER = struct.Struct("<QQ")  # bytes of a pickle, and how many arrays come with it
-_PIPE_BYTES = 1 << 20  # the kernel's default of 64 kB means a switch of processes per 64 kB
-# The module path goes along, so that the child finds pgmetrics as this process found it.
+_HEADER = struct.Struct("<QQ")  # length of the pickle in bytes, and the number of arrays that follow it
+_PIPE_BYTES = 1 << 20  # with the default of 64 kB, the kernel switches processes every 64 kB
+# The child gets this process's module path, so that it imports the same pgmetrics.
 _PROGRAM = (
     "import sys, json; sys.path[:] = json.loads(sys.argv[1]); "
     "from pgmetrics.runtime.workers import serve; serve()"
@@ -46,11 +46,11 @@ _PROGRAM = (
 
 
 class NotSendable(Exception):
-    """Another process could not open the object.
+    """The object cannot be sent to another process.
 
     Attributes:
-        defined_in_script: the name of a class or function of it that is defined in the running script, which
-            no other process can import; None where the reason is another one.
+        defined_in_script: the name of a class or function that the object needs and that is defined in the
+            running script, which other processes cannot import; None if the reason is another one.
     """
 
     def __init__(self, reason: str, defined_in_script: str | None = None) -> None:
@@ -59,21 +59,21 @@ class NotSendable(Exception):
 
 
 class WorkerDied(Exception):
-    """A worker process ended while its answer was awaited; the message is how, such as "signal 9"."""
+    """A worker process ended before it answered; the message says how, such as "signal 9"."""
 
 
 def usable_cores() -> int:
-    """Cores that this process may run on."""
+    """Return the number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def sendable(thing: object) -> bytes:
-    """The pickle of an object, for another process.
+    """Return the pickle of an object for another process.
 
     Raises:
-        NotSendable: it has none, or only the running script can open it.
+        NotSendable: the object cannot be pickled, or needs definitions of the running script.
     """
     file = BytesIO()
     pickler = _Pickler(file, pickle.HIGHEST_PROTOCOL)
@@ -88,7 +88,7 @@ def sendable(thing: object) -> bytes:
 
 
 class _Pickler(pickle.Pickler):
-    """Notes the classes and functions that a child would look for in a `__main__` of its own."""
+    """Records a class or function of `__main__`, which a child process could not find."""
 
     defined_in_script: str | None = None
 
@@ -100,15 +100,15 @@ class _Pickler(pickle.Pickler):
 
 
 class Pool:
-    """Processes that each answer requests one after the other, as long as the pool is entered.
+    """A pool of processes that each answer requests one after the other while the pool is entered.
 
-    They are started as they are needed. When this process is gone, killed or not, they end at once.
+    Each process is started when it is first needed. If this process ends or is killed, they end at once.
 
     Args:
-        answering: for each process the pickle (see `sendable`) of a callable, which opens there and is called
-            with every request.
-        doing: what the processes do, for a mistake's message, such as "reading photos.zip".
-        environment: variables of the processes in addition to this one's.
+        answering: for each process, the pickle (see `sendable`) of a callable, which is loaded there and
+            called with every request.
+        doing: what the processes do, for error messages, such as "reading photos.zip".
+        environment: environment variables of the processes in addition to those of this one.
     """
 
     def __init__(
@@ -120,7 +120,7 @@ class Pool:
         self._closed = False
         self._lock = threading.Lock()
         self._processes: list[subprocess.Popen[bytes]] = []
-        # Each thread talks to a process of its own.
+        # Each thread communicates with its own process.
         self._of_thread = threading.local()
         self._threads = ThreadPoolExecutor(len(answering), "pgmetrics-workers")
 
@@ -128,7 +128,7 @@ class Pool:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End every process at once, and wait for it; what is under way is lost."""
+        """End every process at once and wait for it; unfinished work is lost."""
         with self._lock:
             self._closed = True
             for process in self._processes:
@@ -137,20 +137,20 @@ class Pool:
         for process in self._processes:
             process.wait()
             for pipe in (process.stdin, process.stdout):
-                with suppress(OSError):  # what was not yet sent to a process that is gone
+                with suppress(OSError):  # the pipe may hold data for a process that has ended
                     if pipe is not None:
                         pipe.close()
 
     def answers(self, requests: Iterable[Any], ahead: int) -> Iterator[Any]:
-        """The answer to each request, in their order.
+        """Yield the answer to each request in the order of the requests.
 
         Args:
-            requests: sent as they are pickled.
-            ahead: how many more than the one that is awaited are under way, at most.
+            requests: objects that can be pickled.
+            ahead: the largest number of requests in progress besides the one whose answer is awaited.
 
         Raises:
-            WorkerDied: a process ended without an answer.
-            PgmetricsError: what a process refused, as it was raised there.
+            WorkerDied: a process ended before it answered.
+            PgmetricsError: a process raised this error.
             RuntimeError: a process failed in another way; the message holds its traceback.
         """
         todo = iter(requests)
@@ -159,7 +159,7 @@ class Pool:
             answer = pending.popleft().result()
             pending.extend(self._submit(request) for request in islice(todo, 1))
             yield answer
-            del answer  # or it would be held while the next one is awaited
+            del answer  # otherwise it would stay in memory while the next one is awaited
 
     def _submit(self, request: Any) -> Future[Any]:
         return self._threads.submit(self._ask, request)
@@ -191,7 +191,7 @@ class Pool:
                 self._processes.append(process)
             self._of_thread.process = process
             assert process.stdin is not None
-            # A process that is gone already is found when it is asked.
+            # If the process has already ended, the first request reports it.
             with suppress(OSError):
                 _Message(answering).write_to(process.stdin)
         return process
@@ -209,18 +209,18 @@ def _start(environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
         import fcntl
 
         assert process.stdout is not None
-        # A limit of the system's; only slower.
+        # The system may limit the size; a smaller pipe is only slower.
         with suppress(OSError, AttributeError):
             fcntl.fcntl(process.stdout, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
     return process
 
 
 def serve() -> None:
-    """What a worker process does: open a callable, and answer each request with what it returns."""
-    # Ctrl-C reaches every process of a terminal; the parent decides what becomes of this one.
+    """Run a worker process: load a callable and answer each request with what it returns."""
+    # Ctrl-C reaches every process of a terminal; the parent decides when this one ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     pipe = os.fdopen(os.dup(1), "wb", buffering=0)
-    # Whatever a library prints must not get between the answers.
+    # Text that a library prints must not mix with the answers.
     os.dup2(2, 1)
     requests: queue.SimpleQueue[_Message] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(requests,), daemon=True).start()
@@ -232,17 +232,17 @@ def serve() -> None:
             reply = _Message.of(("done", answer(request.opened())))
         except PgmetricsError as error:
             reply = _Message.of(("refused", error))
-        except Exception:  # a mistake in the program: its traceback is worth more than its name
+        except Exception:  # a bug: send its traceback
             reply = _Message.of(("failed", traceback.format_exc()))
         try:
             reply.write_to(pipe)
         except OSError:
-            return  # the parent is gone
-        del reply  # or it would be held while the next request is awaited
+            return  # the parent has ended
+        del reply  # otherwise it would stay in memory while the next request is awaited
 
 
 def _listen(requests: queue.SimpleQueue[_Message]) -> None:
-    """Pass on what is asked. When nobody can ask any more, the work under way is for nobody."""
+    """Queue the requests. When the parent has ended, end at once, since nobody needs the answers."""
     pipe = os.fdopen(os.dup(0), "rb", buffering=0)
     try:
         while True:
@@ -252,7 +252,7 @@ def _listen(requests: queue.SimpleQueue[_Message]) -> None:
 
 
 class _Message(NamedTuple):
-    """An object for the way: its pickle, and its arrays as they lie in memory."""
+    """An object as it is sent: its pickle, and the memory of its arrays."""
 
     pickled: bytes | memoryview
     arrays: Sequence[memoryview] = ()
@@ -269,7 +269,7 @@ class _Message(NamedTuple):
     def write_to(self, pipe: IO[bytes]) -> None:
         header = _HEADER.pack(len(self.pickled), len(self.arrays))
         lengths = struct.pack(f"<{len(self.arrays)}Q", *map(len, self.arrays))
-        # In one piece, since each write may wake the reader.
+        # Write them at once, since each write may wake the reader.
         _write(pipe, memoryview(b"".join((header, lengths, self.pickled))))
         for array in self.arrays:
             _write(pipe, array)
@@ -288,7 +288,7 @@ def _write(pipe: IO[bytes], content: memoryview) -> None:
 
 
 def _read(pipe: IO[bytes], length: int) -> memoryview:
-    # A bytearray would be filled with zeros first.
+    # np.empty does not fill the memory with zeros first, as a bytearray would.
     content = np.empty(length, np.uint8).data
     place = content
     while place:

@@ -1,4 +1,4 @@
-"""Blocks of images, decoded ahead of the computation in other processes."""
+"""Read blocks of images, decoded by other processes ahead of the computation."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from pgmetrics.errors import SourceError, check_number
 from pgmetrics.runtime.blocks import plan
 from pgmetrics.runtime.workers import MOST_WORKERS, NotSendable, Pool, WorkerDied, sendable, usable_cores
 
-_MOST_WORKERS = 16  # unless more are asked for
-# Decoding is no matrix product; the threads that BLAS keeps ready would only cost memory.
+_MOST_WORKERS = 16  # by default
+# Decoding needs no matrix products, so the idle threads of BLAS would only cost memory.
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 logger = logging.getLogger("pgmetrics")
 
 
 class Source(Protocol):
-    """What loading needs of an image source (`sources.base.ImageSource` has more)."""
+    """The part of an image source (`sources.base.ImageSource`) that loading uses."""
 
     name: str
     in_workers: bool
@@ -35,16 +35,16 @@ class Source(Protocol):
         """Height and width in pixels of every image."""
 
     def batch(self, indices: Sequence[int]) -> NDArray[np.uint8]:
-        """Images by index, uint8 [N, 3, H, W]."""
+        """Return images by index, uint8 [N, 3, H, W]."""
 
     def take_notes(self) -> Counter[str]:
-        """The notes since they were last taken."""
+        """Return the notes made since the last call."""
 
     def take_digests(self) -> dict[int, bytes]:
-        """Digests of the images that were read since they were last taken."""
+        """Return the digests of the images read since the last call."""
 
     def learn_digests(self, digests: Mapping[int, bytes]) -> None:
-        """Take over what another process was told by `take_digests`."""
+        """Add the digests that `take_digests` returned in another process."""
 
 
 def blocks(
@@ -53,25 +53,25 @@ def blocks(
     length: int,
     workers: int | None = None,
 ) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-    """Images of a sequence, block after block, the same bytes for any number of workers.
+    """Yield the images of a sequence block by block; the bytes do not depend on the number of workers.
 
     At most workers + 1 blocks are decoded ahead. The workers end with the iterator, whether it is
     exhausted, closed or interrupted.
 
     Args:
-        source: where the images come from.
-        indices: the sequence, as places in the source.
-        length: images in a block; the last one may be short.
-        workers: processes that decode; 0 for none, None for one per usable core. Sources that
-            gain nothing from them (`in_workers` False) are read in this process, and so are sources
-            whose class is defined in the running script, with a warning.
+        source: the source of the images.
+        indices: indices in the source of the images of the sequence.
+        length: number of images in a block; the last block may be shorter.
+        workers: number of decoding processes; 0 for none, None for one per usable core, at most 16. Sources
+            that do not gain from processes (`in_workers` False) are read in this process, and so are, with
+            a warning, sources whose class is defined in the running script.
 
     Yields:
-        (start, pixels): place of the block's first image in the sequence, uint8 [n, 3, H, W].
+        (start, pixels): position of the block's first image in the sequence, uint8 [n, 3, H, W].
 
     Raises:
-        SourceError: an image cannot be read, as the source says it; or a worker died.
-        OptionError: workers are below 0 or beyond MOST_WORKERS.
+        SourceError: an image cannot be read, or a worker died.
+        OptionError: workers is below 0 or above MOST_WORKERS.
     """
     yield from pieces(source, indices, plan(len(indices), length), workers)
 
@@ -82,7 +82,7 @@ def pieces(
     cuts: Sequence[tuple[int, int]],
     workers: int | None = None,
 ) -> Generator[tuple[int, NDArray[np.uint8]]]:
-    """As `blocks`, but the (start, stop) of each piece of the sequence are given."""
+    """Like `blocks`, but with the given (start, stop) of each piece of the sequence."""
     if workers is not None:
         check_number("workers", workers, 0, MOST_WORKERS, whole=True)
     tasks = [np.asarray(indices[start:stop], np.int64).tolist() for start, stop in cuts]
@@ -102,8 +102,8 @@ def _useful_workers(source: Source, workers: int | None, tasks: int) -> int:
 
 
 def _pickled(source: Source) -> bytes | None:
-    """What a worker process needs; None where only this process can read the source, which a warning says."""
-    source.resolution  # noqa: B018 - found once here rather than once in every worker
+    """Return what a worker needs; None, with a warning, if only this process can read the source."""
+    source.resolution  # noqa: B018 - determine it once here, not in every worker
     try:
         return sendable(_Reading(source))
     except NotSendable as error:
@@ -116,7 +116,7 @@ def _pickled(source: Source) -> bytes | None:
 
 
 def _warn_of_script(name: str, defined: str) -> None:
-    # Once: training opens the workers again and again.
+    # Warn only once, since training starts the workers many times.
     if defined not in _warned:
         _warned.add(defined)
         logger.warning(
@@ -136,7 +136,7 @@ class _Loaded(NamedTuple):
 
 @dataclass
 class _Reading:
-    """What a worker process answers lists of indices with."""
+    """The function that a worker process applies to lists of indices."""
 
     source: Source
 
@@ -154,7 +154,7 @@ def _in_processes(
                 source.notes.update(loaded.notes)
                 source.learn_digests(loaded.digests)
                 yield loaded.pixels
-                del loaded  # or this block would be held while the next one is awaited
+                del loaded  # otherwise this block would stay in memory while the next one is awaited
         except WorkerDied as error:
             hint = "; the system may have run out of memory" if str(error) == "signal 9" else ""
             raise SourceError(
