@@ -11,7 +11,7 @@ from pgmetrics._version import __version__
 from pgmetrics.cli.commands import Commands, log_to_stderr
 from pgmetrics.metrics.registry import METRICS, canonical, named
 
-# Loaded when they are called: --help must not wait for torch, nor one command for another.
+# A command's module is imported only when it is called, so that --help does not wait for torch.
 _COMMANDS = {
     **{
         name: ("pgmetrics.cli.score", function, METRICS[name].summary)

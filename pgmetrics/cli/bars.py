@@ -1,4 +1,4 @@
-"""Progress on standard error: a bar on a terminal; in a file or a pipe, a line now and then."""
+"""Show progress on standard error: a bar on a terminal, or occasional lines in a file or a pipe."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ import click
 from pgmetrics.errors import printable
 from pgmetrics.runtime.progress import Progress
 
-_PAUSE = 30.0  # seconds between two lines, at least
-_SHARE = 0.1  # of the work that is done between two lines, at least
-_SILENCE = 1800.0  # seconds after which there is a line though less was done
+_PAUSE = 30.0  # least number of seconds between two lines
+_SHARE = 0.1  # least share of the work between two lines
+_SILENCE = 1800.0  # seconds after which a line is written even if less was done
 
 _now: Callable[[], float] = time.monotonic
 
 
 def on_terminal() -> bool:
-    """Whether standard error is one, where a bar can be drawn again and again."""
+    """Return whether standard error is a terminal, where a bar can be redrawn."""
     return sys.stderr.isatty()
 
 
 @contextmanager
 def progress_bar(unit: str = "it", *, scale: bool = False) -> Iterator[Progress]:
-    """Show how much is done of each thing that is reported.
+    """Show how much of each reported piece of work is done.
 
     Args:
-        unit: of the numbers, on a terminal.
-        scale: write them with prefixes such as M.
+        unit: unit of the numbers on a terminal.
+        scale: print the numbers with prefixes such as M.
     """
     if not on_terminal():
         yield ProgressLines().report
@@ -61,10 +61,10 @@ def progress_bar(unit: str = "it", *, scale: bool = False) -> Iterator[Progress]
 
 @contextmanager
 def items_bar(doing: str) -> Iterator[Progress]:
-    """Show how many items of one kind are done, the time left, and what is done with the item under way.
+    """Show how many items are done, the time left, and the progress of the current item.
 
     Args:
-        doing: what is done with all of them, for a file or a pipe.
+        doing: description of the whole work, shown in a file or a pipe.
     """
     if not on_terminal():
         lines = ProgressLines()
@@ -75,7 +75,7 @@ def items_bar(doing: str) -> Iterator[Progress]:
     with tqdm(
         total=0,
         file=sys.stderr,
-        delay=0.1,  # a refusal is one line
+        delay=0.1,  # so that an immediate refusal prints only its line
         leave=False,
         bar_format="{percentage:3.0f}% {bar} {n_fmt}/{total_fmt} {elapsed}, {remaining} left{postfix}",
     ) as bar:
@@ -89,9 +89,9 @@ def items_bar(doing: str) -> Iterator[Progress]:
 
 
 class ProgressLines:
-    """Lines in place of a bar: about ten of long work, one every 30 seconds of shorter, none below.
+    """Writes lines in place of a bar: about ten, but at most one every 30 seconds, so none for short work.
 
-    What takes days is mentioned every half an hour.
+    Work that takes days gets a line every half hour.
     """
 
     def __init__(self) -> None:
@@ -101,12 +101,12 @@ class ProgressLines:
         self._told = 0.0
 
     def report(self, what: str, done: float, total: float, note: str = "") -> None:
-        """Write a line, where it is time for one.
+        """Write a line if one is due.
 
         Args:
-            what: is being done; another thing begins anew.
-            done, total: how much of it, in whatever unit.
-            note: what the line says besides.
+            what: name of the work; another name restarts the measurement.
+            done, total: amount done and total amount, in any unit.
+            note: additional text for the line.
         """
         now, share = _now(), min(done / total, 1.0) if total else 0.0
         if what != self._what or share < self._told:

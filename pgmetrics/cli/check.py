@@ -1,4 +1,4 @@
-"""The audit of a source on the command line."""
+"""The command that audits a source of images."""
 
 from __future__ import annotations
 

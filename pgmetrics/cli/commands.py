@@ -1,4 +1,4 @@
-"""What every command line of the project has in common: how options are taken, and how refusals are shown."""
+"""Behavior shared by all command lines of the project: checks of options, and reports of errors."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from pgmetrics.runtime.openmp import sleep_while_waiting
 from pgmetrics.runtime.streams import guarded_streams
 
 INTERRUPTED = 130
-"""Exit code: Ctrl-C, as shells have it."""
+"""Exit code after Ctrl-C, as in shells."""
 
 
 class Commands(click.Group):
-    """A group whose commands report our own errors as one line, and refuse an option that is given twice."""
+    """A group whose commands report a `PgmetricsError` as one line and refuse repeated options."""
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command that is meant, and look for options that are given twice."""
+        """Find the command, and refuse options that are given twice."""
         _refuse_no_text(args, ctx)
         name, command, rest = super().resolve_command(ctx, args)
         if command is not None:
@@ -33,26 +33,26 @@ class Commands(click.Group):
         return name, command, rest
 
     def main(self, *arguments: Any, **options: Any) -> Any:
-        """Run the program; no stream of its own can end it in any other way than with a refusal."""
+        """Run the program; a standard stream that cannot be written leads to a refusal, not a traceback."""
         sleep_while_waiting()
         with guarded_streams():
             return super().main(*arguments, **options)
 
     def invoke(self, ctx: click.Context) -> object:
-        """Run the command that is meant."""
+        """Run the command and report its errors as one line."""
         with _one_line():
             return super().invoke(ctx)
 
 
 def log_to_stderr() -> None:
-    """Show the library's log as lines on standard error, in place of the handler that did so before."""
+    """Show the library's log as lines on standard error; this replaces earlier handlers."""
     logger = logging.getLogger("pgmetrics")
     logger.handlers = [_OnStandardError()]
     logger.setLevel(logging.INFO)
 
 
 def _refuse_repeated(command: click.Command, name: str | None, args: list[str], above: click.Context) -> None:
-    """Click would take the last of them without a word."""
+    """Refuse options that are given twice, of which click would silently take the last."""
     ctx = command.context_class(command, info_name=name, parent=above, **command.context_settings)
     _, _, given = command.make_parser(ctx).parse_args(list(args))
     for param, count in Counter(given).items():
@@ -63,7 +63,7 @@ def _refuse_repeated(command: click.Command, name: str | None, args: list[str], 
 
 
 def _refuse_no_text(args: list[str], ctx: click.Context) -> None:
-    """No shell hands over what the system has no bytes for, but Python can, and click would pass it on."""
+    """Refuse text that the system cannot encode. Shells never pass it, but Python code can."""
     for text in args:
         try:
             os.fsencode(text)
@@ -85,23 +85,23 @@ def _one_line() -> Iterator[None]:
     except PgmetricsError as error:
         raise click.ClickException(str(error)) from error
     except MemoryError as error:
-        # numpy says how much was asked for.
+        # NumPy's message says how much memory was requested.
         reason = printable(str(error)) or "an allocation failed"
         raise click.ClickException(
             f"there is not enough memory: {reason}; ask for fewer or smaller images"
         ) from error
     except KeyboardInterrupt:
-        # Click would end with 1, as of a refusal.
+        # Click would exit with 1, the code of a refusal.
         click.echo("Interrupted.", err=True)
         raise SystemExit(INTERRUPTED) from None
     except click.ClickException as error:
-        # What was typed may come from a file's name, by a shell's pattern.
+        # A shell's pattern may have put any file's name into the arguments.
         error.message = one_line(error.message)  # type: ignore[misc]
         raise
 
 
 class _OnStandardError(logging.Handler):
-    """Shows records as lines beside, not inside, a progress bar."""
+    """Prints log records as lines that do not break a progress bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
         from tqdm import tqdm

@@ -1,4 +1,4 @@
-"""The command that tells a difference from noise."""
+"""The command that distinguishes a difference from noise."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from pgmetrics.prepared.cache import Cache
 
 WORSE = 3
-"""The exit code of --fail-if-worse where B is worse."""
+"""Exit code of --fail-if-worse if B is worse."""
 
 UNDECIDED = 5
-"""The exit code of --fail-if-worse where a metric that it asks is not decided."""
+"""Exit code of --fail-if-worse if a metric that the gate asks is undecided."""
 
 _OF_RESULTS = (
     "a", "b", "metrics", "protocol", "significance", "confidence",
@@ -119,7 +119,7 @@ def compare(
         options["cache"] = _cache(options["cache"])
         chosen, options = custom_network_for(asked or DEFAULT, options)
         with progress_bar() as progress:
-            # Metrics that nobody named stay so: MS-SSIM is then no part of the gate.
+            # None means that no metrics were named: MS-SSIM is then not part of the gate.
             options |= {"metrics": chosen if asked else None, "protocol": protocol, "explain": explain}
             found = comparison.compare(a, b, progress=progress, **options)
     parts = [found.explanation(format_)] if explain and format_ != "json" else []
@@ -137,7 +137,7 @@ def _cache(place: str | None) -> Cache | None:
 
 
 def _refuse_what_goes_with_images() -> None:
-    """Options that would silently do nothing beside results."""
+    """Refuse options that would silently do nothing because A and B are results."""
     context = click.get_current_context()
     for parameter in context.command.params:
         typed = context.get_parameter_source(parameter.name or "") is click.core.ParameterSource.COMMANDLINE
@@ -146,13 +146,13 @@ def _refuse_what_goes_with_images() -> None:
 
 
 class _Undecided(click.ClickException):
-    """A gate that could not decide."""
+    """The gate could not decide."""
 
     exit_code = UNDECIDED
 
 
 def _pass_gate(found: Comparison) -> None:
-    """Exit with the gate's code unless B is no worse in all that is asked; undecided must not look passed."""
+    """Exit with the gate's code unless B passed; an undecided gate must not look as if B had passed."""
     if not found.comparable:
         raise PgmetricsError(
             f"{found.a} and {found.b} were scored differently, so that --fail-if-worse cannot tell"

@@ -1,4 +1,4 @@
-"""What was computed reaches somebody: it is printed, written, or rescued where there is room."""
+"""Deliver results: print them, write them to a file, or rescue them to another place."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from pgmetrics.cli.options import say
 from pgmetrics.errors import PgmetricsError
 from pgmetrics.runtime.streams import OutputError, ReaderGone
 
-Save = Callable[[str], None]  # writes the results into the file of that name
+Save = Callable[[str], None]  # writes the results to the file of this name
 
 
 def deliver(text: str, save: Save | None = None, out: str | None = None) -> None:
-    """Print results and write them to --out; what one of the two refuses, the other still gets.
+    """Print results and write them to --out; if one of the two fails, the other is still done.
 
     Args:
-        text: to print; nothing is printed if it is empty.
-        save: writes the results; to a file of text by default.
-        out: the file that was asked for, if one was.
+        text: the text to print; nothing is printed if it is empty.
+        save: function that writes the results; required with `out`. Without it, only the text can be rescued.
+        out: the requested file, or None.
 
     Raises:
-        PgmetricsError: one of them failed. The message says why, and where the results are now.
-        ReaderGone: whoever read standard output has gone; the file is written.
+        PgmetricsError: one of the two failed. The message says why, and where the results are now.
+        ReaderGone: the reader of standard output has ended; the file is written.
     """
     problem, gone = None, None
     try:
@@ -49,11 +49,11 @@ def deliver(text: str, save: Save | None = None, out: str | None = None) -> None
 
 
 def keep(save: Save, out: str) -> None:
-    """Write results that took long to compute to a file; if it refuses, somewhere else.
+    """Write results that took long to compute to a file, or elsewhere if that fails.
 
     Args:
-        save: writes them.
-        out: the file that was asked for.
+        save: function that writes the results.
+        out: the requested file.
 
     Raises:
         PgmetricsError: the file cannot be written. The message says why, and where the results are now.
@@ -65,7 +65,7 @@ def keep(save: Save, out: str) -> None:
 
 
 def _rescue(problem: str, save: Save, name: str, text: str) -> None:
-    """Raises PgmetricsError, once the results are in another file, or at the least on standard error."""
+    """Write the results to another file, or at least to standard error, and raise a PgmetricsError."""
     for find in (tempfile.gettempdir, os.getcwd):
         try:
             folder = tempfile.mkdtemp(prefix="pgmetrics-", dir=find())

@@ -108,7 +108,7 @@ def growth(
         sys.exit(SKIPPED)
 
 
-# What is remembered of the reals serves every checkpoint, descriptors of pixels included.
+# Here the cache serves every checkpoint of the run and also holds descriptors of pixels.
 next(
     option for option in growth.params if option.name == "cache"
 ).help = "Where real sides are kept for other runs.  [default: in RUN, until all is scored]"

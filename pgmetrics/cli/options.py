@@ -17,7 +17,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def in_tables() -> str:
-    """Which numbers tables multiply, for the help of --format."""
+    """Return which numbers tables multiply, for the help of --format."""
     headings = " and ".join(number.heading for number in outputs() if number.unit)
     return f"Tables print {headings}; data are raw."
 
@@ -29,7 +29,7 @@ _MOST_BYTES = 1e18
 
 
 def parse_bytes(ctx: click.Context, param: click.Parameter, value: str) -> int:
-    """The bytes in an amount such as 512MB, 2GiB or 1.5G; decimal and binary units are told apart."""
+    """Return the number of bytes in an amount such as 512MB (decimal), 2GiB (binary) or 1.5G."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmg]i?)?b?", value.strip().lower())
     if match is None:
         raise click.BadParameter(f"{value!r} is no amount of memory; write 512MB or 2GiB", ctx, param)
@@ -48,7 +48,7 @@ def _joined(ctx: click.Context, param: click.Parameter, values: tuple[str, ...])
 def metrics_option(
     help: str, default: str | None = None, required: bool = False
 ) -> Callable[[Command], Command]:
-    """--metrics; where it is given several times, the lists add up, and the command is handed one."""
+    """Add --metrics; if it is given several times, the command gets the lists joined into one."""
     usual = None if default is None else [default]
     return click.option(
         "--metrics",
@@ -63,7 +63,7 @@ def metrics_option(
 
 
 def reading(command: Command) -> Command:
-    """Options that say how images are read."""
+    """Add the options that control how images are read."""
     for option in reversed(
         (
             click.option(
@@ -89,7 +89,7 @@ def reading(command: Command) -> Command:
 
 
 def running(command: Command) -> Command:
-    """Options that say how the work is done."""
+    """Add the options that control how the work is done."""
     for option in reversed(
         (
             click.option(
@@ -129,7 +129,7 @@ def running(command: Command) -> Command:
 def _parse_weights(
     ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
 ) -> dict[str, str] | None:
-    """Files by network; a path alone is Inception's."""
+    """Return the weights files by network; a path without a network is Inception's."""
     files: dict[str, str] = {}
     for value in values:
         match = re.fullmatch(r"(inception|vgg16)=(.+)", value)
@@ -141,7 +141,7 @@ def _parse_weights(
 
 
 def _parse_range(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[float, float] | None:
-    """LOW,HIGH as two numbers."""
+    """Parse LOW,HIGH as two numbers."""
     if value is None:
         return None
     try:
@@ -152,7 +152,7 @@ def _parse_range(ctx: click.Context, param: click.Parameter, value: str | None) 
 
 
 def networking(command: Command) -> Command:
-    """Options that say which network makes the features, and where its real side is kept."""
+    """Add the options that choose the feature network and the cache of the real side."""
     for option in reversed(
         (
             click.option(
@@ -211,7 +211,7 @@ def networking(command: Command) -> Command:
 
 
 def writing_to(suffixes: str, *formats: str) -> Callable[[Command], Command]:
-    """Options that say where results go, into files of these suffixes, and in which formats, once printed."""
+    """Add the options for the file of the results, with these suffixes, and for the printed format."""
 
     def decorated(command: Command) -> Command:
         command = click.option("--out", metavar="FILE", help=f"Also write a file: {suffixes}.")(command)
@@ -231,24 +231,24 @@ writing = writing_to(".csv, .json, .md, .txt, .tex or .parquet", "table", "csv",
 
 
 def say(text: str) -> None:
-    """Write a result to standard output, whole or with an error.
+    """Write a result completely to standard output, or raise an error.
 
     Raises:
-        OutputError: it cannot be written, as on a full disk.
-        ReaderGone: nobody reads it any more.
+        OutputError: standard output cannot be written, for example because the disk is full.
+        ReaderGone: the reader of standard output has ended.
     """
     click.echo(text, nl=not text.endswith("\n"))
 
 
 def names(text: str) -> list[str | Metric]:
-    """What stands between the commas."""
+    """Split a comma-separated list of metric names."""
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def custom_network_for(
     metrics: Sequence[str | Metric], options: dict[str, Any]
 ) -> tuple[Sequence[str | Metric], dict[str, Any]]:
-    """The metrics, reading the network of --features if one was given, and the options without it."""
+    """Return the metrics, on the network of --features if it is given, and the remaining options."""
     rest = dict(options)
     spec, resize, value_range = (rest.pop(f"features{part}") for part in ("", "_resize", "_range"))
     if spec is None:
@@ -258,7 +258,7 @@ def custom_network_for(
     if rest["preset"]:
         raise click.UsageError(f"--preset {rest['preset']} has a network of its own; leave out --features")
 
-    # Here, since each of them loads torch, which nothing without --features waits for.
+    # Imported here because they load torch, which is not needed without --features.
     from pgmetrics.features import custom_network
     from pgmetrics.metrics.registry import find_metrics
 

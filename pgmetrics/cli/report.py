@@ -1,4 +1,4 @@
-"""The page about a scored run, and its plots."""
+"""The commands that make the page about a scored run, and its plots."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def _each_side(command: Command) -> Command:
 
 
 def _command(name: str) -> Callable[[Callable[..., None]], click.Command]:
-    """A command that computes one metric; its help is what is declared of the numbers."""
+    """Return a decorator for the command of one metric, whose help describes the metric's numbers."""
     paragraphs = [METRICS[name].summary]
     for number in METRICS[name].outputs:
         better = number.better.in_words
@@ -64,7 +64,7 @@ def _command(name: str) -> Callable[[Callable[..., None]], click.Command]:
 
 
 def _error(*metrics: str) -> Callable[[Command], Command]:
-    """--error, and what errors are over unless it is given; those of other metrics are over images anyway."""
+    """Add --error, whose help gives the defaults of the metrics that offer a choice."""
     numbers = [number for name in metrics for number in METRICS[name].outputs if number.has_choice_of_images]
     numbers = numbers or [METRICS[metrics[0]].outputs[0]]
     by_kind: dict[str, list[str]] = {}
@@ -227,7 +227,7 @@ def _need_a_side(options: dict[str, Any]) -> None:
 
 
 def _adjusted(name: str, options: dict[str, Any], **parameters: Any) -> str | Metric:
-    """The metric with those of the parameters that were given."""
+    """Return the metric with the parameters that were given."""
     given = {key: value for key, value in parameters.items() if value is not None}
     if not given:
         return name

@@ -52,7 +52,7 @@ def stats(source: str, metrics: str, out: str, **options: Any) -> None:
     asked, options = custom_network_for(names(metrics), options)
     check_statistics_destination(out, find_metrics(asked))
     with progress_bar() as progress:
-        # By name, so that a preset gives its own.
+        # Metrics are passed by name, so that a preset can set their parameters.
         states, about = collect(source, asked, progress=progress, **options)
     keep(lambda path: save_statistics(states, path, about), out)
     counts = ", ".join(f"{name} ({len(state.seen):,} images)" for name, state in states.items())

@@ -1,4 +1,4 @@
-"""The networks' weights on the command line: what is here, what is missing, a bundle for elsewhere."""
+"""The command that lists the networks' weights and copies them into a bundle for other machines."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Whether one generated set is better than another, or within noise of it."""
+"""Decide whether one generated set is better than another, or within noise of it."""

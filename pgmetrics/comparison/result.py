@@ -109,17 +109,17 @@ class Comparison:
 
     Attributes:
         a, b: the names of the two.
-        rows: dictionaries with the keys of `COLUMNS`, one per metric and level, values raw:
-            `difference` is b - a, `low` to `high` its interval, `p_holm` the p-value after Holm's
-            correction over the rows; `p_difference` is that of the hypothesis that the number expects the
-            same of A and B, which may be unlike, corrected likewise. `verdict` is of B against A, as
-            `verdicts.verdict` gives it: "better" or "worse" where both are at most `judging.significance`;
-            "less varied" or "more varied" (than A) in their place for MS-SSIM; "different" where p_holm
-            alone is, or which is better is open; else "within noise"; "undecided" where there is no
-            sound p-value. `reals` is what the reals score themselves, where that belongs to the verdict,
-            with its error; `a_beside_reals` and `b_beside_reals` say of MS-SSIM whether a set is "as
-            varied", "less varied" or "more varied" than they are, and `nearer` which of the two is nearer
-            to them.
+        rows: dictionaries with the keys of `COLUMNS` and raw values, one per metric and level.
+            `difference` is b - a, and `low` to `high` is its interval. `p_holm` is the p-value after Holm's
+            correction over the rows. `p_difference`, corrected likewise, is the p-value of the hypothesis
+            that the number has equal expectations for A and B, whose distributions may differ. `verdict`
+            judges B against A, see `verdicts.verdict`: "better" or "worse" if both p-values are at most
+            `judging.significance`, for MS-SSIM "less varied" or "more varied" (than A) instead; "different"
+            if only `p_holm` is, or if it is open which set is better; "undecided" without a sound p-value;
+            otherwise "within noise". `reals` and `reals_stderr` are the reals' own score and its error, if
+            the verdict depends on them. For MS-SSIM, `a_beside_reals` and `b_beside_reals` say whether a set
+            is "as varied", "less varied" or "more varied" than the reals, and `nearer` says which set is
+            nearer to them.
         settings: the settings that differ between the scoring of A and of B.
         notes: sentences that a reader must know.
         provenance: provenance of the comparison.
@@ -150,11 +150,11 @@ class Comparison:
 
     @property
     def decided(self) -> bool:
-        """Whether every metric that the gate asks is decided, and it asks any."""
+        """Whether the gate asks any metric and all metrics that it asks are decided."""
         return self.gate.decided
 
     def to_pandas(self) -> pd.DataFrame:
-        """The rows: counts and levels are nullable integers, what is missing is NaN."""
+        """Return the rows as a frame: counts and levels are nullable integers, missing values are NaN."""
         import pandas as pd
 
         frame = pd.DataFrame(list(self.rows), columns=list(COLUMNS))
@@ -164,26 +164,26 @@ class Comparison:
         return tidy
 
     def to_csv(self) -> str:
-        """The rows, raw values, missing ones empty."""
+        """Return the rows as CSV with raw values; missing values are empty."""
         return csv_text(COLUMNS, self.rows)
 
     def to_json(self) -> str:
-        """Everything, as one object."""
+        """Return everything as one JSON object."""
         return dump_json(dataclasses.asdict(self), indent=1, ensure_ascii=False) + "\n"
 
     def to_table(self) -> str:
-        """Aligned text for people, SWD times 1000 as the paper prints it."""
+        """Return an aligned table for people, with SWD times 1000 as in the paper."""
         grid = _grid(self)
         return "\n".join([aligned(grid, f"l{'r' * (len(grid[0]) - 2)}l"), "", *_captions(self)]) + "\n"
 
     def to_markdown(self) -> str:
-        """The table of `to_table` in Markdown."""
+        """Return the table of `to_table` in Markdown."""
         head, *body = _grid(self)
         marks = [":--", *("--:" for _ in head[2:]), ":--"]
         return "\n".join([*_markdown([head, marks, *body]), "", "<br>\n".join(_captions(self))]) + "\n"
 
     def explanation(self, format: str = "table") -> str:
-        """Every setting in which the two differ: a table, or in Markdown."""
+        """Return the settings in which the two differ, as an aligned table or in Markdown."""
         if not self.settings:
             return "A and B were scored alike: no setting differs.\n"
         grid = [["setting", "A", "B", "moves numbers"]]
@@ -193,10 +193,10 @@ class Comparison:
         return aligned(grid, "llll") + "\n"
 
     def to_text(self, format: str) -> str:
-        """As `table`, `csv`, `json` or `markdown`.
+        """Return the comparison as `table`, `csv`, `json` or `markdown`.
 
         Raises:
-            OptionError: another format.
+            OptionError: there is no such format.
         """
         if format not in FORMATS:
             raise OptionError(f"comparisons are written as {', '.join(FORMATS)}, not {format!r}")
@@ -204,10 +204,10 @@ class Comparison:
         return text
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a file in the format its suffix names, whole or not at all: .csv, .json, .md or .txt.
+        """Write a file atomically, in the format of its suffix: .csv, .json, .md or .txt.
 
         Raises:
-            OptionError: another suffix.
+            OptionError: the suffix is another.
             PgmetricsError: the file cannot be written; the message says why.
         """
         write_whole(path, self.to_text(check_destination(path)).encode("utf-8", "backslashreplace"))
@@ -230,7 +230,7 @@ def aligned(grid: Sequence[Sequence[str]], sides: str) -> str:
 
 
 def _grid(comparison: Comparison) -> list[list[str]]:
-    """The header, and a line of cells for each row."""
+    """Return the header, and the cells of each row, as text."""
     interval = f"{comparison.judging.confidence:.0%} interval".replace("%", " %")
     beside = any(row["reals"] is not None for row in comparison.rows)
     grid = [["", "A", "B", *(["reals"] if beside else []), "B - A", interval, "p", "verdict"]]

@@ -1,4 +1,4 @@
-"""The numbers of one generated set, read from results or from a run's scores."""
+"""Read the numbers of one generated set from results or from a run's scores file."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class Scores:
 
     @property
     def metrics(self) -> list[str]:
-        """Names in the order of tables."""
+        """The metrics' names in the order of tables."""
         return in_order([metric for metric, _, _ in self.rows])
 
     def under(self, protocol: str) -> Scores:

@@ -11,7 +11,7 @@ from pgmetrics.comparison.scores import Scores, base_protocol
 from pgmetrics.metrics.registry import names_of_outputs
 from pgmetrics.sources.base import IDENTITY
 
-# They decide how many images are taken, which the counts say, or what an error is taken over.
+# These set the number of images, which the counts show, or the source of an error.
 _HARMLESS_PARAMETERS = ("num_images", "num_pairs", "error", "keep_rows")
 _READING = ("mirror", "preset", "resolution", "resize", "alpha", "bits")
 ABSENT = "-"

@@ -1,4 +1,4 @@
-"""Standard errors and intervals of a number and of the difference of two."""
+"""Compute standard errors and intervals of a number and of the difference of two numbers."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Difference:
         low, high: its interval at the requested confidence; None if there is no standard error.
         p_value: p-value of the hypothesis that A and B have equal distributions; None if there is no test.
         test: the test: "swaps of pairs" (exact), "Student's t" or "none".
-        n_real, n_fake: number of reals, and of images of each of A and B; None for a side that is not used.
+        n_real, n_fake: number of reals, and of images in each of A and B; None for a side that is not used.
         stderr_a, stderr_b: the standard errors over images of a and b; None if no sound one exists.
         df, df_a, df_b: degrees of freedom of the three errors.
         p_difference: p-value of the hypothesis that the number has equal expectations for A and B, whose
@@ -97,7 +97,7 @@ def interval(value: float, stderr: float, level: float = 0.95, df: float = inf) 
         df: degrees of freedom of the error, as `degrees_of_freedom` returns them.
 
     Raises:
-        OptionError: a confidence that is not between 0 and 1.
+        OptionError: the confidence level is not between 0 and 1.
     """
     if not 0 < level < 1:
         raise OptionError(f"a confidence lies between 0 and 1, not at {level}")
@@ -134,7 +134,7 @@ def contrast(a: Influence, b: Influence) -> Influence:
 def independent_difference(
     row_a: Mapping[str, Any], row_b: Mapping[str, Any], confidence: float = 0.95
 ) -> Difference:
-    """Return the difference of two rows of results, as of independent draws.
+    """Return the difference of two rows of results, treated as independent draws.
 
     If both errors are over images or pairs, Welch's test and interval are used, with the degrees of freedom
     of the rows. Errors over directions and deviations over splits do not measure the variation with other
@@ -146,7 +146,7 @@ def independent_difference(
         confidence: confidence level of the interval.
 
     Raises:
-        OptionError: the rows are of unlike metrics or levels.
+        OptionError: the rows have different metrics or levels.
     """
     for name in ("metric", "level"):
         if row_a[name] != row_b[name]:

@@ -26,7 +26,7 @@ _BLOCK = 2**22
 """Signs of a randomization test that are in memory at once: 32 MB of float64."""
 
 _TIE = 1e-9
-"""Sums of equal numbers in another order differ by rounding, and must count as equal."""
+"""Relative tolerance for ties: sums of the same numbers in another order differ by rounding."""
 Place = tuple[str, "int | None"]
 """A metric's name and a level."""
 
