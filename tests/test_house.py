@@ -105,7 +105,11 @@ def test_there_is_one_version():
     assert f"\nversion: {pgmetrics.__version__}\n" in citation
 
 
-MIRRORED = {ROOT / "pgmetrics": ROOT / "tests"}
+MIRRORED = {
+    ROOT / "pgmetrics": ROOT / "tests",
+    ROOT / "reference_models": ROOT / "tests/reference_models",
+    ROOT / "benchmarks": ROOT / "tests/benchmarks",
+}
 """Packages, and the folders of their tests."""
 WITHOUT_TESTS = {
     "pgmetrics/_version.py": "one number, which test_there_is_one_version holds",

@@ -11,9 +11,9 @@ from benchmarks.neighbors import main, plain_prdc
 
 
 def test_the_plain_recipe_is_the_definition():
-    # Reals at 0, 1, 2 and 10 with radii 1, 1, 1 and 8; fakes at 0.5 and 30 with radii of 29.5.
-    real, fake = (torch.tensor(rows)[:, None] for rows in ([0.0, 1.0, 2.0, 10.0], [0.5, 30.0]))
-    # 0.5 lies within the reals at 0 and 1, every real within the fake at 0.5.
+    # Reals at 0, 1, 2 and 10 with radii 1, 1, 1 and 8; fakes at 3 and 30 with radii of 27.
+    real, fake = (torch.tensor(rows)[:, None] for rows in ([0.0, 1.0, 2.0, 10.0], [3.0, 30.0]))
+    # 3 lies within the reals at 2, just so, and 10; every real lies within the fake at 3.
     assert plain_prdc(real, fake, k=1) == (0.5, 1.0, 1.0, 0.5)
 
 
