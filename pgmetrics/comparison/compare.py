@@ -152,10 +152,10 @@ def _compare_results(
 
 
 def _asked_numbers(metrics: Sequence[str | Metric], a: Scores, b: Scores) -> list[str]:
-    """The numbers that are asked for by their own names, and those that both hold of metrics asked for.
+    """Return the numbers requested by name, and those of each requested metric that both results hold.
 
     Raises:
-        OptionError: results do not hold one that is asked for.
+        OptionError: the results do not hold a requested number.
     """
     asked = []
     for metric in metrics:
@@ -171,7 +171,7 @@ def _asked_numbers(metrics: Sequence[str | Metric], a: Scores, b: Scores) -> lis
 
 
 def _score_of_reals(a: Scores, b: Scores, key: Key, significance: float) -> Score | None:
-    """The reals' own score in both results; None if it is unknown or the results have different reals."""
+    """Return the reals' own score in both results; None if it is unknown or the reals differ."""
     rows = [scores.reals[key] for scores in (a, b) if key in scores.reals]
     known = [images for scores in (a, b) if (images := _real_images(scores.provenance, key))]
     if not rows or len(set(known)) > 1:
@@ -189,7 +189,7 @@ def _score_of_reals(a: Scores, b: Scores, key: Key, significance: float) -> Scor
 
 
 def _real_images(provenance: Mapping[str, Any], key: Key) -> str | None:
-    """Identity of the real images of a row; None if the provenance does not hold it."""
+    """Return the identity of the real images of a row; None if the provenance does not hold it."""
     sources = provenance.get("sources", {})
     source = sources.get("real") or sources.get(f"real {base_protocol(key[2])}") or {}
     return images_of_source(source, provenance.get("parameters", {}), [key[0]]) or None
@@ -281,7 +281,7 @@ def _compare_images(
 
 
 def _scores_of_set(metric: Metric, reals: State) -> dict[tuple[str, int | None], Score]:
-    """The scores of the reals by a metric of one set, with errors over images."""
+    """Return the scores of the reals by a metric of one set, with errors over images."""
     errors = {
         (influence.metric, influence.level): intervals.stderr(influence)
         for influence in metric.influences(real=reals, fake=None)
@@ -449,7 +449,7 @@ def _why_open(row: Mapping[str, Any], no_reals: str) -> str:
 
 
 def _alike_under(a: Scores, b: Scores) -> str | None:
-    """Return a protocol under which both were scored alike, if results of several protocols hold one."""
+    """Return a protocol under which all settings that matter are equal, if there are several protocols."""
     of_a, of_b = (dict.fromkeys(base_protocol(key[2]) for key in scores.rows) for scores in (a, b))
     if len(of_a) == len(of_b) == 1:
         return None

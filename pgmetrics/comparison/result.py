@@ -140,7 +140,7 @@ class Comparison:
 
     @property
     def comparable(self) -> bool:
-        """Whether the two were scored alike."""
+        """Whether A and B were scored without a difference in settings that change numbers."""
         return not any(setting.matters for setting in self.settings)
 
     @property

@@ -65,7 +65,7 @@ class Difference:
 
     @property
     def scores(self) -> tuple[Score, Score]:
-        """The values of A and B with their errors."""
+        """The values of A and B with their standard errors."""
         return Score(self.a, self.stderr_a, self.df_a), Score(self.b, self.stderr_b, self.df_b)
 
 
