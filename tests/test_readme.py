@@ -86,7 +86,10 @@ def _check_click(command, arguments, text):
     context = click.Context(command)
     while isinstance(command, click.Group) and arguments and not arguments[0].startswith("-"):
         name, *arguments = arguments
-        command = command.get_command(context, name)
+        try:
+            command = command.get_command(context, name)
+        except click.UsageError as error:  # which suggests the nearest
+            raise AssertionError(f"{text}: {error.message}") from error
         assert command is not None, f"{text}: there is no command {name!r}"
         context = click.Context(command, parent=context)
     known = {option for parameter in command.get_params(context) for option in parameter.opts}
