@@ -1,11 +1,11 @@
-"""Training and scoring beside a process that keeps one core busy, as OpenMP waits by default and asleep.
+"""Time training and scoring next to a process that keeps one core busy, with spinning and sleeping threads.
 
     python -m benchmarks.busy_neighbor
     python -m benchmarks.busy_neighbor --turns 9 --work "train 8x8" --work "train 32x32"
 
-The threads of one operation wait for each other. By default they spin; `progan`, `pgmetrics` and the demo let
-them sleep (`pgmetrics.runtime.openmp`). Each of the two ways has a process of its own, which works alone and
-beside the neighbor in turns. Needs POSIX signals.
+The threads of one operation wait for each other. By default OpenMP lets them spin; `progan`, `pgmetrics` and
+the demo let them sleep (`pgmetrics.runtime.openmp`). Each of the two policies runs in its own process, which
+works with and without the busy neighbor in turns. The benchmark needs POSIX signals.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _WAYS = {"spinning": None, "asleep": "passive"}
 
 
 def _training(side: int) -> Callable[[], object]:
-    """Four steps of each network of tiny-32."""
+    """Return a function that makes four steps of each network of tiny-32."""
     import torch
 
     from reference_models.progan.data.training_images import TrainingImages
@@ -47,7 +47,7 @@ def _training(side: int) -> Callable[[], object]:
 
 
 def _evaluation(metric: str, count: int, weights: str | None = None) -> Callable[[], object]:
-    """One evaluation of 64 x 64 images of noise in memory."""
+    """Return a function that evaluates a metric on 64 x 64 images of noise in memory."""
     import pgmetrics
     from pgmetrics.runtime.seeding import Stream, generator
 
@@ -74,8 +74,8 @@ _WORK: dict[str, Callable[[Path], Callable[[], object]]] = {
 
 
 def _answer(name: str) -> None:
-    """What the process of one way does: the work once for every line on standard input."""
-    logging.disable()  # FID of few images is remarked upon each time
+    """Do the work once for every line on standard input; this is the main function of a timed process."""
+    logging.disable()  # silence the warning about FID of few images
     with tempfile.TemporaryDirectory() as folder:
         work = _WORK[name](Path(folder))
         for _ in sys.stdin:
@@ -85,7 +85,7 @@ def _answer(name: str) -> None:
 
 @contextmanager
 def _process(name: str, policy: str | None) -> Iterator[Callable[[], object]]:
-    """Gives a function that lets a process of its own do the work once."""
+    """Start a process, and yield a function that makes it do the work once."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("OMP_WAIT", "GOMP_", "KMP_"))}
     if policy is not None:
         environment["OMP_WAIT_POLICY"] = policy
@@ -109,7 +109,7 @@ def _process(name: str, policy: str | None) -> Iterator[Callable[[], object]]:
 
 @contextmanager
 def _neighbor() -> Iterator[subprocess.Popen[bytes]]:
-    """A process that takes one core while it is awake; it begins asleep."""
+    """Start a process that keeps one core busy unless it is stopped; it is stopped at first."""
     with subprocess.Popen([sys.executable, "-S", "-c", "while True: pass"]) as process:
         process.send_signal(signal.SIGSTOP)
         try:
@@ -119,7 +119,7 @@ def _neighbor() -> Iterator[subprocess.Popen[bytes]]:
 
 
 def _beside(neighbor: subprocess.Popen[bytes], work: Callable[[], object]) -> Callable[[], None]:
-    """The work with the neighbor awake."""
+    """Return a function that does the work while the neighbor runs."""
 
     def run() -> None:
         neighbor.send_signal(signal.SIGCONT)
@@ -131,14 +131,14 @@ def _beside(neighbor: subprocess.Popen[bytes], work: Callable[[], object]) -> Ca
 
 @contextmanager
 def _load(cores: list[float]) -> Iterator[None]:
-    """Append how many cores other programs took within, where Linux tells."""
+    """Append the mean number of cores that other programs used during the block; Linux only."""
     stat = Path("/proc/stat")
     if not stat.exists():
         yield
         return
 
     def seconds() -> float:
-        """Of all processors, less our own processes that have ended."""
+        """Return the busy seconds of all processors, except those of this process and its ended children."""
         user, nice, system, _, _, irq, softirq, *_ = map(int, stat.read_text().split("\n")[0].split()[1:])
         return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK") - sum(os.times()[:4])
 
@@ -167,7 +167,7 @@ def main(names: tuple[str, ...], turns: int) -> None:
 
 
 def _measured(name: str, turns: int) -> list[str]:
-    """The rows of one work."""
+    """Time one kind of work, and return its rows of the table."""
     with ExitStack() as stack:
         neighbor = stack.enter_context(_neighbor())
         contestants: dict[str, Callable[[], object]] = {}

@@ -2,22 +2,24 @@
 
     python -m benchmarks.coverage --out results/coverage.jsonl --repetitions 1000
 
-Every repetition draws reals R and sets of fakes A and B from one distribution and C from another, all of
-independent images, and computes each metric's value of A, its difference between A and B and that
-between A and C, with their intervals, and the p-value of A against B. What the intervals should hold is
-the mean over all repetitions: the expectation at this very number of images. In the cases "alike" the
-fakes are drawn from the distribution of the reals, in "kid near" from one close to it. In the cases
-"new directions" every repetition has directions of its own, and the printed error is over images and
-directions.
+Every repetition draws reals R, fakes A and B from one distribution, and fakes C from another. All images are
+independent. For each metric it computes the value of A and the differences B - A and C - A with their
+intervals, and the p-value of A against B. An interval should cover the mean over all repetitions, which is
+the expectation at this number of images. In the cases "alike" the fakes have the distribution of the reals,
+in "kid near" one close to it. In the cases "new directions" every repetition draws its own directions, and
+the printed error includes images and directions.
 
-The cases of `TAILS` look at rare p-values, those that decide a verdict at 0.01. "given": A and B are two
-sets of one distribution against given moments, compared as rows of results by errors of five to ten groups.
-"symmetric": A and B are unlike, share the reals and are equally far from their distribution by symmetry.
-"blurred": A is of the distribution of the reals and B is A with less variance, which is farther from it:
-every p-value counts whose difference says that B is better.
+The cases of `TAILS` examine small p-values, which decide a verdict at 0.01:
 
-Another --seed is another simulation: what was chosen by the outcome of one is confirmed by another.
-Repetitions that the file already holds are not done again. docs/uncertainty.md has the table.
+- "given": A and B are sets of the same distribution, scored against given moments, and compared as rows of
+  results with errors from five to ten groups.
+- "symmetric": A and B are scored against the same reals. Their distributions differ, but by symmetry both are
+  equally far from that of the reals.
+- "blurred": A has the distribution of the reals, and B is A with less variance, so it is farther from the
+  reals. A p-value counts if its difference favors B.
+
+Another --seed is another simulation, which can confirm a choice that was based on the first. Repetitions that
+the file already holds are skipped. docs/uncertainty.md has the table.
 """
 
 from __future__ import annotations
@@ -61,16 +63,17 @@ _R, _A, _B, _C = range(4)
 
 @dataclass(frozen=True)
 class Case:
-    """A metric, the number of images of each set, and how like the reals the fakes are drawn.
+    """One simulated case: a metric, the number of images and the distribution of the fakes.
 
     Attributes:
-        name: in the file and the table.
-        metric: made for a seed.
-        num_images: of each of the four sets.
-        like: whether A and B are drawn from the reals' distribution ("alike") or another.
-        pixels: whether sets are images, or features.
-        new_seeds: whether every repetition has directions and patches of its own. The influences hold
-            the directions, so only what is printed, and differences that are 0 under any, are looked at.
+        name: name in the file and in the table.
+        metric: the metric.
+        num_images: images of each of the four sets.
+        like: name of the distribution of A and B; "alike" is that of the reals.
+        pixels: True if the sets are images, False if they are features.
+        new_seeds: whether every repetition draws its own directions and patches. Influences hold the
+            directions fixed, so such a case examines only the printed error, and differences whose
+            expectation is 0 for any directions.
     """
 
     name: str
@@ -88,7 +91,7 @@ _SWD: dict[str, Any] = {"patches_per_image": 16, "directions": 16, "repeats": 2}
 
 
 def cases() -> list[Case]:
-    """All that are in the table."""
+    """Return all cases of the table."""
     made = [Case("kid near", KernelInceptionDistance(network="custom"), 400, "near", False)]
     for word in ("unlike", "alike"):
         made += [
@@ -113,13 +116,13 @@ def cases() -> list[Case]:
 
 
 def blotches(rng: seeding.Generator, n: int, rough: float, spread: float) -> torch.Tensor:
-    """Images of blotches and grain, of varying contrast and color: uint8 [n, 3, 32, 32].
+    """Draw images of blotches and grain with varying contrast and color: uint8 [n, 3, 32, 32].
 
     Args:
-        rng: to draw from.
-        n: images.
+        rng: random generator.
+        n: number of images.
         rough: share of the grain.
-        spread: of the contrasts.
+        spread: spread of the contrasts.
     """
     coarse = rng.standard_normal((n, 3, SIDE // 8, SIDE // 8)).repeat(8, axis=2).repeat(8, axis=3)
     coarse = (coarse + np.roll(coarse, 2, 2) + np.roll(coarse, 2, 3) + np.roll(coarse, 5, 3)) / 2
@@ -131,7 +134,7 @@ def blotches(rng: seeding.Generator, n: int, rough: float, spread: float) -> tor
 
 
 def features(rng: seeding.Generator, n: int, scale: float, shift: float) -> torch.Tensor:
-    """Skewed, correlated and heavy-tailed, as features are: float32 [n, 32]."""
+    """Draw skewed, correlated and heavy-tailed rows, as features are: float32 [n, 32]."""
     mixing = seeding.generator(0, Stream.RESAMPLING).standard_normal((WIDTH, WIDTH)) / sqrt(WIDTH)
     rows = rng.standard_normal((n, WIDTH)) * np.exp(0.2 * rng.standard_normal((n, 1))) @ mixing
     made = np.maximum(scale * rows + 0.3 + shift, 0)
@@ -143,7 +146,7 @@ _FEATURES = {"alike": (1.0, 0.0), "near": (1.06, 0.03), "unlike": (1.25, 0.2), "
 
 
 def halves(rng: seeding.Generator, n: int, change: int | None = None) -> torch.Tensor:
-    """Two independent halves of one distribution, of which one may be scaled and shifted: float32 [n, 32]."""
+    """Draw rows of two independent halves, of which one may be scaled and shifted: float32 [n, 32]."""
     made = torch.cat([features(rng, n, 1.0, 0.0)[:, : WIDTH // 2] for _ in range(2)], dim=1)
     if change is not None:
         part = made[:, change * WIDTH // 2 : (change + 1) * WIDTH // 2]
@@ -152,7 +155,7 @@ def halves(rng: seeding.Generator, n: int, change: int | None = None) -> torch.T
 
 
 def tail_sets(case: Case, rngs: Sequence[seeding.Generator]) -> list[torch.Tensor]:
-    """The sets R, A and B of a case of `TAILS`."""
+    """Draw the sets R, A and B of a case of `TAILS`."""
     n, kind = case.num_images, case.name.partition(" ")[0]
     if kind == "given":
         return [halves(rng, n, 0) for rng in rngs[:3]]
@@ -164,7 +167,7 @@ def tail_sets(case: Case, rngs: Sequence[seeding.Generator]) -> list[torch.Tenso
 
 
 def tail_repetition(case: Case, rngs: Sequence[seeding.Generator]) -> list[Row]:
-    """The rows of one repetition of a case of `TAILS`: the difference of B and A and its p-value."""
+    """Return the rows of one repetition of a case of `TAILS`: the difference B - A and its p-value."""
     real, a, b = tail_sets(case, rngs)
     fakes = [filled(case, "fake", one, 0) for one in (a, b)]
     if case.name.startswith("given"):
@@ -186,13 +189,13 @@ def tail_repetition(case: Case, rngs: Sequence[seeding.Generator]) -> list[Row]:
 
 @functools.cache
 def _population() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean and covariance of what the reals of `TAILS` are drawn from, as nearly as 200,000 of them tell."""
+    """Estimate mean and covariance of the distribution of the reals of `TAILS` from 200,000 draws."""
     rows = halves(seeding.generator(0, Stream.RESAMPLING, 99), 200_000).double().numpy()
     return rows.mean(0), np.cov(rows.T)
 
 
 def drawn(case: Case, which: int, rng: seeding.Generator) -> torch.Tensor:
-    """One of the sets R, A, B and C."""
+    """Draw one of the sets R, A, B and C."""
     like = "alike" if which == _R else "worse" if which == _C else case.like
     if case.pixels:
         return blotches(rng, case.num_images, *_BLOTCHES[like])
@@ -204,7 +207,7 @@ Row = list[Any]
 
 
 def filled(case: Case, side: Side, images: torch.Tensor, seed: int) -> State:
-    """The state of a set."""
+    """Return the state of the metric after all images of a set."""
     state = case.metric.new_state(side, resolution=(SIDE, SIDE), seed=seed)
     step = 64
     for start in range(0, len(images), step):
@@ -214,12 +217,12 @@ def filled(case: Case, side: Side, images: torch.Tensor, seed: int) -> State:
 
 
 def repetition(case: Case, number: int, seed: int = 0) -> list[Row]:
-    """The rows of one repetition.
+    """Return the rows of one repetition.
 
     Args:
-        case: of the table.
-        number: of the repetition.
-        seed: of the simulation.
+        case: case of the table.
+        number: number of the repetition.
+        seed: seed of the simulation.
     """
     name = seeding.text_key(case.name)
     rngs = [seeding.generator(seed, Stream.RESAMPLING, *name, number, which) for which in range(5)]
@@ -257,7 +260,7 @@ def _numbers(metric: Metric, real: State | None, fake: State) -> dict[tuple[str,
 
 
 def _one_thread() -> None:
-    # The work is so small that threads would only wait for each other.
+    # Each operation is so small that several threads would mostly wait for each other.
     torch.set_num_threads(1)
     threadpool_limits(1)
 
@@ -270,7 +273,7 @@ def _work(task: tuple[int, int, int]) -> tuple[str, int, list[Row]]:
 def simulate(
     path: Path, repetitions: int, names: Sequence[str] | None = None, processes: int = 2, seed: int = 0
 ) -> None:
-    """Append the repetitions of that seed which the file does not hold yet."""
+    """Run the repetitions of the seed that the file does not hold yet, and append them."""
     done = {(line["case"], line["repetition"]) for line in read(path, seed)}
     tasks = [
         (index, number, seed)
@@ -280,7 +283,7 @@ def simulate(
         if (case.name, number) not in done
     ]
     if path.exists() and not path.read_bytes().endswith(b"\n"):
-        # A torn line is ended, so that the next one begins anew.
+        # Terminate an incomplete last line, so that the next row begins on its own line.
         with open(path, "a") as file:
             file.write("\n")
     context = multiprocessing.get_context("spawn")
@@ -292,7 +295,7 @@ def simulate(
 
 
 def read(path: Path, seed: int = 0) -> Iterator[dict[str, Any]]:
-    """The repetitions of a seed in the file; a line that was torn is passed over."""
+    """Read the repetitions of a seed from the file; incomplete lines are skipped."""
     if not path.exists():
         return
     for text in path.read_text().splitlines():
@@ -306,13 +309,13 @@ def read(path: Path, seed: int = 0) -> Iterator[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Summary:
-    """Of one number of one case.
+    """Summary of one score or difference of a case over all repetitions.
 
     Attributes:
-        covered: share of the intervals that hold the mean over all repetitions.
-        deviation: of the values over the repetitions.
-        stderr: the root mean square of the standard errors.
-        alarms: share of p-values of at most 0.05, None where there are none.
+        covered: share of the intervals that cover the mean over all repetitions.
+        deviation: standard deviation of the values over the repetitions.
+        stderr: root mean square of the standard errors.
+        alarms: share of p-values of at most 0.05; None without p-values.
     """
 
     case: str
@@ -328,7 +331,7 @@ class Summary:
 
 
 def summarize(lines: Iterable[dict[str, Any]]) -> list[Summary]:
-    """A summary of each number, in the order of the cases."""
+    """Summarize each score and difference, in the order of the cases."""
     found: dict[tuple[Any, ...], list[Row]] = defaultdict(list)
     order = {case.name: index for index, case in enumerate(cases())}
     lines = sorted(lines, key=lambda line: (order.get(line["case"], len(order)), line["repetition"]))
@@ -340,11 +343,12 @@ def summarize(lines: Iterable[dict[str, Any]]) -> list[Summary]:
 
 @dataclass(frozen=True)
 class Tail:
-    """How often a p-value is as small as it says, in one case of `TAILS`.
+    """The frequencies of small p-values in one case of `TAILS`.
 
     Attributes:
-        shares: of the repetitions with p at most 0.05, 0.01 and 0.001 ("blurred": where B is called better).
-        normal: the same, were the difference over its standard error normal.
+        shares: shares of repetitions with p at most 0.05, 0.01 and 0.001; in "blurred" only those count whose
+            difference favors B.
+        normal: the same shares if the difference over its standard error were normal.
     """
 
     case: str
@@ -362,7 +366,7 @@ LEVELS = 0.05, 0.01, 0.001
 
 
 def tails(lines: Iterable[dict[str, Any]]) -> list[Tail]:
-    """A summary of each case of `TAILS`, in their order."""
+    """Summarize each case of `TAILS`, in their order."""
     found: dict[tuple[Any, ...], list[Row]] = defaultdict(list)
     order = {case.name: index for index, case in enumerate(cases())}
     for line in sorted(lines, key=lambda line: (order.get(line["case"], len(order)), line["repetition"])):
@@ -412,7 +416,7 @@ def _summary(key: tuple[Any, ...], rows: list[Row]) -> Summary:
     values = np.array([row[0] for row in rows], float)
     errors = np.array([np.nan if row[1] is None else row[1] for row in rows], float)
     p_values = np.array([np.nan if row[2] is None else row[2] for row in rows], float)
-    # What is expected of the difference between sets of one distribution is known.
+    # The expected difference between sets of the same distribution is known: 0.
     expected = 0.0 if key[1] == "B - A" else float(values.mean())
     sound = bool(np.isfinite(errors).all())
     return Summary(

@@ -1,14 +1,14 @@
-"""The Fréchet distance: us and the peers, and how far each is from singular values of the features.
+"""Time the Fréchet distance of pgmetrics and its peers, and measure the error of each.
 
     python -m benchmarks.frechet distance
     python -m benchmarks.frechet distance --num-images 1000
     python -m benchmarks.frechet error
     python -m benchmarks.frechet moments
 
-`distance` times statistics in, number out, in turns; the truth comes from singular values of the
-product of the two sets' triangles, without a covariance. `error` times the whole compute of FID with
-its jackknife. Features are synthetic: ReLU of Gaussians whose variances fall like 1 / k. Peers that
-are not installed are left out, and the table says so.
+`distance` times the computation from statistics to the distance, in turns. The reference value comes from the
+singular values of the product of the triangular factors of both sets, without a covariance. `error` times the
+whole `compute` of FID with its jackknife. Features are synthetic: ReLU of Gaussians whose variances fall like
+1 / k. Peers that are not installed are left out, and the table says so.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def features(num_images: int, width: int, seed: int) -> Array:
-    """ReLU of correlated Gaussians whose variances fall like 1 / k, as float32 would hold them."""
+    """Return ReLU of correlated Gaussians whose variances fall like 1 / k, rounded to float32."""
     frame, _ = np.linalg.qr(generator(0, Stream.SYNTHETIC, width).standard_normal((width, width)))
     drawn = generator(seed, Stream.SYNTHETIC, width, 1).standard_normal((num_images, width))
     rows = (drawn * np.arange(1.0, width + 1) ** -0.5) @ frame * 10
@@ -55,7 +55,7 @@ def features(num_images: int, width: int, seed: int) -> Array:
 
 
 def truth(real: Array, fake: Array) -> float:
-    """By singular values of the product of the centered sets' triangles."""
+    """Return the reference distance, from singular values of the product of triangular factors."""
     triangles = []
     for rows in (real, fake):
         triangles.append(np.linalg.qr((rows - rows.mean(axis=0)) / np.sqrt(len(rows) - 1), mode="r"))
@@ -65,7 +65,7 @@ def truth(real: Array, fake: Array) -> float:
 
 
 def contestants(mean_a: Array, cov_a: Array, mean_b: Array, cov_b: Array) -> tuple[dict[str, Run], list[str]]:
-    """Everybody who is installed, from the same statistics, and the names of the absent."""
+    """Return the installed contestants on the same statistics, and the names of the missing ones."""
     tensors = [torch.from_numpy(x) for x in (mean_a, cov_a, mean_b, cov_b)]
 
     def torch_fidelity() -> Run:
@@ -134,7 +134,7 @@ def distance(width: int, num_images: int, turns: int, out: Path | None) -> None:
 
 
 def state(rows: Array, side: Any, block: int) -> State:
-    """A state that has seen the rows, `block` at a time."""
+    """Return a state after all rows, added `block` at a time."""
     made = FrechetInceptionDistance().new_state(side, resolution=(256, 256))
     for start in range(0, len(rows), block):
         made.update(FeatureBlock(start, torch.from_numpy(rows[start : start + block]).float()))

@@ -1,11 +1,11 @@
-"""Inception's features: speed of each form, resizers, and precision.
+"""Measure the Inception features: speed of each form, resizers, and precision.
 
     python -m benchmarks.inception forward
     python -m benchmarks.inception resize --data photos.zip --side 256
     python -m benchmarks.inception precision --data photos.zip
 
-Without --weights the weights are random: speeds are what they are with the published file, **scores are
-not**. The whole path to FID, beside other tools, is timed by `benchmarks.peers`.
+Without --weights the weights are random. Speeds are the same as with the published weights, but **scores are
+not**. `benchmarks.peers` times the whole path from files to FID, compared with other tools.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ def main() -> None:
 
 
 def number(default: int) -> Callable[[Any], Any]:
-    """The option --num-images."""
+    """Return the option --num-images with a default."""
     return click.option("--num-images", type=click.IntRange(min=2), default=default, show_default=True)
 
 
 def pictures(data: str | None, num_images: int, side: int) -> NDArray[np.uint8]:
-    """Decoded images, photographs as center squares: uint8 [N, 3, side, side]."""
+    """Return decoded images, photographs cropped to center squares: uint8 [N, 3, side, side]."""
     if data:
         source = open_source(data, resolution=side, resize="crop-box")
     else:
@@ -61,7 +61,7 @@ def pictures(data: str | None, num_images: int, side: int) -> NDArray[np.uint8]:
 
 
 def network(weights: Path | None, **settings: str) -> Inception:
-    """The extractor; random weights where none are given."""
+    """Return the extractor, with random weights if no file is given."""
     if weights is not None:
         return Inception(weights, allow_unverified=True, **settings)
     with tempfile.TemporaryDirectory() as folder:
@@ -69,7 +69,7 @@ def network(weights: Path | None, **settings: str) -> Inception:
 
 
 def prepared(extractor: Inception, device: str) -> Tensor:
-    """A forward's worth of images as the network itself is fed."""
+    """Return one batch of images in the dtype and memory layout of the network."""
     shape = (extractor.length, 3, SIDE, SIDE)
     images = torch.linspace(-1, 1, int(np.prod(shape)), device=device).reshape(shape).to(extractor._dtype)
     plain = extractor.protocol["form"] == "plain"
@@ -77,7 +77,7 @@ def prepared(extractor: Inception, device: str) -> Tensor:
 
 
 def bare(extractor: Inception, num_images: int, device: str) -> Callable[[], object]:
-    """The network's forward alone, as many threads as the extractor uses."""
+    """Run only the forward pass of the network, with as many threads as the extractor uses."""
     images = prepared(extractor, device)
 
     def forward(_: int) -> Tensor:
@@ -124,7 +124,7 @@ def forward(
 
 
 def pillow_bicubic(pixels: Tensor, side: int) -> Tensor:
-    """Pillow itself, a channel at a time, as clean-fid uses it."""
+    """Resize with Pillow one channel at a time, as clean-fid does."""
     made = [
         np.asarray(Image.fromarray(plane.astype(np.float32)).resize((side, side), Image.Resampling.BICUBIC))
         for image in pixels.numpy()
@@ -212,7 +212,7 @@ def _fid_of_halves(features: Tensor) -> float:
 
 
 def _fid(real: Tensor, fake: Tensor) -> float:
-    """The Fréchet distance of two sets of rows."""
+    """Return the Fréchet distance of two sets of features."""
     a, b = GaussianMoments.of(real), GaussianMoments.of(fake)
     return frechet_distance(a.mean, a.covariance(), b.mean, b.covariance())
 

@@ -1,4 +1,4 @@
-"""What it costs to verify stored statistics: digests, and reading beside the score that is made of them.
+"""Time the verification of stored statistics: the digests alone, and as a share of reading and scoring.
 
 python -m benchmarks.integrity
 """
@@ -121,7 +121,7 @@ def _network_rows(directory: Path, turns: int) -> list[str]:
             path.stat().st_size,
             take_turns({name: lambda p=path, r=read: r(p)}, turns)[name].median,
         )
-        # Of a header a few kilobytes are read, whatever the file's size.
+        # Only the header is read, a few kilobytes for a file of any size.
         rate = "" if name == _HEADER else f"{size / seconds / 1e9:.2f}"
         rows.append(f"| {name} | {size / 1e6:,.0f} | {seconds:.4f} | {rate} | | |")
     return rows

@@ -2,9 +2,9 @@
 
     python -m benchmarks.ms_ssim --out ms_ssim.md
 
-The peers (torchmetrics, pytorch-msssim, piq) refuse images below 161 px and average over channels
-after the product instead of before, so they compute another number; only their time is compared.
-Those that are not installed are left out, and the table says so.
+The peers (torchmetrics, pytorch-msssim, piq) refuse images below 161 px. They average over channels after the
+product instead of before, so they compute another number, and only their time is compared. Peers that are not
+installed are left out, and the table says so.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ PEER_SIDE = 256
 
 
 def pairs(n: int, side: int, seed: int = 0) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Colored noise with as much contrast at every scale, and a noisy copy of it."""
+    """Return colored noise with equal contrast at every scale, and a noisy copy of it."""
     rng = generator(seed, Stream.SYNTHETIC, side)
     image = np.full((n, 3, side, side), 128.0)
     factor = 1
@@ -43,9 +43,9 @@ def pairs(n: int, side: int, seed: int = 0) -> tuple[NDArray[np.uint8], NDArray[
 
 
 def peers(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> tuple[dict[str, Run], list[str]]:
-    """The peers that are installed, each on float images in its own preferred range, and the absent ones.
+    """Return the installed peers, each with its preferred range of float images, and the missing ones.
 
-    Converting bytes to floats is inside the timing, as it is for us.
+    Timings include the conversion from bytes to floats, for the peers as for pgmetrics.
     """
     x, y = torch.from_numpy(first), torch.from_numpy(second)
 
@@ -74,7 +74,7 @@ def peers(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> tuple[dict[str
 
 
 def table(sides: tuple[int, ...], turns: int) -> str:
-    """Markdown: milliseconds per pair by side, and how many times faster we are."""
+    """Return a Markdown table of milliseconds per pair by image size, and of the speedup of pgmetrics."""
     lines = [
         "| side | pairs | who | ms per pair, median (fastest to slowest) | we are faster by |",
         "|---|---|---|---|---|",

@@ -1,11 +1,11 @@
-"""KID and nearest neighbors: us and the peers on the same features, time, memory and values side by side.
+"""Compare KID and nearest-neighbor metrics with the peers on the same features: time, memory and values.
 
     python -m benchmarks.neighbors kid --num-images 10000
     python -m benchmarks.neighbors prdc --num-images 10000
 
-The features are synthetic: positive, correlated, 2,048 wide. torch-fidelity computes KID over 100 subsets
-of 1,000 and precision and recall at k = 3; the plain recipe is the published definition of all four
-numbers with every distance held at once in NumPy, with <=.
+The features are synthetic: positive, correlated, 2,048 wide. torch-fidelity computes KID over 100 subsets of
+1,000, and precision and recall at k = 3. The plain recipe computes all four scores of PRDC by their
+published definitions in NumPy, with the whole distance matrix in memory and closed balls (<=).
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def main() -> None:
 
 
 def features(num_images: int, side: int) -> torch.Tensor:
-    """Positive and correlated, as those of Inception are: float32 [N, 2048]."""
+    """Return positive and correlated features, like those of Inception: float32 [N, 2048]."""
     mixing = generator(0, Stream.SYNTHETIC, 10**6).standard_normal((64, WIDTH), np.float32) / 8
     rng = generator(0, Stream.SYNTHETIC, 10**6, side)
     rows = rng.standard_normal((num_images, 64), np.float32) @ mixing * (0.5 + 0.02 * side)
@@ -54,7 +54,7 @@ def features(num_images: int, side: int) -> torch.Tensor:
 
 
 def ours(metric: FeatureMetric, real: torch.Tensor, fake: torch.Tensor, device: str) -> Values:
-    """Value and error of each number, from states that are fed blocks as an evaluation does."""
+    """Return value and error of each score, from states that are updated in blocks as in an evaluation."""
     states = []
     for side, rows in (("real", real), ("fake", fake)):
         state = metric.new_state(side, resolution=(32, 32))  # type: ignore[arg-type]
@@ -68,7 +68,7 @@ def ours(metric: FeatureMetric, real: torch.Tensor, fake: torch.Tensor, device: 
 
 
 def torch_fidelity_kid(real: torch.Tensor, fake: torch.Tensor) -> Values:
-    """Mean and deviation over its default subsets."""
+    """Return mean and standard deviation of KID over the default subsets of torch-fidelity."""
     from torch_fidelity.metric_kid import kid_features_to_metric
 
     found = kid_features_to_metric(fake, real, verbose=False)
@@ -76,7 +76,7 @@ def torch_fidelity_kid(real: torch.Tensor, fake: torch.Tensor) -> Values:
 
 
 def torch_fidelity_prc(real: torch.Tensor, fake: torch.Tensor) -> Values:
-    """Precision and recall at its default k = 3."""
+    """Return precision and recall at torch-fidelity's default k = 3."""
     from torch_fidelity.metric_prc import prc_features_to_metric
 
     found = prc_features_to_metric(fake, real, verbose=False)
@@ -84,7 +84,7 @@ def torch_fidelity_prc(real: torch.Tensor, fake: torch.Tensor) -> Values:
 
 
 def plain_prdc(real: torch.Tensor, fake: torch.Tensor, k: int = 3) -> Values:
-    """All four by their definitions, every distance at once, float32 products in NumPy."""
+    """Return all four scores by their definitions, from whole distance matrices of float32 products."""
     x, y = real.numpy(), fake.numpy()
 
     def squared(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -92,7 +92,7 @@ def plain_prdc(real: torch.Tensor, fake: torch.Tensor, k: int = 3) -> Values:
         distances: NDArray[np.float32] = lengths - 2 * (a @ b.T)
         return distances
 
-    # The nearest of all is the point itself.
+    # Index k is the k-th neighbor, since index 0 is the point itself.
     around_real, around_fake = (np.partition(squared(a, a), k, axis=1)[:, k] for a in (x, y))
     between = squared(x, y)
     inside = between <= around_real[:, None]
@@ -144,7 +144,7 @@ def _table(
     device: str,
     out: Path | None,
 ) -> None:
-    """Print time, memory and values of every contestant; the first is what the others are compared with."""
+    """Print time, memory and values of every contestant, relative to the first one."""
     timings = take_turns(runs, turns=turns, warm_up=1)
     ours = next(iter(timings.values()))
     lines = [
@@ -154,7 +154,7 @@ def _table(
         "|:--|--:|--:|--:|:--|",
     ]
     for name, timing in timings.items():
-        # Apart from the timing: watching the memory costs time.
+        # Memory is measured in a separate run, since sampling it costs time.
         with PeakMemory() as peak:
             found = runs[name]()
         ratio = "" if timing is ours else f"{ours.times_faster_than(timing):.1f}"

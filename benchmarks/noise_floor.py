@@ -1,13 +1,13 @@
-"""What every metric says of real images against other real images, as their number grows.
+"""Score real images against other real images with every metric, at growing numbers of images.
 
     python -m benchmarks.noise_floor --data cifar10-train.zip --weights FILE --out runs/noise-floor
 
-At each size several disjoint pairs of sets are scored: their mean is what a perfect generator gets, the
-floor; their spread is its chance. SWD and FID have a floor above 0 that falls with the number of images,
-so values at unlike numbers cannot be compared; and two generators whose scores differ by less than
-the last table says may well be equally good. Writes into --out: `noise_floor.csv` with every draw,
-`noise_floor.md` with the tables, the plots as PNG and SVG, and `cells/`, from which an interrupted
-run goes on.
+At each size several disjoint pairs of sets are scored. Their mean is the noise floor, the score of a perfect
+generator, and their spread is its random variation. The floor of SWD and FID is above 0 and falls with the
+number of images, so scores at different numbers of images cannot be compared. Two generators whose scores
+differ by less than the last table states may be equally good. The files in --out are `noise_floor.csv` with
+every draw, `noise_floor.md` with the tables, the plots as PNG and SVG, and `cells/`, from which an
+interrupted run resumes.
 """
 
 from __future__ import annotations
@@ -70,12 +70,12 @@ Z = 2.576
 
 @dataclass(frozen=True)
 class Floor:
-    """One number of real against real images at one size.
+    """One score of real images against other real images at one size.
 
     Attributes:
-        metric, level, num_images: as in `SetScore`; the number is that of each side.
-        values: of the disjoint draws.
-        stderr: root mean square of the draws' own, as in `SetScore`; None where there is none.
+        metric, level, num_images: as in `SetScore`.
+        values: scores of the disjoint draws.
+        stderr: root mean square of the standard errors of the draws; None if they have none.
     """
 
     metric: str
@@ -86,22 +86,22 @@ class Floor:
 
     @property
     def mean(self) -> float:
-        """Of the draws."""
+        """Mean over the draws."""
         return float(np.mean(self.values))
 
     @property
     def deviation(self) -> float | None:
-        """Standard deviation between the draws, or None of a single one."""
+        """Standard deviation over the draws; None for a single draw."""
         return float(np.std(self.values, ddof=1)) if len(self.values) > 1 else None
 
     @property
     def shown(self) -> float | None:
-        """Difference that two equally good sets, against the same reals, exceed once in a hundred times."""
+        """Difference that two equally good sets against the same reals exceed with probability 1 %."""
         return None if self.stderr is None else Z * sqrt(2) * self.stderr
 
 
 def draws(size: int, images: int, most: int) -> list[tuple[int, int]]:
-    """First places of the two sides of each draw: disjoint sets of `size` of so many images."""
+    """Return for each draw where its two sides begin among the images; all sides are disjoint."""
     return [(2 * k * size, (2 * k + 1) * size) for k in range(min(most, images // (2 * size)))]
 
 
@@ -121,13 +121,14 @@ def run(
 
     Args:
         source: real images.
-        out: where finished draws are kept.
-        networks: by name; none leaves out the metrics that read one.
-        sizes: images of each side.
-        network_images: that go through a network at most; larger sizes are scored without.
-        most: draws of a size.
-        seed: of the images' order and of the metrics.
-        device: of the computation.
+        out: directory of finished draws.
+        networks: feature networks by name; metrics whose network is missing are left out.
+        sizes: numbers of images per side.
+        network_images: the largest number of images for a network; larger sizes are scored without the
+            metrics of networks.
+        most: the largest number of draws per size.
+        seed: seed of the order of the images and of the metrics.
+        device: device that computes.
         workers: processes that decode.
 
     Raises:
@@ -163,11 +164,11 @@ def _score_all(
     device: str,
     workers: int,
 ) -> list[SetScore]:
-    """Every draw's scores, those of finished draws as they were kept."""
+    """Return the scores of every draw; those of finished draws are read from disk."""
     order = sequence(source, seed)
     names = [f"{kind}-{size}-{first}" for size, (first, _), _, kind in todo]
     kept = [cells.get(name) for name in names]
-    # A network's forward takes about forty times as long as what SWD does with an image.
+    # The forward pass of a network takes about forty times as long as SWD per image.
     clock = Clock(sum(map(_work, todo, [scores is not None for scores in kept])))
     found = []
     for (size, (first, second), metrics, kind), name, scores in zip(todo, names, kept, strict=True):
@@ -189,7 +190,7 @@ def _work(job: tuple[int, tuple[int, int], Sequence[Metric], str], finished: boo
 
 
 def floors(scores: Sequence[SetScore]) -> list[Floor]:
-    """The draws of each number and size together, in the order of tables."""
+    """Group the draws by score and size, in the order of the tables."""
     found = []
     for metric, level in order_of_columns(scores):
         mine = [score for score in scores if (score.metric, score.level) == (metric, level)]
@@ -207,7 +208,7 @@ def _root_mean_square(values: Sequence[float | None]) -> float | None:
 
 
 def exponent(ladder: Sequence[Floor]) -> float | None:
-    """The power of n by which a floor falls, by least squares through logarithms; None below three sizes."""
+    """Fit the power of n with which a floor falls, by least squares on logarithms; None below three sizes."""
     if len(ladder) < 3 or any(floor.mean <= 0 for floor in ladder):
         return None
     slope = np.polyfit(np.log([f.num_images for f in ladder]), np.log([f.mean for f in ladder]), 1)[0]
@@ -215,7 +216,7 @@ def exponent(ladder: Sequence[Floor]) -> float | None:
 
 
 def tables(found: Sequence[Floor]) -> str:
-    """Markdown: the floor of every number at every size, then the differences that a size can show."""
+    """Return Markdown tables: the floor of every score by size, then the differences it can resolve."""
     sizes = sorted({floor.num_images for floor in found})
     head = [
         "| images on each side | " + " | ".join(f"{size:,}" for size in sizes) + " |",
@@ -253,7 +254,7 @@ def _shown(floor: Floor | None) -> str:
 
 
 def to_csv(found: Sequence[Floor]) -> str:
-    """A line for every draw, raw values; errors are root mean squares over the draws of the size."""
+    """Return CSV with a row of raw values per draw; errors are root mean squares over the draws of a size."""
     columns = ("metric", "level", "num_images", "draw", "value", "stderr")
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")
@@ -265,7 +266,7 @@ def to_csv(found: Sequence[Floor]) -> str:
 
 
 def draw_floors(found: Sequence[Floor]) -> Figure:
-    """A panel for each metric: every draw, their mean, and the law by which SWD's and FID's floor falls."""
+    """Plot a panel per metric: every draw, their mean, and for SWD and FID the expected power law."""
     from matplotlib.figure import Figure
 
     metrics = list(dict.fromkeys(floor.metric for floor in found))
@@ -318,7 +319,7 @@ def _size_axis(axes: Axes, found: Sequence[Floor]) -> None:
 
 
 def draw_errors(found: Sequence[Floor]) -> Figure:
-    """Standard errors over images by their number, both axes logarithmic, each as a share of its first."""
+    """Plot standard errors by number of images on logarithmic axes, each relative to its first value."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6.5, 4), layout="constrained")
@@ -382,7 +383,7 @@ def main(out: Path, data: str, docs: Path | None, quick: bool, **options: Any) -
 
 
 def report(found: Sequence[Floor], out: Path, docs: Path | None) -> None:
-    """Print the tables; write them, the draws and the plots."""
+    """Print the tables; write tables, draws and plots."""
     text = tables(found)
     click.echo(text, nl=False)
     write_whole(out / "noise_floor.csv", to_csv(found).encode())

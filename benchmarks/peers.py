@@ -1,11 +1,11 @@
-"""FID by pgmetrics and by its peers: the same files, the same weights, in turns. The table is README.md's.
+"""Time FID by pgmetrics and by its peers, on the same files and weights, for the table in README.md.
 
     python -m benchmarks.peers --out benchmarks/results/peers.md
 
-Two folders of PNGs are written to a temporary directory and scored by torch-fidelity, torchmetrics,
-pytorch-fid and clean-fid with their own packages, in this process, from the files to the number. The weights
-are random unless --weights names a file: speed does not depend on them, but **the scores mean nothing**, and
-only whether two tools agree on them does. A peer that is not installed is left out.
+Two folders of PNGs are written to a temporary directory. The packages torch-fidelity, torchmetrics,
+pytorch-fid and clean-fid score them in this process in turns, from the files to the FID. The weights are
+random unless --weights names a file. Speed and the agreement of tools do not depend on the weights, but
+**scores with random weights mean nothing**. A peer that is not installed is left out.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ BATCH = 32
 
 @dataclass(frozen=True)
 class Folders:
-    """What every tool reads.
+    """The files that every tool reads.
 
     Attributes:
         real, fake: folders of PNGs.
-        weights: the file of Inception's weights.
+        weights: file of the Inception weights.
     """
 
     real: Path
@@ -53,7 +53,7 @@ class Folders:
 
 
 def write_folders(place: Path, num_images: int, side: int) -> tuple[Path, Path]:
-    """Write two folders of procedural images, the second darker, so that there is a distance to agree on."""
+    """Write two folders of procedural images, of which the second is darker, so that FID is not 0."""
     folders = place / "real", place / "fake"
     for folder, images, brightness in zip(
         folders, np.split(pictures(None, 2 * num_images, side), 2), (1.0, 0.7), strict=True
@@ -66,7 +66,7 @@ def write_folders(place: Path, num_images: int, side: int) -> tuple[Path, Path]:
 
 
 def ours(folders: Folders, workers: int, resizer: str = "tf1-bilinear", groups: int = 10) -> float:
-    """FID by `pgmetrics.evaluate`, with its standard error from so many groups of images."""
+    """Return FID by `pgmetrics.evaluate`, with a standard error from that many groups of images."""
     values = "2x/255-1" if resizer == "torch-bilinear" else "(x-128)/128"
     extractor = Inception(folders.weights, allow_unverified=True, resizer=resizer, values=values)
     metric = pgmetrics.FrechetInceptionDistance(groups=groups)
@@ -82,7 +82,7 @@ def ours(folders: Folders, workers: int, resizer: str = "tf1-bilinear", groups: 
 
 
 def torch_fidelity(folders: Folders, workers: int) -> float:
-    """FID by torch-fidelity."""
+    """Return FID by torch-fidelity."""
     from torch_fidelity import calculate_metrics
 
     values = calculate_metrics(
@@ -100,7 +100,7 @@ def torch_fidelity(folders: Folders, workers: int) -> float:
 
 @contextmanager
 def _local_weights(file: Path) -> Iterator[None]:
-    """Give pytorch-fid a local file in place of its download."""
+    """Make pytorch-fid load a local file instead of downloading one."""
 
     def load(*_: object, **__: object) -> Mapping[str, Tensor]:
         state: Mapping[str, Tensor] = torch.load(file, weights_only=True)
@@ -111,7 +111,7 @@ def _local_weights(file: Path) -> Iterator[None]:
 
 
 def pytorch_fid(folders: Folders, workers: int) -> float:
-    """FID by pytorch-fid."""
+    """Return FID by pytorch-fid."""
     from pytorch_fid.fid_score import calculate_fid_given_paths
 
     with _local_weights(folders.weights):
@@ -120,7 +120,7 @@ def pytorch_fid(folders: Folders, workers: int) -> float:
 
 
 def clean_fid(folders: Folders, workers: int) -> float:
-    """FID by clean-fid in its mode "clean", pytorch-fid's layers in place of its TorchScript file."""
+    """Return FID by clean-fid in mode "clean", with pytorch-fid's layers instead of its TorchScript file."""
     from cleanfid import fid
     from pytorch_fid.inception import InceptionV3
 
@@ -149,7 +149,7 @@ def clean_fid(folders: Folders, workers: int) -> float:
 def torchmetrics(
     folders: Folders, workers: int, layout: torch.memory_format = torch.contiguous_format
 ) -> float:
-    """FID by torchmetrics, which takes tensors: decoded here, in the memory layout of torchvision's."""
+    """Return FID by torchmetrics, on tensors decoded here, with the memory layout that torchvision makes."""
     from torchmetrics.image import FrechetInceptionDistance
 
     metric = FrechetInceptionDistance(feature_extractor_weights_path=str(folders.weights))
@@ -167,9 +167,9 @@ class Tool:
     """A tool that computes FID.
 
     Attributes:
-        run: its FID of two folders, with so many decoding processes.
-        package: for its version.
-        resizer: ours that does what the tool's does.
+        run: returns the FID of two folders, given the number of decoding processes.
+        package: package whose version is printed.
+        resizer: the resizer of pgmetrics that reproduces the tool's.
     """
 
     run: Callable[[Folders, int], float]
@@ -201,7 +201,7 @@ def decode(folders: Folders, workers: int) -> None:
 
 
 def installed(tools: list[str], few: Folders, workers: int) -> list[str]:
-    """Run every tool once on few images, which loads what later runs share; return the tools that ran."""
+    """Run every tool once on few images to load what later runs share; return the installed ones."""
     absent = []
     for name in tools:
         try:
@@ -213,11 +213,11 @@ def installed(tools: list[str], few: Folders, workers: int) -> list[str]:
 
 
 def _score(name: str, folders: Folders, workers: int) -> float | str:
-    """The tool's FID, or why it has none."""
+    """Return the FID of the tool, or the reason why it failed."""
     try:
         return TOOLS[name].run(folders, workers)
     except ValueError as error:
-        # pytorch-fid gives up at its last step if the matrix root is not real; its time still counts.
+        # pytorch-fid fails at its last step if the matrix root is complex; its time is still valid.
         if name != "pytorch-fid":
             raise
         return f"none: {error}"
@@ -290,7 +290,7 @@ def _table(
     workers: int,
     images: int,
 ) -> list[str]:
-    """Rows in the order of the contestants; times are compared with the first's."""
+    """Return the rows of the table in the order of the contestants, with times relative to the first."""
     first = next(iter(timings))
     lines = [
         f"| tool | images/s, median (slowest to fastest) | time in that of {first} | FID | "

@@ -1,4 +1,4 @@
-"""The picture at the top of README.md: samples of a growing ProGAN beside its falling distance to the reals.
+"""Draw the picture at the top of README.md: samples of a growing ProGAN, and its falling SWD to the reals.
 
     python -m benchmarks.picture
 
@@ -31,7 +31,7 @@ ENLARGE = 3
 
 @dataclass(frozen=True)
 class Colors:
-    """Of text, lesser text, thin lines, what the reals score, and the curve."""
+    """The colors of text, secondary text, thin lines, the score of the reals, and the curve."""
 
     ink: str
     muted: str
@@ -51,8 +51,8 @@ class CheckpointScore:
     """SWD ×10³ of one checkpoint, averaged over levels, with its standard error over images.
 
     Attributes:
-        images_shown: in thousands; 0 before training.
-        resolution: of its stage; None before training.
+        images_shown: images shown, in thousands; 0 before training.
+        resolution: resolution of the stage; None before training.
         ends_stage: whether it is the last checkpoint of its stage, rather than the end of a fade.
     """
 
@@ -64,7 +64,7 @@ class CheckpointScore:
 
 
 def read_scores(path: Path) -> tuple[float, list[CheckpointScore]]:
-    """The score of the reals among themselves, and those of the checkpoints in the order of training."""
+    """Read the score of reals against reals, and the scores of the checkpoints in order of training."""
     with path.open(newline="", encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if row["metric"] == "swd" and not row["level"]]
     floor = next(1e3 * float(row["value"]) for row in rows if row["subject"] == "real")
@@ -88,7 +88,7 @@ def read_scores(path: Path) -> tuple[float, list[CheckpointScore]]:
 
 
 def draw(floor: float, scores: list[CheckpointScore], samples: Image.Image, colors: Colors) -> Figure:
-    """Samples on the left, a row for each stage; the curve on the right."""
+    """Draw samples on the left, one row per stage, and the curve on the right."""
     settings = {
         "font.size": 12,
         "text.color": colors.ink,

@@ -1,13 +1,12 @@
 """The published SWD and MS-SSIM as a plain NumPy and SciPy recipe.
 
-One honest, unhurried reading of the published computation, for two uses: the baseline that
-`benchmarks/` compares with, and the oracle of the tests. Nothing here is tuned, and nothing is
-made slower than the recipe needs: 5x5 filtering by `scipy.ndimage`, patches by flat index,
-float32 products, `np.sort`, whole sets of descriptors in memory.
+This is a direct implementation of the published computation. `benchmarks/` uses it as the baseline, and the
+tests as the oracle. It is neither tuned nor slower than necessary: 5x5 filtering by `scipy.ndimage`, patches
+by flat index, float32 products, `np.sort`, whole sets of descriptors in memory.
 
-The computation is that of the evaluation code of Karras et al. 2018, "Progressive Growing of
-GANs"; this text of it is our own. `tests/benchmarks/test_plain_recipe.py` holds it
-against numbers made by running theirs.
+The computation is that of the evaluation code of Karras et al. 2018, "Progressive Growing of GANs"; the
+implementation is our own. `tests/benchmarks/test_plain_recipe.py` compares it with numbers made by running
+theirs.
 """
 
 from __future__ import annotations
@@ -53,7 +52,7 @@ Directions = Callable[[int, int], Floats]
 
 
 def drawn_centers(rng: seeding.Generator) -> Centers:
-    """Centers uniform over every place where the patch lies inside the image; all x, then all y."""
+    """Draw centers uniformly over all places where the patch lies inside the image: all x, then all y."""
 
     def centers(first: int, count: int, level: int, height: int, width: int) -> tuple[Integers, Integers]:
         margin, num_patches = PATCH // 2, count * PATCHES_PER_IMAGE
@@ -65,7 +64,7 @@ def drawn_centers(rng: seeding.Generator) -> Centers:
 
 
 def drawn_directions(rng: seeding.Generator) -> Directions:
-    """Directions uniform over the sphere, fresh at every call."""
+    """Draw new directions, uniform over the sphere, at every call."""
 
     def directions(level: int, repeat: int) -> Floats:
         return unit_columns(rng.standard_normal((COMPONENTS, DIRECTIONS_PER_REPEAT)))
@@ -74,7 +73,7 @@ def drawn_directions(rng: seeding.Generator) -> Directions:
 
 
 def unit_columns(matrix: NDArray[np.float64]) -> Floats:
-    """Each column divided by its Euclidean norm, then rounded to float32."""
+    """Divide each column by its Euclidean norm, then round to float32."""
     return (matrix / np.sqrt(np.sum(np.square(matrix), axis=0, keepdims=True))).astype(np.float32)
 
 
@@ -82,7 +81,7 @@ def unit_columns(matrix: NDArray[np.float64]) -> Floats:
 
 
 def level_sizes(height: int, width: int) -> list[tuple[int, int]]:
-    """Sizes of the levels, finest first: halved while both sides allow it and both stay >= 16."""
+    """Return the sizes of the levels, finest first: halved while both sides are even and remain >= 16."""
     sizes = []
     while min(height, width) >= SMALLEST_LEVEL:
         sizes.append((height, width))
@@ -93,7 +92,7 @@ def level_sizes(height: int, width: int) -> list[tuple[int, int]]:
 
 
 def minibatch_size(side: int) -> int:
-    """Images in a minibatch of the published evaluation."""
+    """Return the number of images in a minibatch of the published evaluation."""
     return int(np.clip(8192 // side, 4, 256))
 
 
@@ -103,7 +102,7 @@ def pyr_down(images: Floats) -> Floats:
 
 
 def pyr_up(images: Floats) -> Floats:
-    """Zeros between the pixels, then the blur with four times the kernel."""
+    """Insert zeros between the pixels, then blur with four times the kernel."""
     n, c, h, w = images.shape
     stuffed = np.zeros((n, c, 2 * h, 2 * w), dtype=images.dtype)
     stuffed[:, :, ::2, ::2] = images
@@ -111,7 +110,7 @@ def pyr_up(images: Floats) -> Floats:
 
 
 def laplacian_pyramid(images: NDArray[Any], num_levels: int) -> list[Floats]:
-    """Band-pass levels, finest first, and the low-pass image last.
+    """Return band-pass levels, finest first, and the low-pass image last.
 
     Args:
         images: [N, C, H, W] in 0 ... 255, any dtype; not modified.
@@ -131,7 +130,7 @@ def laplacian_pyramid(images: NDArray[Any], num_levels: int) -> list[Floats]:
 
 
 def descriptors(level: Floats, x: Integers, y: Integers) -> Floats:
-    """7x7 patches of every channel around the given centers.
+    """Extract 7x7 patches of every channel around the given centers.
 
     Args:
         level: float32 [N, 3, H, W].
@@ -155,15 +154,15 @@ def descriptors(level: Floats, x: Integers, y: Integers) -> Floats:
 
 
 def finalize(minibatches: Sequence[Floats], statistics: type[np.floating[Any]] = np.float32) -> Floats:
-    """One set's descriptors, each channel with mean 0 and population standard deviation 1.
+    """Standardize the descriptors of a set: each channel gets mean 0 and population standard deviation 1.
 
     Args:
         minibatches: float32 [n, 3, 7, 7] each.
-        statistics: dtype in which mean and deviation are reduced. Published is float32, which
-            at 2^21 descriptors is off by some 1e-4 relative; float64 is the exact value.
+        statistics: dtype in which mean and deviation are reduced. The published code uses float32, which
+            at 2^21 descriptors has a relative error of some 1e-4; float64 is exact.
 
     Returns:
-        float32 [N, 147]. A channel without variation becomes NaN, as published.
+        float32 [N, 147]. A constant channel becomes NaN, as in the published code.
     """
     whole = np.concatenate(minibatches)
     whole -= whole.mean(axis=(0, 2, 3), keepdims=True, dtype=statistics).astype(np.float32)
@@ -177,13 +176,13 @@ def describe(
     statistics: type[np.floating[Any]] = np.float32,
     minibatch: int | None = None,
 ) -> list[Floats]:
-    """Standardized descriptors of a set of images, level by level, finest first.
+    """Return the standardized descriptors of a set of images, level by level, finest first.
 
     Args:
         images: uint8 [N, 3, H, W].
-        centers: where the patches lie; asked minibatch by minibatch, level by level.
+        centers: returns the patch centers; called minibatch by minibatch, level by level.
         statistics: see `finalize`.
-        minibatch: images at a time, as `minibatch_size` says if None.
+        minibatch: images at a time; None means `minibatch_size`.
 
     Returns:
         float32 [N * 128, 147] per level.
@@ -203,7 +202,7 @@ def describe(
 
 
 def distance(real: Floats, fake: Floats, directions: Floats) -> float:
-    """Mean 1-Wasserstein distance of two equally large point sets along some directions.
+    """Return the mean 1-Wasserstein distance of two equally large point sets along the directions.
 
     Args:
         real: float32 [N, 147].
@@ -216,7 +215,7 @@ def distance(real: Floats, fake: Floats, directions: Floats) -> float:
 
 
 def level_distance(real: Floats, fake: Floats, directions: Directions, level: int) -> float:
-    """Mean of `distance` over the repeats, raw (the paper prints it times 1000)."""
+    """Return the mean of `distance` over the repeats, raw (the paper prints it times 1000)."""
     return float(np.mean([distance(real, fake, directions(level, repeat)) for repeat in range(REPEATS)]))
 
 
@@ -228,7 +227,7 @@ def swd(
     directions: Directions,
     statistics: type[np.floating[Any]] = np.float32,
 ) -> list[float]:
-    """The sliced Wasserstein distance of each level, finest first, raw.
+    """Return the sliced Wasserstein distance of each level, finest first, raw.
 
     The published average is the plain mean of these.
 
@@ -236,7 +235,7 @@ def swd(
         real: uint8 [N, 3, H, W].
         fake: uint8 [N, 3, H, W], equally many.
         centers_real: patch centers of the reals.
-        centers_fake: patch centers of the fakes; published ones are drawn anew.
+        centers_fake: patch centers of the fakes; the published code draws new ones.
         directions: the directions of each level and repeat.
         statistics: see `finalize`.
     """
@@ -252,7 +251,7 @@ def swd(
 
 
 def gaussian_window(size: int, sigma: float) -> NDArray[np.float64]:
-    """A size x size Gaussian with sum 1; for even sizes the taps lie at half-integer offsets."""
+    """Return a size x size Gaussian with sum 1; for even sizes the taps lie at half-integer offsets."""
     offset = np.arange(size) - (size - 1) / 2
     profile = np.exp(-np.square(offset) / (2 * sigma**2))
     window = np.outer(profile, profile)
@@ -260,12 +259,12 @@ def gaussian_window(size: int, sigma: float) -> NDArray[np.float64]:
 
 
 def filter_valid(images: NDArray[Any], window: NDArray[np.float64]) -> NDArray[Any]:
-    """The window over every place where it lies inside the image: [N, C, H, W] gets smaller."""
+    """Filter [N, C, H, W] wherever the window lies inside the image, which makes it smaller."""
     return scipy.signal.fftconvolve(images, window[None, None], mode="valid", axes=(2, 3))
 
 
 def scale_terms(x: NDArray[Any], y: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """SSIM and its contrast-structure factor at one scale, each the mean over H, W and channels.
+    """Return SSIM and its contrast-structure factor at one scale, each the mean over H, W and channels.
 
     Args:
         x: [N, C, H, W] in 0 ... 255.
@@ -287,7 +286,7 @@ def scale_terms(x: NDArray[Any], y: NDArray[Any]) -> tuple[NDArray[Any], NDArray
 
 
 def halve(images: NDArray[Any]) -> NDArray[Any]:
-    """Mean of every 2x2 square."""
+    """Average every 2x2 square."""
     n, c, h, w = images.shape
     return images.reshape(n, c, h // 2, 2, w // 2, 2).mean(axis=(3, 5))
 
@@ -295,7 +294,7 @@ def halve(images: NDArray[Any]) -> NDArray[Any]:
 def ms_ssim_terms(
     first: NDArray[np.uint8], second: NDArray[np.uint8], dtype: type[np.floating[Any]] = np.float32
 ) -> NDArray[Any]:
-    """What MS-SSIM multiplies, before the clip: [N, 5], contrast-structure 1 to 4 and SSIM 5."""
+    """Return the factors of MS-SSIM, not clipped: [N, 5], contrast-structure of scales 1 to 4, SSIM of 5."""
     x, y = first.astype(dtype), second.astype(dtype)
     terms = []
     for scale in range(len(SCALE_WEIGHTS)):
@@ -309,13 +308,13 @@ def ms_ssim_terms(
 def ms_ssim_scores(
     first: NDArray[np.uint8], second: NDArray[np.uint8], dtype: type[np.floating[Any]] = np.float32
 ) -> NDArray[Any]:
-    """MS-SSIM of each pair; a negative mean at any scale makes it exactly 0.
+    """Return MS-SSIM of each pair; a negative mean at any scale makes it exactly 0.
 
     Args:
         first: uint8 [N, 3, H, W], both sides divisible by 16.
         second: the other image of each pair.
-        dtype: of the images. Published is float32, whose Fourier transforms leave errors of up
-            to 2e-6 on smooth images; with float64 they are below 1e-12.
+        dtype: dtype of the images. The published code uses float32, whose Fourier transforms leave errors
+            of up to 2e-6 on smooth images; with float64 they are below 1e-12.
 
     Returns:
         [N]

@@ -1,15 +1,15 @@
-"""Each preset beside the tool it reproduces: the same files, the same weights, both numbers.
+"""Compare each preset with the tool that it reproduces, on the same files and weights.
 
     python -m benchmarks.presets --data cifar10-train.zip --num-images 1000
     python -m benchmarks.presets --data photos.zip@0:100 --resize crop-box --resolution 128 --num-images 50
     python -m benchmarks.presets --data set.zip --weights inception=FILE --weights vgg16=FILE
 
-Two folders of PNGs are written to a temporary directory; each tool reads them with its own package, in
-this process, only its download replaced by the file given. Without `--weights inception=` the weights are
-random (`benchmarks.random_weights`) and **the scores mean nothing**; that two tools agree does. Precision
-and recall are compared where `vgg16=` is given.
+Two folders of PNGs are written to a temporary directory, which each tool reads in this process with its own
+package; only its download of weights is replaced by the given file. Without `--weights inception=` the
+weights are random (`benchmarks.random_weights`): **the scores mean nothing**, only the agreement of two
+tools does. Precision and recall are compared if `vgg16=` is given.
 
-clean-fid and torchmetrics draw subsets and shuffles from unseeded generators: they are given our draws.
+clean-fid and torchmetrics draw subsets and shuffles from unseeded generators, so they are passed our draws.
 """
 
 from __future__ import annotations
@@ -51,13 +51,13 @@ Pairs = Sequence[tuple[Indices, Indices]]
 
 @dataclass(frozen=True)
 class Sets:
-    """What is compared.
+    """The inputs of a comparison.
 
     Attributes:
         real, fake: folders of PNGs.
         weights: files by network; vgg16 may be missing.
-        subsets: of KID, where the tool lets them be chosen.
-        subset_size: likewise, in images.
+        subsets: number of subsets for KID, for tools that have this option.
+        subset_size: images per subset for KID, likewise.
     """
 
     real: Path
@@ -68,7 +68,7 @@ class Sets:
 
 
 def torch_fidelity(sets: Sets, metrics: Sequence[str] = ("fid", "is", "kid")) -> dict[str, float]:
-    """`calculate_metrics` for some of fid, is, kid on Inception, or for prdc on VGG16."""
+    """Call `calculate_metrics` for some of fid, is and kid on Inception, or for prdc on VGG16."""
     from torch_fidelity import calculate_metrics
 
     theirs = {"fid": "fid", "is": "isc", "kid": "kid", "prdc": "prc"}
@@ -79,7 +79,7 @@ def torch_fidelity(sets: Sets, metrics: Sequence[str] = ("fid", "is", "kid")) ->
         batch_size=BATCH,
         cache=False,
         verbose=False,
-        save_cpu_ram=True,  # it decodes in this process and takes distances in blocks: the same numbers
+        save_cpu_ram=True,  # decodes in this process and computes distances in blocks, with the same results
         feature_extractor_weights_path=str(sets.weights[_network(metrics)]),
         kid_subsets=sets.subsets,
         kid_subset_size=sets.subset_size,
@@ -98,7 +98,7 @@ def torch_fidelity(sets: Sets, metrics: Sequence[str] = ("fid", "is", "kid")) ->
 
 
 def pytorch_fid(sets: Sets) -> dict[str, float]:
-    """FID by `calculate_fid_given_paths`."""
+    """Return FID by `calculate_fid_given_paths`."""
     from pytorch_fid.fid_score import calculate_fid_given_paths
 
     with _pytorch_fid_weights(sets):
@@ -107,10 +107,10 @@ def pytorch_fid(sets: Sets) -> dict[str, float]:
 
 
 def clean_fid(sets: Sets, draws: Pairs) -> dict[str, float]:
-    """FID and KID by `compute_fid` and `compute_kid` in mode clean; the features are made once for both.
+    """Return FID and KID by `compute_fid` and `compute_kid` in mode clean, from the same features.
 
-    The TorchScript file it downloads holds the published network as `layers`; here that is pytorch-fid's
-    module of the same network, which takes the weights given.
+    The TorchScript file that clean-fid downloads holds the published network as `layers`. It is replaced by
+    the module of pytorch-fid for the same network, which loads the given weights.
     """
     from cleanfid import fid
     from pytorch_fid.inception import InceptionV3
@@ -127,7 +127,7 @@ def clean_fid(sets: Sets, draws: Pairs) -> dict[str, float]:
             made[folder] = compute(folder, *args, **kwargs)
         return made[folder]
 
-    # It takes a subset of the second folder first.
+    # clean-fid draws the subset of the second folder first.
     rows = iter([places for pair in draws for places in pair])
     folders = str(sets.fake), str(sets.real)
     options = {"device": torch.device("cpu"), "use_dataparallel": False, "num_workers": 0, "verbose": False}
@@ -144,10 +144,10 @@ def clean_fid(sets: Sets, draws: Pairs) -> dict[str, float]:
 
 
 def torchmetrics(sets: Sets, draws: Pairs, order: Indices) -> dict[str, float]:
-    """FID, KID and IS of uint8 images pushed in the order of their names.
+    """Return FID, KID and IS of uint8 images, passed in the order of their names.
 
-    Its network runs once for an image, though each metric would by itself; KID and IS take no path of
-    weights, but a module.
+    The metrics share one network, which runs once per image instead of once per metric. KID and IS accept no
+    path of weights, but a module.
     """
     from torchmetrics import image
     from torchmetrics.image.fid import NoTrainInceptionV3
@@ -191,7 +191,7 @@ def torchmetrics(sets: Sets, draws: Pairs, order: Indices) -> dict[str, float]:
 
 
 def order_for_is(n_fake: int, seed: int = SEED) -> Indices:
-    """The order in which a keyed shuffle cuts the fakes."""
+    """Return the permutation by which a keyed shuffle splits the fakes."""
     return generator(seed, Stream.SPLITS).permutation(n_fake)
 
 
@@ -211,7 +211,7 @@ def _checked(places: Indices, n: int, m: int) -> Indices:
 
 
 def _batches(folder: Path) -> Iterator[Tensor]:
-    """Its images in the order of their names: uint8 [N, 3, H, W]."""
+    """Yield the images of a folder in the order of their names: uint8 [N, 3, H, W]."""
     paths = sorted(folder.iterdir())
     for start in range(0, len(paths), BATCH):
         images = []
@@ -222,7 +222,7 @@ def _batches(folder: Path) -> Iterator[Tensor]:
 
 
 def ours(preset: str, sets: Sets, metrics: Sequence[str], seed: int = SEED) -> tuple[dict[str, float], Pairs]:
-    """Our values under a preset, named as the tools' above, and the subsets that KID drew."""
+    """Return the values of pgmetrics under a preset, with the tools' names, and the subsets that KID drew."""
     drawn: list[tuple[Indices, Indices]] = []
     estimate = kid_module.subset_squared_mmds
 
@@ -253,7 +253,7 @@ def _network(metrics: Sequence[str]) -> str:
 
 
 def _sized(preset: str, metric: str, sets: Sets) -> Any:
-    """A preset's metric, KID's subsets as the comparison has them where the tool has options for it."""
+    """Return a metric of a preset; KID gets the given subsets if the tool has options for them."""
     its = PRESETS[preset].metrics[metric]
     if metric != "kid" or preset == "clean-fid":
         return metric
@@ -261,7 +261,7 @@ def _sized(preset: str, metric: str, sets: Sets) -> Any:
 
 
 def compare(preset: str, sets: Sets) -> list[tuple[str, float, float]]:
-    """(metric, theirs, ours) for all that a tool has, by its own package and by its preset."""
+    """Return (metric, theirs, ours) for each metric of a tool, by its package and by the preset."""
     metrics = [metric for metric in PRESETS[preset].metrics if metric != "prdc"]
     mine, draws = ours(preset, sets, metrics)
     if preset == "torch-fidelity":
@@ -279,7 +279,7 @@ def compare(preset: str, sets: Sets) -> list[tuple[str, float, float]]:
 
 
 def write_folder(folder: Path, source: ImageSource, places: Sequence[int], blur: bool = False) -> Path:
-    """Some of a source's images as PNGs, named in order."""
+    """Write selected images of a source as PNGs, named in order."""
     folder.mkdir()
     for name, place in enumerate(places):
         image = source.batch([place])[0].transpose(1, 2, 0)

@@ -1,11 +1,11 @@
-"""Training of the reference ProGAN: its steps with and without the fast path, and the reading of its images.
+"""Time the training of the reference ProGAN: steps with and without the optimizations, and image loading.
 
     python -m benchmarks.progan steps --preset small-32 --compiled
     python -m benchmarks.progan loader --resolution 1024
 
-The plain step is the same mathematics as a first version would write it: planes in memory, Adam and the
-average parameter by parameter, the penalty by torch.autograd.grad, which also computes a gradient of the
-images. `progan bench` times one way of training by itself and compares it with products of matrices.
+The plain step computes the same result in the most direct way: channels-first tensors, Adam and the average
+one parameter at a time, and the penalty by torch.autograd.grad, which also computes a gradient for the
+images. `progan bench` times one configuration by itself, and compares it with the speed of matrix products.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from reference_models.progan.training.trainer import Trainer
 
 
 class PlainTrainer(Trainer):
-    """Trainer without what makes it fast."""
+    """A trainer without the optimizations."""
 
     def _adam(self, network: torch.nn.Module) -> torch.optim.Adam:
         c = self.config
@@ -51,7 +51,7 @@ class PlainTrainer(Trainer):
             return super()._update_discriminator(now, made)
 
     def run(self, now: Stage) -> object:  # type: ignore[override]
-        """The steps between two looks at the schedule."""
+        """Make the steps between two schedule updates."""
         with (
             mock.patch("reference_models.progan.model.networks.in_fast_order", lambda images: images),
             mock.patch.object(losses, "gradient_norm", _gradient_norm),
@@ -74,7 +74,7 @@ def _gradient_norm(
 
 
 def contestants(config: ProGANConfig, images: TrainingImages, compiled: bool) -> dict[str, Trainer]:
-    """Ways to train the same network, by name."""
+    """Return trainers of the same network, by name."""
     device = torch.device("cpu")
     half = replace(config, precision="bfloat16")
     made: dict[str, Trainer] = {

@@ -1,11 +1,11 @@
-"""Randomly initialized weights, in the layout of the published files.
+"""Write randomly initialized weights in the layout of the published files.
 
     python -m benchmarks.random_weights inception random-inception.pth
     python -m benchmarks.random_weights vgg16 random-vgg16.pth
 
-A network's speed does not depend on its weights, nor does whether two tools agree on them. **Scores made
-with these files mean nothing.** Every tool that takes a file of its own can load them; ours does with
-`--allow-unverified-weights`, for they have not the published digest.
+Neither the speed of a network nor the agreement of two tools depends on the weights, but **scores made with
+these files mean nothing.** Every tool that accepts a weights file can load them; pgmetrics needs
+`--allow-unverified-weights`, since their digest is not the published one.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pgmetrics.runtime.seeding import Stream, generator, text_key
 def write_inception(path: Path, seed: int = 0) -> Path:
     """Write a state dict for torch-fidelity's Inception: 566 tensors, 95.7 MB.
 
-    Its batch norms are fitted to images, as training would: otherwise all images would fall on nearly
+    The batch norm statistics are measured on images, as in training. Otherwise all images would have nearly
     the same features, and scores would be small differences of large numbers.
     """
     network = architecture("logits_unbiased")
@@ -34,8 +34,8 @@ def write_inception(path: Path, seed: int = 0) -> Path:
     nn.Module.load_state_dict(network, state, assign=True)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
-            module.momentum = None  # the statistics of all it has seen: of the one batch below
-    # In float64, where other machines' rounding does not reach the digits that are written.
+            module.momentum = None  # a cumulative average, here over the single batch below
+    # Compute in float64, so that rounding on other machines does not affect the digits written.
     network.feature_extractor_internal_dtype = torch.float64
     with torch.no_grad():
         network.double().train()(_blotches(12, seed))
@@ -52,7 +52,7 @@ def write_vgg16(path: Path, seed: int = 0) -> Path:
 
 
 def _drawn(layout: Mapping[str, Tensor], seed: int) -> dict[str, Tensor]:
-    """Values for every tensor of a layout: weights by He et al. 2015, batch norms near the identity."""
+    """Draw values for every tensor of a layout: weights by He et al. 2015, batch norms near the identity."""
     return {name: _tensor(name, tensor, seed) for name, tensor in layout.items()}
 
 
@@ -74,7 +74,7 @@ def _tensor(name: str, layout: Tensor, seed: int) -> Tensor:
 
 
 def _blotches(count: int, seed: int) -> Tensor:
-    """Images with structure from 2 to 64 pixels: uint8 [count, 3, 128, 128]."""
+    """Draw images with structure from 2 to 64 pixels: uint8 [count, 3, 128, 128]."""
     random = generator(seed, Stream.INITIALIZATION)
     images = np.zeros((count, 3, 128, 128))
     for cell in (2, 8, 32, 64):
@@ -85,14 +85,14 @@ def _blotches(count: int, seed: int) -> Tensor:
 
 
 def _shortened(tensor: Tensor) -> Tensor:
-    """float32; vectors to eight bits, so that the same seed gives the same file on other machines."""
+    """Round to float32, and vectors to eight bits, so that a seed gives the same file on every machine."""
     if not tensor.is_floating_point():
         return tensor
     return tensor.bfloat16().float() if tensor.ndim == 1 else tensor.float()
 
 
 def _write(state: Mapping[str, Tensor], path: Path) -> Path:
-    with path.open("wb") as file:  # by name, the archive would hold the name and have another digest
+    with path.open("wb") as file:  # given a path, torch would store its name, which changes the digest
         torch.save(dict(state), file)
     return path
 

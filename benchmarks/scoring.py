@@ -1,4 +1,4 @@
-"""Sets of images scored against one set of reals: what noise_floor.py and sensitivity.py share."""
+"""Score several sets of images against one set of reals; used by noise_floor.py and sensitivity.py."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ Command = TypeVar("Command", bound=Callable[..., object])
 
 PIXEL_METRICS: tuple[Metric, ...] = (SlicedWasserstein(), MultiScaleSSIM())
 FEATURE_METRICS: tuple[Metric, ...] = (
-    # From rows instead of moments: they are there for the other metrics, and tell its error.
+    # Use feature rows instead of moments: other metrics need them anyway, and they give the error of FID.
     FrechetInceptionDistance(keep_rows=True),
     KernelInceptionDistance(),
     InceptionScore(),
@@ -61,19 +61,19 @@ REPORTED = [
 ]
 """Numbers that are reported, in this order."""
 
-DESCRIPTOR_MEMORY = 2**31  # bytes of SWD's descriptors that stay in memory
+DESCRIPTOR_MEMORY = 2**31  # bytes of SWD descriptors kept in memory
 
 
 @dataclass(frozen=True)
 class SetScore:
-    """One number of one metric about one set of images against the reals.
+    """One score of a set of images against the reals.
 
     Attributes:
         metric, level: as in results.
-        num_images: on each side.
-        value: in raw units.
-        stderr: over the generated images, the reals held fixed, or None. What two sets of equal quality,
-            scored against the same reals, differ by comes from this part of the chance alone.
+        num_images: images per side.
+        value: the score in raw units.
+        stderr: standard error over the generated images with the reals held fixed, or None. Two sets of
+            equal quality, scored against the same reals, differ by this source of variation alone.
     """
 
     metric: str
@@ -84,33 +84,33 @@ class SetScore:
 
     @property
     def label(self) -> str:
-        """What people call it: `SWD 32`, `SWD Avg`, `FID`."""
+        """Display name: `SWD 32`, `SWD Avg`, `FID`."""
         return label(self.metric, self.level)
 
 
 def label(metric: str, level: int | None) -> str:
-    """What people call a number."""
+    """Return the display name of a score."""
     number = output(metric)
     return f"{number.title} {level or 'Avg'}" if number.by_level else number.title
 
 
 def order_of_columns(scores: Iterable[SetScore]) -> list[tuple[str, int | None]]:
-    """The numbers that occur, metric by metric, SWD's levels finest first and their mean last."""
+    """Return the scores that occur, metric by metric; levels of SWD finest first, their mean last."""
     found = {(score.metric, score.level) for score in scores}
     return sorted(found, key=lambda one: (REPORTED.index(one[0]), -(one[1] or 0)))
 
 
 @dataclass(frozen=True)
 class SetScorer:
-    """Fills states with sets of images and turns two sides into scores.
+    """Update states with sets of images, and compute scores from the states of two sides.
 
     Attributes:
-        metrics: each with its published parameters.
-        counts: how many images of each set are scored, the first n of it.
-        networks: by name, those that the metrics read.
+        metrics: metrics with their published parameters.
+        counts: numbers of images to score, each from the beginning of a set.
+        networks: the feature networks of the metrics, by name.
         resolution: height and width of all images.
-        seed: of patches, directions and splits.
-        device: of the computation.
+        seed: seed of patches, directions and splits.
+        device: device that computes.
         workers: processes that decode.
     """
 
@@ -123,7 +123,7 @@ class SetScorer:
     workers: int = 0
 
     def states(self, images: ImageSource, side: Side) -> dict[tuple[str, int], State]:
-        """What each metric remembers of the first n images, by its name and n; one pass for all."""
+        """Return the state of each metric after the first n images, by (name, n), from one pass."""
         storage = Storage(DESCRIPTOR_MEMORY)
         shared: dict[str, Feed] = {}
         states = {}
@@ -138,7 +138,7 @@ class SetScorer:
                     storage=storage,
                     network=network,
                 )
-                # Metrics that remember alike share a state, as in an evaluation.
+                # Metrics whose states have equal keys share one, as in an evaluation.
                 identity = dump_json([state.key.to_dict(), count], sort_keys=True)
                 states[one.name, count] = shared.setdefault(identity, Feed(state, one.tap, 0, count)).state
         run_pass(
@@ -154,7 +154,7 @@ class SetScorer:
     def scores(
         self, real: Mapping[tuple[str, int], State], fake: Mapping[tuple[str, int], State]
     ) -> list[SetScore]:
-        """Every number at every count, from the states of both sides."""
+        """Compute every score at every count from the states of both sides."""
         found = []
         for one in self.metrics:
             for count in self.counts:
@@ -173,24 +173,24 @@ class SetScorer:
 
 
 def _errors(one: Metric, sides: Mapping[str, State | None]) -> dict[tuple[str, int | None], float | None]:
-    """Standard errors with the reals held fixed, by number and level, where `compute` gives none."""
+    """Return standard errors with the reals held fixed, where `compute` does not give them."""
     if isinstance(one, PRDC):
         return _jackknife(one, sides)
     if isinstance(one, SlicedWasserstein):
-        # A quarter of the directions tells the errors within 2 %, four times as fast.
+        # A quarter of the directions gives the errors within 2 %, four times as fast.
         one = replace(one, repeats=1)
     return {(found.metric, found.level): _given_reals(found) for found in one.influences(**sides)}
 
 
 def _given_reals(influence: Influence) -> float | None:
-    """The standard error over the generated images, the reals held fixed."""
+    """Return the standard error over the generated images with the reals held fixed."""
     if influence.fake is None:
         return None
     if influence.real is None:
         return stderr(influence)
-    # The error of both sides counts half of what an image of either does together with one of the
-    # other; with the reals held, all of it is the generated image's. What is too much here is half of
-    # what two generated images do together: the error is on the safe side.
+    # The influences split the interaction of a generated and a real image in halves between both; with the
+    # reals fixed, all of it belongs to the generated image. This error also counts half of the interaction
+    # of two generated images too much, so it is conservative.
     return float(np.std(influence.fake, ddof=1)) / sqrt(len(influence.fake))
 
 
@@ -199,9 +199,9 @@ def _jackknife(
 ) -> dict[tuple[str, int | None], float | None]:
     """Errors of recall and coverage with the reals held fixed, by leaving out each tenth of the fakes.
 
-    These two are no means over the fakes, as precision and density are. Like any jackknife it is never too
-    small in the mean (Efron and Stein 1981): of recall it was 1.2 to 2 times the truth on normal draws,
-    where the deviation over the reals, with the fakes held fixed, was 0.8 to 1.15 times.
+    Unlike precision and density, these two are not means over the fakes. As for any jackknife, the expected
+    estimate is never too small (Efron and Stein 1981): for recall it was 1.2 to 2 times the truth on normal
+    draws, where the deviation over the reals with the fakes held fixed was 0.8 to 1.15 times.
     """
     fakes = sides["fake"]
     assert isinstance(fakes, FeatureRowsState)
@@ -218,14 +218,14 @@ def _jackknife(
 
 
 class Remembering(FeatureExtractor):
-    """A network that takes an image it has seen through no second time; its rows are the same bits.
+    """Cache the features of a network by image, so that each image passes through it once.
 
     Attributes:
-        forwards: images that went through the network.
+        forwards: number of images that passed through the network.
     """
 
     def __init__(self, network: FeatureExtractor, most: int = 60_000) -> None:
-        """Remember the rows of the last `most` images, 12 kB each for Inception."""
+        """Cache the features of the last `most` images, 12 kB each for Inception."""
         self._network = network
         self._most = most
         self._rows: dict[bytes, dict[str, Tensor]] = {}
@@ -240,12 +240,12 @@ class Remembering(FeatureExtractor):
         return self._network._forward(pixels, layers)
 
     def extract(self, pixels: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
-        """As the network's own."""
+        """Return the same features as the network, from the cache where possible."""
         keys = [hashlib.blake2b(image.tobytes()).digest() for image in pixels.cpu().numpy()]
         unseen = {key: place for place, key in enumerate(keys) if key not in self._rows}
         found = {key: self._rows[key] for key in keys if key in self._rows}
         if unseen:
-            # Every layer at once, for the one that is not asked for now may be soon.
+            # Extract every layer at once, since a later call may need the others.
             made = self._network.extract(pixels[list(unseen.values())], self.layers)
             for place, key in enumerate(unseen):
                 found[key] = {layer: rows[place] for layer, rows in made.items()}
@@ -257,7 +257,7 @@ class Remembering(FeatureExtractor):
 
 
 class Picked(Chosen):
-    """Images of a source by their places; an evaluation takes them in the order given."""
+    """Images of a source at given indices; an evaluation takes them in this order."""
 
     def __init__(self, source: ImageSource, places: NDArray[np.int64] | Sequence[int]) -> None:
         super().__init__(source, np.asarray(places, np.int64))
@@ -265,9 +265,9 @@ class Picked(Chosen):
 
 
 class CellFiles:
-    """Finished cells of a table on disk, so that an interrupted run goes on where it stopped.
+    """Finished cells of a table on disk, from which an interrupted run resumes.
 
-    They lie in a folder that stands for the settings: other settings never meet them.
+    Each combination of settings has its own folder, so cells of other settings are never read.
     """
 
     def __init__(self, out: Path, settings: Mapping[str, Any]) -> None:
@@ -277,7 +277,7 @@ class CellFiles:
         write_whole(self.path / "settings.json", (text + "\n").encode())
 
     def get(self, name: str) -> list[SetScore] | None:
-        """The scores of a finished cell."""
+        """Return the scores of a finished cell, or None if it is not finished."""
         try:
             rows = parse_json((self.path / f"{name}.json").read_text())
         except FileNotFoundError:
@@ -285,7 +285,7 @@ class CellFiles:
         return [SetScore(**row) for row in rows]
 
     def put(self, name: str, scores: Sequence[SetScore]) -> None:
-        """Keep a cell, whole or not at all."""
+        """Write a cell atomically."""
         write_whole(
             self.path / f"{name}.json",
             (dump_json([asdict(score) for score in scores], indent=1) + "\n").encode(),
@@ -293,10 +293,10 @@ class CellFiles:
 
 
 class Clock:
-    """Tells on standard error what was done and about how long the rest will take.
+    """Report finished steps and the estimated remaining time on standard error.
 
     Attributes:
-        left: work that is still to be done, in whatever unit.
+        left: remaining work, in any unit.
     """
 
     def __init__(self, work: float) -> None:
@@ -306,7 +306,7 @@ class Clock:
 
     @contextmanager
     def step(self, name: str, work: float) -> Iterator[None]:
-        """Time a piece of the work."""
+        """Time a step that does part of the work."""
         start = time.monotonic()
         yield
         seconds = time.monotonic() - start
@@ -320,7 +320,7 @@ class Clock:
 def open_inception(
     weights: Path | None, allow_unverified: bool, precision: str | None, device: str
 ) -> dict[str, FeatureExtractor]:
-    """Inception by its name if there is a weights file, else nothing: metrics of features are left out."""
+    """Return Inception by its name, or nothing without a weights file, which leaves out feature metrics."""
     if weights is None:
         if precision is not None:
             raise OptionError("--precision belongs to Inception, which needs --weights")
@@ -336,7 +336,7 @@ COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#00
 
 
 def even_numbers(option: str, usual: str) -> Callable[[Command], Command]:
-    """An option that takes numbers of images on each side, such as 512,2048."""
+    """Return an option that takes numbers of images per side, such as 512,2048."""
 
     def parsed(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, ...] | None:
         if value is None:
@@ -355,7 +355,7 @@ def even_numbers(option: str, usual: str) -> Callable[[Command], Command]:
 
 
 def inception_options(command: Command) -> Command:
-    """Options that `open_inception` takes, but for the device."""
+    """Add the options of `open_inception` except the device."""
     for option in (
         click.option("--precision", type=click.Choice(["float32", "bfloat16"]), help="Of Inception."),
         click.option("--allow-unverified-weights", is_flag=True, help="Such as random ones."),
@@ -368,7 +368,7 @@ def inception_options(command: Command) -> Command:
 
 
 def running_options(command: Command) -> Command:
-    """Options that say how the work is done."""
+    """Add the options --workers, --device and --seed."""
     for option in (
         click.option(
             "--workers", type=click.IntRange(min=0), default=0, show_default=True, help="That decode."
@@ -381,7 +381,7 @@ def running_options(command: Command) -> Command:
 
 
 def writing_options(command: Command) -> Command:
-    """Options that say where tables and figures go."""
+    """Add the options that set where tables and figures are written."""
     for option in (
         click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True),
         click.option(
@@ -393,7 +393,7 @@ def writing_options(command: Command) -> Command:
 
 
 def save_figures(figures: Mapping[str, Any], out: Path, docs: Path | None) -> None:
-    """Write figures by name into a folder, and into the images beside a document if one is given."""
+    """Write figures by name to a folder and, if a document is given, to the folder `images` next to it."""
     for folder in (out, *([docs.parent / "images"] if docs else [])):
         folder.mkdir(parents=True, exist_ok=True)
         for name, figure in figures.items():
@@ -411,10 +411,10 @@ def _save_figure(figure: Any, out: Path, name: str) -> None:
 
 
 def put_into(document: Path, name: str, text: str) -> None:
-    """Replace what stands in a Markdown file between `<!-- name -->` and `<!-- end of name -->`.
+    """Replace the text of a Markdown file between `<!-- name -->` and `<!-- end of name -->`.
 
     Raises:
-        OptionError: the file has no such place.
+        OptionError: the file does not contain these comments.
     """
     before, begin, rest = document.read_text().partition(f"<!-- {name} -->\n")
     _, end, after = rest.partition(f"<!-- end of {name} -->")

@@ -1,13 +1,14 @@
-"""How each metric answers to known faults of growing strength, put into real images.
+"""Measure how each metric responds to known faults of growing strength in real images.
 
     python -m benchmarks.sensitivity --data cifar10-train.zip --weights FILE --out runs/sensitivity
 
-The reference is one set of real images; the generated images are other real images with a fault. A fault
-is noticed from the strength on from which the score differs from that of the unfaulted images, against
-the same reference and at the same count, by more than chance: the difference divided by the errors of
-both, the reference held fixed, is compared with a normal distribution at --alpha, by Holm's correction
-over the strengths. Writes into --out: `sensitivity.csv` with every score and test, `sensitivity.md`
-with the final table, the plots as PNG and SVG, and `cells/`, from which an interrupted run goes on.
+The reference is one set of real images; the generated images are other real images with a fault. A metric
+notices a fault if its score differs significantly from that of the unfaulted images, against the same
+reference and at the same number of images. The test divides the difference by the combined standard error of
+both, with the reference held fixed, and compares it with a normal distribution at --alpha, with Holm's
+correction over the strengths. The files in --out are `sensitivity.csv` with every score and test,
+`sensitivity.md` with the final table, the plots as PNG and SVG, and `cells/`, from which an interrupted run
+resumes.
 """
 
 from __future__ import annotations
@@ -63,19 +64,19 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-VERSION = 1  # of the faults: raise it when one of them changes
+VERSION = 1  # version of the faults; increase it when one of them changes
 
-Images = NDArray[np.float32]  # [3, H, W] in grey levels
+Images = NDArray[np.float32]  # [3, H, W] in gray levels
 
 
 @dataclass(frozen=True)
 class Reals:
-    """Real images, cut into those that are compared with and the others.
+    """Real images, split into the reference and all others.
 
     Attributes:
-        reference: the images that generated ones are compared with.
-        others: every image that is not among them, in an order without structure.
-        seed: of what faults draw.
+        reference: the images that generated images are compared with.
+        others: all other images, in random order.
+        seed: seed of the random draws of faults.
     """
 
     reference: ImageSource
@@ -84,19 +85,19 @@ class Reals:
 
     @property
     def count(self) -> int:
-        """Images of the reference, and of every generated set."""
+        """Number of images in the reference and in every generated set."""
         return len(self.reference)
 
     def unfaulted(self) -> ImageSource:
-        """The generated images of a perfect generator."""
+        """Return images without a fault, like those of a perfect generator."""
         return Picked(self.others, np.arange(self.count))
 
 
 def cut(source: ImageSource, count: int, seed: int) -> Reals:
-    """The first `count` images of a source's sequence as reference, all after them as others.
+    """Take the first `count` images of the sequence of a source as reference, the rest as others.
 
     Raises:
-        SampleError: the source holds fewer than three times as many.
+        SampleError: the source has fewer than three times as many images.
     """
     if len(source) < 3 * count:
         raise SampleError(
@@ -108,14 +109,14 @@ def cut(source: ImageSource, count: int, seed: int) -> Reals:
 
 
 class Distorted(Wrapped):
-    """Images each changed by itself: image i depends on image i of the source and on i alone."""
+    """Images changed one by one: image i depends only on image i of the source and on i."""
 
     def __init__(self, source: ImageSource, change: Callable[[Images, int], Images], name: str) -> None:
         super().__init__(source, f"+{name}")
         self._distort = change
 
     def identity(self, indices: Sequence[int] | NDArray[np.int64]) -> str:
-        """That of the images before, the change, and the indices that it may depend on."""
+        """Combine the identity of the source, the change, and the indices that it may depend on."""
         return f"{super().identity(indices)},images={listed(indices)}"
 
     def _read(self, indices: Sequence[int]) -> NDArray[np.uint8]:
@@ -127,7 +128,7 @@ class Distorted(Wrapped):
 
 
 class Mixed(Wrapped):
-    """Images of one source, those at the marked places from another."""
+    """Images of one source, replaced by those of another at the marked indices."""
 
     def __init__(self, source: ImageSource, other: ImageSource, marked: NDArray[np.bool_], name: str) -> None:
         super().__init__(source, f"+{name}")
@@ -135,7 +136,7 @@ class Mixed(Wrapped):
         self._marked = marked
 
     def identity(self, indices: Sequence[int] | NDArray[np.int64]) -> str:
-        """That of both sources' images and which are the other's."""
+        """Combine the identities of both sources and the replaced indices."""
         places = np.asarray(indices, np.int64)
         return (
             f"{super().identity(places)}:{self._other.identity(places[self._marked[places]])}"
@@ -151,7 +152,7 @@ class Mixed(Wrapped):
 
 
 def blur(reals: Reals, sigma: float) -> ImageSource:
-    """Convolve with a Gaussian of `sigma` pixels, the border mirrored."""
+    """Convolve with a Gaussian of `sigma` pixels and mirrored borders."""
 
     def change(image: Images, _: int) -> Images:
         blurred: Images = ndimage.gaussian_filter(image, (0, sigma, sigma), mode="mirror")
@@ -161,7 +162,7 @@ def blur(reals: Reals, sigma: float) -> ImageSource:
 
 
 def noise(reals: Reals, sigma: float) -> ImageSource:
-    """Add independent normal noise of `sigma` grey levels: the same draws at every strength, scaled."""
+    """Add independent normal noise of `sigma` gray levels; every strength scales the same draws."""
     key = seeding.text_key("noise of benchmarks/sensitivity.py")
 
     def change(image: Images, index: int) -> Images:
@@ -172,7 +173,7 @@ def noise(reals: Reals, sigma: float) -> ImageSource:
 
 
 def contrast(reals: Reals, factor: float) -> ImageSource:
-    """Move every value towards mid-grey, to `factor` of its distance."""
+    """Scale the distance of every value from mid-gray by `factor`."""
 
     def change(image: Images, _: int) -> Images:
         return np.float32(127.5) + np.float32(factor) * (image - np.float32(127.5))
@@ -181,7 +182,7 @@ def contrast(reals: Reals, factor: float) -> ImageSource:
 
 
 def color(reals: Reals, factor: float) -> ImageSource:
-    """Move every pixel towards the grey of its luma (Rec. 601), to `factor` of its distance."""
+    """Scale the distance of every pixel from the gray of its luma (Rec. 601) by `factor`."""
     weights = np.array([0.299, 0.587, 0.114], np.float32)[:, None, None]
 
     def change(image: Images, _: int) -> Images:
@@ -192,10 +193,10 @@ def color(reals: Reals, factor: float) -> ImageSource:
 
 
 def classes(reals: Reals, kept: float) -> ImageSource:
-    """Other real images of `kept` of the classes alone; fewer classes are a part of more.
+    """Return other real images of only `kept` classes; a smaller selection is a subset of a larger one.
 
     Raises:
-        SampleError: those classes have too few images.
+        SampleError: the images have no classes, or the kept classes have too few images.
     """
     labels, num_classes = reals.others.labels, len(reals.others.label_names)
     if labels is None:
@@ -212,15 +213,15 @@ def classes(reals: Reals, kept: float) -> ImageSource:
 
 
 def collapse(reals: Reals, distinct: float) -> ImageSource:
-    """`distinct` of the unfaulted images, drawn again and again."""
+    """Return `distinct` unfaulted images, drawn with replacement."""
     key = seeding.text_key("collapse of benchmarks/sensitivity.py")
-    # In any fixed turn two images of an MS-SSIM pair would never be the same.
+    # Draw at random: in a fixed cycle the two images of an MS-SSIM pair would never be equal.
     words = seeding.words(reals.seed, Stream.SYNTHETIC, *key, start=0, stop=reals.count, width=4)
     return Picked(reals.others, seeding.below(words[:, 0], int(distinct)))
 
 
 def copies(reals: Reals, share: float) -> ImageSource:
-    """Unfaulted images, `share` of which are replaced by images of the reference itself."""
+    """Return unfaulted images, of which `share` are replaced by images of the reference."""
     key = seeding.text_key("copies of benchmarks/sensitivity.py")
     words = seeding.words(reals.seed, Stream.SYNTHETIC, *key, start=0, stop=reals.count, width=4)
     marked = (words[:, 0] >> np.uint64(11)).astype(np.float64) / 2**53 < share
@@ -228,22 +229,22 @@ def copies(reals: Reals, share: float) -> ImageSource:
 
 
 def nothing(reals: Reals, draw: float) -> ImageSource:
-    """Other real images without a fault: what is noticed here is a false alarm."""
+    """Return other real images without a fault; if a metric notices them, that is a false alarm."""
     first = int(draw) * reals.count
     return Picked(reals.others, np.arange(first, first + reals.count))
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One way in which generated images go wrong.
+    """A kind of fault in generated images.
 
     Attributes:
-        name: in data.
-        title: for people, with the unit of the strengths.
-        strengths: in growing severity.
-        quick: those of a quick run.
-        apply: makes the generated images of a strength.
-        new_images: whether its images are new to the network, and so take time.
+        name: name in data files.
+        title: display name with the unit of the strengths.
+        strengths: strengths in growing severity.
+        quick: strengths of a quick run.
+        apply: returns the generated images at a strength.
+        new_images: whether the images are changed, so that no cached features exist.
     """
 
     name: str
@@ -269,7 +270,7 @@ NAMES_OF_FAULTS = tuple(fault.name for fault in FAULTS)
 
 @dataclass(frozen=True)
 class Cell:
-    """A fault at one strength, and what the metrics say about it; no fault at all is strength None."""
+    """The scores of a fault at one strength; strength None means no fault."""
 
     fault: str
     strength: float | None
@@ -278,18 +279,18 @@ class Cell:
 
 @dataclass(frozen=True)
 class Answer:
-    """One number of one metric about one fault at one strength, beside the unfaulted images' number.
+    """One score of a fault at one strength, compared with the score of the unfaulted images.
 
     Attributes:
-        fault, strength: what was done to the images.
+        fault, strength: the fault and its strength.
         metric, level, num_images: as in `SetScore`.
-        value, stderr: of the faulted images.
-        unfaulted, unfaulted_error: value of the unfaulted images, at the same count and against the same
-            reference, and its error.
-        z: difference divided by the errors of both; None where there is none.
-        p_value: of a difference that large by chance, corrected by Holm over the strengths.
-        noticed: whether that is at most alpha.
-        better: whether the metric moved as if the images were better; None where it has no direction.
+        value, stderr: score of the faulted images and its standard error.
+        unfaulted, unfaulted_error: score of the unfaulted images at the same count against the same
+            reference, and its standard error.
+        z: difference divided by the combined standard error; None without standard errors.
+        p_value: p-value of the difference with Holm's correction over the strengths; None without z.
+        noticed: whether the p-value is at most alpha; None without p-value.
+        better: whether the score changed as if the images were better; None if the metric has no direction.
     """
 
     fault: str
@@ -313,12 +314,12 @@ def measure(
     scorer: SetScorer,
     cells: CellFiles,
 ) -> list[Cell]:
-    """Scores of the unfaulted images and of every fault at every strength; finished cells are read."""
+    """Score the unfaulted images and every fault at every strength; finished cells are read from disk."""
     todo: list[tuple[str, float | None, Callable[[], ImageSource], float]] = [
         ("unfaulted", None, reals.unfaulted, 2)
     ]
     for fault, strength in faults:
-        # An image that passes no network takes a small part of the time of one that does.
+        # Images that need no forward pass of a network take a small fraction of the time.
         work = 1.0 if fault.new_images else 0.15
         todo.append((fault.name, strength, lambda f=fault, s=strength: f.apply(reals, s), work))
     named = [(f"{name}-{strength:g}" if strength is not None else name) for name, strength, *_ in todo]
@@ -337,7 +338,7 @@ def measure(
 
 
 def answers(cells: Sequence[Cell], alpha: float) -> list[Answer]:
-    """Every score beside that of the unfaulted images, tested."""
+    """Compare every score with that of the unfaulted images, and test the difference."""
     unfaulted = {_key(score): score for cell in cells if cell.strength is None for score in cell.scores}
     found = []
     for fault in dict.fromkeys(cell.fault for cell in cells if cell.strength is not None):
@@ -355,7 +356,7 @@ def _key(score: SetScore) -> tuple[str, int | None, int]:
 def _tested(
     ladder: Sequence[Cell], scores: Sequence[SetScore], without: SetScore, alpha: float
 ) -> list[Answer]:
-    """One metric's answers to one fault, by growing strength."""
+    """Test one score of one fault at all strengths, in growing order."""
     steps = [_z(score, without) for score in scores]
     sound = [z for z in steps if z is not None]
     corrected = iter(holm([erfc(abs(z) / sqrt(2)) for z in sound]))
@@ -383,11 +384,12 @@ def _tested(
 
 
 def _z(score: SetScore, without: SetScore) -> float | None:
-    """The difference in its standard errors, the reference held fixed.
+    """Return the difference in units of its standard error, with the reference held fixed.
 
-    Without a fault both sets are alike draws of real images and the reference is the same, so
-    that its chance moves both values alike and only the generated images' own remains. That both
-    share images, or that a fault repeats some, does not matter: the error must hold where there is no fault.
+    Under the null hypothesis both sets are draws of real images from the same distribution. The reference is
+    shared, so its randomness changes both scores alike, and only that of the generated images remains. Shared
+    images between both sets, or images that a fault repeats, do not matter: the error has to be valid only
+    without a fault.
     """
     if score.stderr is None or without.stderr is None:
         return None
@@ -398,7 +400,7 @@ def _z(score: SetScore, without: SetScore) -> float | None:
 
 
 def threshold(ladder: Sequence[Answer]) -> Answer | None:
-    """The weakest strength that is noticed together with all stronger ones, or None."""
+    """Return the weakest strength that is noticed together with all stronger ones, or None."""
     found = None
     for answer in reversed(ladder):
         if not answer.noticed:
@@ -408,7 +410,7 @@ def threshold(ladder: Sequence[Answer]) -> Answer | None:
 
 
 def final_table(found: Sequence[Answer], faults: Sequence[Fault]) -> str:
-    """Markdown: from what strength on each metric notices each fault, at each number of images."""
+    """Return a Markdown table of the strength from which each metric notices each fault."""
     counts = sorted({answer.num_images for answer in found})
     shown = [fault for fault in faults if any(answer.fault == fault.name for answer in found)]
     columns = order_of_columns(found)
@@ -450,7 +452,7 @@ def _noticed_from(ladder: Sequence[Answer]) -> str:
 
 
 def caption(counts: Sequence[int], alpha: float) -> str:
-    """What the final table's signs mean."""
+    """Return the legend of the final table."""
     return (
         f"Noticed from this strength on, with {' · '.join(f'{count:,}' for count in counts)} images on each "
         f"side; – not at any strength tried; ⁺ the metric moved as if the images had become better. "
@@ -460,7 +462,7 @@ def caption(counts: Sequence[int], alpha: float) -> str:
 
 
 def to_csv(found: Sequence[Answer]) -> str:
-    """Every answer, raw values."""
+    """Return CSV with the raw values of every comparison."""
     text = io.StringIO()
     writer = csv.DictWriter(text, list(asdict(found[0])), lineterminator="\n")
     writer.writeheader()
@@ -475,7 +477,7 @@ FEATURE_PANELS = (("fid",), ("kid",), ("is",), ("precision", "recall"), ("densit
 def draw_curves(
     found: Sequence[Answer], faults: Sequence[Fault], panels: Sequence[tuple[str, ...]], count: int
 ) -> Figure:
-    """A column for each fault and a row for each metric: the score by growing strength."""
+    """Plot scores by growing strength, with a column per fault and a row per metric."""
     from matplotlib.figure import Figure
 
     shown = [
@@ -502,7 +504,7 @@ def draw_curves(
 
 
 def _panel(axes: Axes, found: Sequence[Answer]) -> None:
-    """Lines over the strengths as ordinals, the unfaulted images first."""
+    """Plot lines over equally spaced strengths, the unfaulted images first."""
     for color_of_line, (metric, level) in zip(COLORS, order_of_columns(found), strict=False):
         ladder = [a for a in found if (a.metric, a.level) == (metric, level)]
         scale = output(metric).scale
@@ -525,7 +527,7 @@ def _panel(axes: Axes, found: Sequence[Answer]) -> None:
 
 
 def draw_overview(found: Sequence[Answer], faults: Sequence[Fault], count: int) -> Figure:
-    """A field for each metric and strength, colored by how far the score moved in its errors."""
+    """Plot a cell per metric and strength, colored by the change of the score in standard errors."""
     from matplotlib.colors import SymLogNorm
     from matplotlib.figure import Figure
 
@@ -579,7 +581,7 @@ def run(
     """Measure every cell that `out` does not hold yet.
 
     Raises:
-        SampleError: too few images, or a fault that they do not allow.
+        SampleError: there are too few images, or they do not allow one of the faults.
     """
     reals = cut(source, max(counts), seed)
     metrics: list[Metric] = [*PIXEL_METRICS, *(FEATURE_METRICS if networks else ())]
@@ -596,7 +598,7 @@ def run(
 
 
 def plan(source: ImageSource, names: Sequence[str], quick: bool) -> list[tuple[Fault, float]]:
-    """The faults of those names, or all, with their strengths; without those that the images do not allow."""
+    """Return the named faults, or all, with their strengths, except those that the images do not allow."""
     num_classes = len(source.label_names)
     return [
         (fault, strength)
@@ -642,7 +644,7 @@ def main(out: Path, data: str, names: tuple[str, ...], quick: bool, alpha: float
 def report(
     found: Sequence[Answer], counts: Sequence[int], alpha: float, out: Path, docs: Path | None
 ) -> None:
-    """Print the final table; write it, the scores and the plots."""
+    """Print the final table; write table, scores and plots."""
     table = f"{final_table(found, FAULTS)}\n{caption(counts, alpha)}"
     click.echo(table, nl=False)
     write_whole(out / "sensitivity.csv", to_csv(found).encode())

@@ -1,12 +1,12 @@
-"""What it costs to identify images by their content, beside reading them.
+"""Time the identification of images by their content, compared with reading them.
 
     python -m benchmarks.sources small
     python -m benchmarks.sources large --gigabytes 10
 
-`small` makes 50,000 PNGs of 32 x 32 random pixels, as a directory and as a zip; `large` makes files of 5 MB
-of random bytes. Each is identified for the first time and again, when the digests of unchanged files are
-remembered. Files were written just before, so that they are read from memory unless there are too many: a
-disk adds what reading takes. Everything is made in a temporary directory and removed.
+`small` makes 50,000 PNGs of 32 x 32 random pixels, as a directory and as a zip. `large` makes files of 5 MB
+of random bytes. Each set is identified twice; the second time the digests of unchanged files are cached. The
+files were written just before, so they are read from the page cache if they fit; reading from a disk takes
+longer. Everything is made in a temporary directory and removed.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from pgmetrics.sources.base import ImageSource
 from pgmetrics.sources.folder import Directory, FolderSource
 from pgmetrics.sources.loading import blocks
 
-_SETTLED = 2.5  # seconds after which a file that was just written can be remembered
-_LARGE = 5_000_000  # bytes of a large file
+_SETTLED = 2.5  # seconds after which the digest of a file just written can be cached
+_LARGE = 5_000_000  # bytes per file of `large`
 
 
 @click.group()
@@ -64,7 +64,7 @@ def small(num_images: int, workers: int) -> None:
 
 
 def _timed(path: Path, workers: int) -> dict[str, float]:
-    """Seconds by what is done."""
+    """Return the seconds that each operation takes, by its name."""
 
     def opened() -> ImageSource:
         return sources.open_source(path)
@@ -97,7 +97,7 @@ def large(gigabytes: float) -> None:
             (place / f"{index}.png").write_bytes(random.bytes(_LARGE))
         time.sleep(_SETTLED)
         first, again = (FolderSource(Directory(os.fspath(place))) for _ in range(2))
-        # Only the bytes matter here, so no image has to be in them.
+        # Only the bytes matter here, so they need not be an image.
         seconds = [_seconds(partial(source.identity, range(count))) for source in (first, again)]
         click.echo(
             f"{machine()}\n\n| {count:,} files of {_LARGE / 1e6:g} MB | |\n|:--|--:|\n"
@@ -108,7 +108,7 @@ def large(gigabytes: float) -> None:
 
 @contextmanager
 def _workplace() -> Iterator[Path]:
-    """An empty directory, and a cache of its own beside it."""
+    """Make an empty temporary directory, and use a separate cache next to it."""
     before = os.environ.get("PGMETRICS_CACHE")
     with tempfile.TemporaryDirectory() as images, tempfile.TemporaryDirectory() as cache:
         os.environ["PGMETRICS_CACHE"] = cache

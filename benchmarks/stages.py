@@ -4,9 +4,9 @@ r"""Train a ProGAN, score every checkpoint of its growth, and show what it learn
     python -m benchmarks.stages --out runs/cifar --data cifar10-train.zip --preset small-32 \
         --snapshot-images 10000 --metrics swd,ms-ssim,fid,kid --weights inception.pth
 
-A small case of `pgmetrics growth` and `pgmetrics report`. Writes into --out: `run/` with the
-checkpoints and their scores, `stages.csv` and `stages.json` with the numbers, `stages.md` with the
-table, `samples.png`, and, where matplotlib is installed, `report.html` and `plots/`.
+This is a small application of `pgmetrics growth` and `pgmetrics report`. The files in --out are `run/` with
+the checkpoints and their scores, `stages.csv` and `stages.json` with the numbers, `stages.md` with the
+table, `samples.png`, and, if matplotlib is installed, `report.html` and `plots/`.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def main(
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the library's warnings on standard error."""
+    """Suppress the warnings of the library on standard error."""
     logger = logging.getLogger("pgmetrics")
     before = logger.level
     logger.setLevel(logging.ERROR)
@@ -122,15 +122,15 @@ def _train(source: str, run: Path, config: ProGANConfig, snapshot_images: int | 
 
 
 def score(source: str, run: Path, metrics: Sequence[str], **options: Any) -> Results:
-    """The scores of the untrained network and of every checkpoint, the reals among themselves first.
+    """Score reals against reals, the untrained network, and every checkpoint.
 
     Raises:
-        PgmetricsError: anything that keeps a checkpoint from being scored.
+        PgmetricsError: a checkpoint cannot be scored.
     """
     from pgmetrics.cli.bars import progress_bar
     from pgmetrics.growth import score_run
 
-    with progress_bar() as progress, _quiet():  # remarks are told once, at the end
+    with progress_bar() as progress, _quiet():  # warnings are printed once, at the end
 
         def report(what: str, done: int, total: int) -> None:
             progress("scoring", done, total)
@@ -144,7 +144,7 @@ def score(source: str, run: Path, metrics: Sequence[str], **options: Any) -> Res
 
 
 def stages(run: Path) -> list[tuple[str, Path]]:
-    """The untrained network and the end of every stage, with a label each."""
+    """Select the untrained network and the end of every stage, each with a label."""
     from reference_models.progan.model.checkpoint import inspect, stage_checkpoints
 
     ends = [(path, inspect(path).resolution) for path in stage_checkpoints(run)]
@@ -152,7 +152,7 @@ def stages(run: Path) -> list[tuple[str, Path]]:
 
 
 def summary(found: Results) -> str:
-    """One sentence: how far training came between an untrained network and the floor."""
+    """Return a sentence about how far training came from the untrained network towards the noise floor."""
     protocol = found.rows[0]["protocol"]
     average = {
         row["run"]: row["value"] * 1e3
@@ -174,13 +174,13 @@ def summary(found: Results) -> str:
 
 
 def remarks(found: Results) -> list[str]:
-    """What the evaluations noted, each once."""
+    """Return the distinct warnings of the evaluations."""
     notes = [note for run in found.provenance["runs"].values() for note in run["notes"]]
     return list(dict.fromkeys(notes))
 
 
 def _report(source: str, out: Path, show_reals: bool) -> str:
-    """Page and plots; says where, or why there are none."""
+    """Write page and plots, and print where they are, or why there are none."""
     if importlib.util.find_spec("matplotlib") is None:
         return "none; it needs pip install 'pgmetrics[report]'"
     from pgmetrics.report.page import write_report
@@ -195,7 +195,7 @@ def _report(source: str, out: Path, show_reals: bool) -> str:
 def draw(
     source: str, run: Path, target: Path, seed: int, with_reals: bool = True, columns: int = 16, rows: int = 2
 ) -> None:
-    """One PNG: real images, then samples of every stage from the same latents, enlarged alike."""
+    """Draw real images, then samples of every stage from the same latents, at the same size, as one PNG."""
     from PIL import Image, ImageDraw
 
     from pgmetrics.runtime.images import nearest_upscale

@@ -1,14 +1,14 @@
-"""The sliced Wasserstein distance: us against the plain recipe, by phase, and the memory of both.
+"""Measure the sliced Wasserstein distance: speed against the plain recipe, speed by phase, and memory.
 
     python -m benchmarks.swd speed --side 128 --num-images 2048
     python -m benchmarks.swd speed --side 1024 --num-images 64
     python -m benchmarks.swd phases --side 128 --num-images 2048
     python -m benchmarks.swd memory --side 128 --num-images 16384
 
-`speed` times both from uint8 images in memory to the value of every level, in turns, in one process;
-each gets them in the memory order it takes natively (the recipe planes, we pixels as decoders make them).
-`memory` scores procedural images, decoded in workers, and samples the anonymous memory of this process
-(Linux); with --max-memory it shows that the result does not depend on it.
+`speed` times both from uint8 images in memory to the value of every level, in turns, in one process. Each
+gets the images in its native memory layout: channels first for the recipe, channels last, as decoders write
+them, for pgmetrics. `memory` scores procedural images, decoded in workers, and samples the anonymous memory
+of this process (Linux). With --max-memory it shows that the result does not depend on the limit.
 """
 
 from __future__ import annotations
@@ -48,18 +48,18 @@ def main() -> None:
 
 
 def procedural(side: int, num_images: int, seed: int) -> NDArray[np.uint8]:
-    """Dead leaves, decoded before any clock runs: uint8 [N, 3, side, side]."""
+    """Return images of dead leaves, decoded before timing starts: uint8 [N, 3, side, side]."""
     source = open_source(f"synthetic:leaves,resolution={side},n={num_images},seed={seed}")
     return np.concatenate([pixels for _, pixels in blocks(source, np.arange(num_images), 64)])
 
 
 def as_decoded(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The same images with their channels side by side in memory, as decoders and ADM files have them."""
+    """Return the same images with channels last in memory, as decoders and ADM files store them."""
     return np.ascontiguousarray(images.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
 
 
 def ours(real: NDArray[np.uint8], fake: NDArray[np.uint8], device: str, seed: int = 0) -> list[float]:
-    """Values of all levels, by the states that every evaluation uses."""
+    """Return the values of all levels, computed with the states of an evaluation."""
     metric = SlicedWasserstein(num_images=len(real))
     states = []
     for side, images in (("real", real), ("fake", fake)):
@@ -72,7 +72,7 @@ def ours(real: NDArray[np.uint8], fake: NDArray[np.uint8], device: str, seed: in
 
 
 def plain(real: NDArray[np.uint8], fake: NDArray[np.uint8], seed: int = 0) -> list[float]:
-    """Values of all levels, by the plain recipe with draws of its own."""
+    """Return the values of all levels by the plain recipe, with its own random draws."""
     rng = generator(seed, Stream.PATCHES, 10**6)
     centers = plain_recipe.drawn_centers(rng)
     return plain_recipe.swd(real, fake, centers, centers, plain_recipe.drawn_directions(rng))
@@ -96,7 +96,7 @@ def speed(side: int, num_images: int, device: str, turns: int, with_plain: bool,
     timings = take_turns(runs, turns=turns, warm_up=1)
     values, peaks = {}, {}
     for name, run in runs.items():
-        # Apart from the timing: watching the memory costs time.
+        # Memory is measured in a separate run, since sampling it costs time.
         with PeakMemory() as peak:
             values[name] = run()
         peaks[name] = peak.bytes or 0

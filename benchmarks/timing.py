@@ -1,7 +1,7 @@
-"""Fair timings: contestants take turns, after a warm-up, and the spread is reported.
+"""Time contestants fairly: they take turns after a warm-up, and the spread is reported.
 
-On a shared machine the speed drifts by more than the contestants differ. Taking turns lets the
-drift hit all of them; ratios are taken turn by turn, so a slow minute cancels.
+The speed of a shared machine drifts by more than the contestants differ. Because they take turns, the drift
+affects all of them; ratios are computed turn by turn, so a slow minute cancels out.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Timing:
         return max(self.seconds)
 
     def times_faster_than(self, other: Timing) -> float:
-        """Median over the turns of the other's time divided by ours in the same turn."""
+        """Return the median over the turns of the other's time divided by this one's in the same turn."""
         return statistics.median(b / a for a, b in zip(self.seconds, other.seconds, strict=True))
 
 
@@ -53,12 +53,12 @@ def take_turns(
 ) -> dict[str, Timing]:
     """Time each contestant once per turn.
 
-    The order is reversed in every second turn, so that nobody always runs after the same one.
+    The order is reversed in every second turn, so that no contestant always runs after the same one.
 
     Args:
-        contestants: what to run, by name.
-        turns: measured runs of each.
-        warm_up: runs of each before the first turn, not measured.
+        contestants: functions to run, by name.
+        turns: timed runs of each contestant.
+        warm_up: untimed runs of each contestant before the first turn.
     """
     for _ in range(warm_up):
         for run in contestants.values():
@@ -76,7 +76,7 @@ def take_turns(
 
 
 def synchronize() -> None:
-    """Wait for the GPU, if there is one that was used."""
+    """Wait for the GPU if one was used."""
     import torch
 
     if torch.cuda.is_available() and torch.cuda.is_initialized():
@@ -89,7 +89,7 @@ OUT = click.option(
 
 
 def show(lines: Sequence[str], out: Path | None) -> None:
-    """Print a table, and write it to --out if that was given."""
+    """Print a table, and write it to a file if one is given."""
     text = "\n".join(lines) + "\n"
     click.echo(text, nl=False)
     if out is not None:
@@ -97,7 +97,7 @@ def show(lines: Sequence[str], out: Path | None) -> None:
 
 
 def machine() -> str:
-    """One line that says what the numbers were measured on: cores, versions, day."""
+    """Return one line about the conditions of the measurement: processor, cores, versions, date."""
     import torch
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -110,7 +110,7 @@ def machine() -> str:
 
 
 def _processor() -> str:
-    """The processor's model where the system tells, else its architecture."""
+    """Return the model of the processor if the system reports it, otherwise the architecture."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
         for line in cpuinfo.read_text().splitlines():
@@ -127,11 +127,11 @@ def _version(package: str) -> str:
 
 
 class PeakMemory:
-    """The highest anonymous memory of this process while the block runs, above its start.
+    """Measure the peak anonymous memory of this process during a block, above that at its start.
 
-    Anonymous memory is what was allocated; mapped files, which the system can drop, are not in it.
-    It is sampled from /proc, so Linux only; `bytes` is None elsewhere. Peaks shorter than
-    the interval can be missed.
+    Anonymous memory is allocated memory, without mapped files, which the system can drop. It is sampled from
+    /proc, which exists on Linux only; elsewhere `bytes` is None. Peaks shorter than the sampling interval can
+    be missed.
 
         with PeakMemory() as peak:
             work()
@@ -169,7 +169,7 @@ class PeakMemory:
 
 
 def anonymous_memory() -> int | None:
-    """Bytes of anonymous memory of this process, or None where the system does not say."""
+    """Return the anonymous memory of this process in bytes, or None if the system does not report it."""
     try:
         status = Path("/proc/self/status").read_text()
     except OSError:
@@ -181,7 +181,7 @@ def anonymous_memory() -> int | None:
 
 
 def _return_free_memory() -> None:
-    """Give freed memory back first, or its reuse would hide what the block needs (glibc only)."""
+    """Return freed memory to the system, since reusing it would hide what the block needs (glibc only)."""
     try:
         ctypes.CDLL("libc.so.6").malloc_trim(0)
     except (OSError, AttributeError):
