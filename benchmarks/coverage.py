@@ -397,7 +397,7 @@ def _tail(key: tuple[str, str], rows: NDArray[np.float64]) -> Tail:
 
 
 def table_of_tails(found: Iterable[Tail]) -> str:
-    """In Markdown."""
+    """Return the table of the cases of `TAILS` in Markdown."""
     lines = [
         "| case | number | n | mean of B - A | deviation | mean stderr | df | p ≤ 0.05 | ≤ 0.01 | ≤ 0.001 "
         "| normal: ≤ 0.05 | ≤ 0.01 | ≤ 0.001 |",
@@ -431,7 +431,7 @@ def _summary(key: tuple[Any, ...], rows: list[Row]) -> Summary:
 
 
 def table(found: Iterable[Summary]) -> str:
-    """In Markdown."""
+    """Return the table of the other cases in Markdown."""
 
     def show(x: float | None, form: str) -> str:
         return "" if x is None else format(x, form)
