@@ -4,9 +4,11 @@ import csv
 import io
 import json
 import os
+import pty
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -149,11 +151,25 @@ def test_progress_and_logs_of_a_real_process_stay_off_stdout(folders):
         "--format",
         "json",
     ]
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=True, env={**os.environ, "PYTHONWARNINGS": "error"}
-    )
-    assert json.loads(done.stdout)["results"]
-    assert "real images" in done.stderr
+    # Progress is a bar only on a terminal.
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+        text=True,
+        env={**os.environ, "PYTHONWARNINGS": "error"},
+    ) as process:
+        os.close(theirs)
+        shown = b""
+        with suppress(OSError):  # how Linux says that the other end is closed
+            while more := os.read(ours, 4096):
+                shown += more
+        os.close(ours)
+        assert process.stdout is not None
+        assert json.loads(process.stdout.read())["results"]
+    assert process.returncode == 0
+    assert b"real images" in shown
 
 
 def test_files_that_are_left_out_are_told_once_and_by_kind(folders, tmp_path):
