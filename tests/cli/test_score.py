@@ -1,13 +1,16 @@
 """The command line: what goes where, formats, exit codes, refusals of one line."""
 
 import csv
+import fcntl
 import io
 import json
 import os
 import pty
 import shutil
+import struct
 import subprocess
 import sys
+import termios
 from contextlib import suppress
 from pathlib import Path
 
@@ -153,6 +156,7 @@ def test_progress_and_logs_of_a_real_process_stay_off_stdout(folders):
     ]
     # Progress is a bar only on a terminal.
     ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
     with subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
