@@ -106,7 +106,7 @@ def test_below_sixteen_pixels_swd_is_undefined_and_says_so():
         ((None, 1, ["swd"]), "give both"),
         ((1, 1, []), "no metric"),
         ((1, 1, ["swd", "swd"]), "twice"),
-        ((1, 1, ["fud"]), r"'fud'; there are swd, ms-ssim"),
+        ((1, 1, ["fud"]), r"'fud' \(did you mean fd or fid\?\); there are swd, ms-ssim"),
     ],
 )
 def test_impossible_requests_are_refused_before_any_image_is_opened(arguments, fact):
