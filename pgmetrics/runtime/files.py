@@ -407,7 +407,7 @@ def locked(place: Path, busy: str) -> Iterator[None]:
 
     lock = FileLock(place)
     try:
-        if os.path.lexists(place):
+        with suppress(FileNotFoundError):  # also where its holder removes it at this moment
             _refuse_others(os.lstat(place).st_mode, place)
         lock.acquire(timeout=0)
     except Timeout as error:

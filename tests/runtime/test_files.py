@@ -235,6 +235,22 @@ class TestLocked:
                 assert place.exists()
             assert list(tmp_path.iterdir()) == []
 
+    def test_a_holder_that_removes_the_file_at_this_moment_is_no_refusal(self, tmp_path, monkeypatch):
+        # Wrong: to ask whether the file is there, and then to take for granted that it still is.
+        place, lstat = tmp_path / "lock", os.lstat
+        place.touch()
+
+        def removed_after(path, **options):
+            try:
+                return lstat(path, **options)
+            finally:
+                if path == place:
+                    place.unlink(missing_ok=True)
+
+        monkeypatch.setattr(os, "lstat", removed_after)
+        with locked(place, "busy"):
+            pass
+
     def test_a_second_one_of_this_process_is_refused_too(self, tmp_path):
         with locked(tmp_path / "lock", ""), pytest.raises(OptionError, match="busy"):
             with locked(tmp_path / "lock", "busy"):
