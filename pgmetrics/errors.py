@@ -1,4 +1,4 @@
-"""Every refusal of the project: what was asked, what was found, and the way out."""
+"""Every refusal of the project: what was asked, what was found, and the fix."""
 
 from __future__ import annotations
 

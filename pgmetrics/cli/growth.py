@@ -81,9 +81,9 @@ def growth(
 ) -> None:
     """Score every checkpoint of the training run in the directory RUN, and print the table.
 
-    What is scored is kept in RUN/scores.jsonl, and not scored again: interrupt it when you like, the same
-    command goes on. Other settings are another series there. A checkpoint that cannot be read is
-    named and skipped (exit code 4).
+    Each scored checkpoint is appended to RUN/scores.jsonl. After an interruption the same command resumes.
+    Other settings start a new series in that file. A checkpoint that cannot be read is named and skipped
+    (exit code 4).
     """
     from pgmetrics.cli.options import custom_network_for, names
     from pgmetrics.growth import score_run
@@ -101,7 +101,7 @@ def growth(
                 run, metrics=chosen, floor=not no_floor, error=error, progress=progress, **rest
             )
     except KeyboardInterrupt:
-        click.echo("Interrupted. What was scored is stored; the same command goes on from there.", err=True)
+        click.echo("Interrupted. All finished scores are stored; the same command resumes.", err=True)
         sys.exit(INTERRUPTED)
     deliver(found.to_text(format_) if found.rows else "", found.save, out)
     if skipped:

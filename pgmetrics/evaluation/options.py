@@ -96,7 +96,7 @@ class Options:
     )
 
     def __post_init__(self) -> None:
-        """Store NumPy's integers as Python's, which JSON takes, and refuse what is no number of bytes."""
+        """Convert NumPy integers to Python integers, as JSON needs, and check the number of bytes."""
         for name in _WHOLE:
             value = getattr(self, name)
             if isinstance(value, numbers.Integral) and not isinstance(value, bool):
@@ -142,10 +142,10 @@ class EvaluateOptions(CollectOptions, total=False):
 
 
 def listed(metrics: Sequence[str | Metric]) -> tuple[str | Metric, ...]:
-    """The metrics as a tuple.
+    """Return the metrics as a tuple.
 
     Raises:
-        OptionError: it is no list; the letters of a name alone would be taken for names.
+        OptionError: `metrics` is not a list. The letters of a single name would be taken for names.
     """
     if isinstance(metrics, str) or not isinstance(metrics, Iterable):
         raise OptionError(f"metrics is a list such as ['swd', 'fid'], not {reprlib.repr(metrics)}")

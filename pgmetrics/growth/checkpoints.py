@@ -96,7 +96,7 @@ class Finder:
             SourceError: there is no such directory, or two different checkpoints have the same label.
         """
         if not os.path.isdir(self._run):
-            raise SourceError(f"{self._run} is no directory of a training run")
+            raise SourceError(f"{self._run} is not the directory of a training run")
         found = [(path, self._look(path)) for path in self._candidates()]
         snapshots = [each for _, each in found if isinstance(each, Snapshot)]
         if self._final is not None:

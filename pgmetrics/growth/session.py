@@ -222,13 +222,13 @@ class _ScoringSession:
                 if over and not new:
                     if not finished:
                         logger.warning(
-                            f"nobody trains in {self.run} any more, and training is not over; "
-                            "train on, and the same command goes on"
+                            f"nobody trains in {self.run} any more, and training is not finished; "
+                            "resume training, then repeat this command"
                         )
                     break
                 time.sleep(0 if new else poll_seconds)
         except KeyboardInterrupt:
-            logger.info("stopped following; the same command goes on where this one ended")
+            logger.info("stopped watching; the same command resumes")
         self._tidy()
 
     def _tidy(self) -> None:

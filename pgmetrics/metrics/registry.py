@@ -348,13 +348,13 @@ def names_of_outputs(metric: str) -> tuple[str, ...]:
 
 
 def canonical(name: str) -> str:
-    """The name as it stands in data, where it was written as `FID`, `ms_ssim` or `memorization`."""
+    """Return the name used in data for a spelling such as `FID`, `ms_ssim` or `memorization`."""
     plain = name.strip().lower().replace("_", "-")
     return _SPELLINGS.get(plain, plain)
 
 
 def named(name: str) -> tuple[str, ...]:
-    """The numbers that a name stands for: one, or all of a metric; none where nothing has the name."""
+    """Return the numbers that a name stands for: one, or all of a metric; empty for an unknown name."""
     plain = canonical(name)
     return (plain,) if is_declared(plain) else names_of_outputs(plain)
 

@@ -110,7 +110,7 @@ def _number(name: str, row: Mapping[str, Any]) -> Any:
             return number
     except OverflowError:
         pass
-    raise StateError(f"not a result: the {name} for {place(row)} is no number: {str(number)[:40]!r}")
+    raise StateError(f"not a result: the {name} for {place(row)} is not a number: {str(number)[:40]!r}")
 
 
 def _impossible(name: str, row: Mapping[str, Any], rule: str) -> StateError:

@@ -149,7 +149,7 @@ def test_ctrl_c_ends_watching_in_peace_and_scoring_with_a_word(here):
     scoring.send_signal(signal.SIGINT)
     out, err = scoring.communicate(timeout=120)
     assert (scoring.returncode, out) == (130, "")
-    assert "the same command goes on" in err
+    assert "the same command resumes" in err
     assert "Traceback" not in err
     assert growth(here).exit_code == 0
     assert (here / "run" / "scores.jsonl").read_bytes() == watched

@@ -223,7 +223,7 @@ def test_what_concerns_all_checkpoints_is_refused(run, tmp_path):
         score(run, protocols=["native"])
     with pytest.raises(SourceError, match="holds no checkpoints"):
         score(run / "empty")
-    with pytest.raises(SourceError, match="is no directory"):
+    with pytest.raises(SourceError, match="is not the directory of a training run"):
         score(tmp_path / "nowhere")
     oblong = ArraySource(np.zeros((40, 3, 32, 64), np.uint8))
     with pytest.raises(SourceError, match="stages are square"):

@@ -117,7 +117,7 @@ def _settings(held: object) -> Mapping[str, object]:
 def _alpha(settings: Mapping[str, object]) -> float:
     old = settings.get("alpha")
     if isinstance(old, bool) or not isinstance(old, int | float) or not 0 <= old <= 1:
-        raise SourceError("its alpha is no number from 0 to 1, so its stage is unknown")
+        raise SourceError("its alpha is not a number from 0 to 1, so its stage is unknown")
     return 1.0 - old
 
 

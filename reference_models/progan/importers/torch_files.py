@@ -121,7 +121,7 @@ def scalar(state: Mapping[str, object], name: str, default: float) -> float:
         return default
     held = state[name]
     if not isinstance(held, Tensor) or held.layout != torch.strided or held.device.type != "cpu":
-        raise SourceError(f"its {shown(name)} is no number")
+        raise SourceError(f"its {shown(name)} is not a number")
     if held.numel() != 1 or held.is_complex() or not math.isfinite(held.item()):
         raise SourceError(f"its {shown(name)} is no finite number")
     return float(held)

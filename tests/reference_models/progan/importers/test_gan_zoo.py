@@ -83,8 +83,8 @@ def test_gan_zoo_s_layout(hub, out, channels, module, changes):
         ({"perChannelNormalization": False}, "perChannelNormalization is 'False'"),
         ({"categoryVectorDim": 4}, "categoryVectorDim is '4'"),
         ({"categoryVectorDim": torch.zeros(2)}, "categoryVectorDim is of type Tensor"),
-        ({"alpha": None}, "alpha is no number"),
-        ({"alpha": 2.0}, "alpha is no number"),
+        ({"alpha": None}, "alpha is not a number"),
+        ({"alpha": 2.0}, "alpha is not a number"),
     ],
 )
 def test_gan_zoo_s_settings_that_ours_cannot_be_are_named(hub, out, changes, fact):

@@ -69,4 +69,4 @@ def test_one_generator_of_genforce_alone_is_the_averaged_one(saved, out):
     refuses(saved(state), out, "holds one generator, the averaged one", which="G")
     refuses(saved({"generator": state}), out, "no averaged generator generator_smooth; --which G takes")
     refuses(saved(state | {"lod": torch.tensor(2.0)}), out, "lod is none of a network of 2 resolutions")
-    refuses(saved(state | {"lod": [0.0]}), out, "'lod' is no number")
+    refuses(saved(state | {"lod": [0.0]}), out, "'lod' is not a number")
