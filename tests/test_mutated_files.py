@@ -137,6 +137,7 @@ FILES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("kind", FILES)
 def test_mutated_files_are_read_or_refused(kind, tmp_path):

@@ -53,6 +53,7 @@ def test_with_new_directions_only_what_is_claimed_under_any_is_looked_at():
     assert all(row[3:5] != other[3:5] for row, other in zip(rows, held, strict=False))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["given fd 257", "symmetric kid", "blurred fd 40"])
 def test_rare_p_values_are_those_of_the_difference(name):
     (row,) = coverage.repetition(case(name), 0)

@@ -2,6 +2,7 @@
 
 import re
 
+import pytest
 from click.testing import CliRunner
 
 from benchmarks import integrity
@@ -9,6 +10,7 @@ from pgmetrics.metrics.swd import SlicedWasserstein
 from tests.helpers.configs import TO_8
 
 
+@pytest.mark.slow
 def test_the_smallest_run_prints_both_tables(monkeypatch):
     monkeypatch.setattr(integrity, "_DIGESTED", 1000)
     monkeypatch.setattr(integrity, "METRICS", ((SlicedWasserstein(), 64),))

@@ -212,6 +212,7 @@ def test_a_collapse_repeats_few_images_in_random_order(leaves):
     assert len(set(names(everything(APPLY["collapse"](leaves, 1))))) == 1
 
 
+@pytest.mark.slow
 def test_copies_are_of_the_reference_and_more_of_them_include_fewer(leaves):
     reference, unfaulted = names(everything(leaves.reference)), names(everything(leaves.unfaulted()))
     copied = {}
@@ -359,6 +360,7 @@ def test_an_interrupted_run_ends_with_the_same_cells_and_repeats_no_finished_one
     assert idle.forwards == 0
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_few_directions")
 def test_an_image_passes_the_network_once_over_all_faults(tmp_path, quick):
     source, faults = quick

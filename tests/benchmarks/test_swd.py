@@ -3,6 +3,7 @@
 import re
 
 import numpy as np
+import pytest
 from click.testing import CliRunner
 
 from benchmarks.swd import as_decoded, main, ours, plain, procedural
@@ -16,6 +17,7 @@ def test_images_are_the_same_in_either_order_of_memory():
     assert ours(as_decoded(images), as_decoded(other), "cpu") == ours(images, other, "cpu")
 
 
+@pytest.mark.slow
 def test_ours_and_the_plain_recipe_see_the_same_distance():
     # With draws of their own; wrong statistics or a wrong normalization would differ by far more.
     real, fake = (procedural(16, 64, seed) for seed in (0, 1))

@@ -58,6 +58,7 @@ def test_each_metric_is_given_what_it_knows():
     assert found == {"swd": "directions", "is": "splits"}
 
 
+@pytest.mark.slow
 def test_python_takes_what_the_command_line_takes():
     images = np.random.default_rng(0).integers(0, 256, (24, 32, 32, 3), dtype=np.uint8)
 

@@ -45,6 +45,7 @@ def growth(here, *more):
     return CliRunner().invoke(main, arguments(here, *more))
 
 
+@pytest.mark.slow
 def test_what_the_error_is_over_can_be_chosen(here):
     done = growth(here, "--metrics", "swd", "--no-floor", "--error", "directions", "--format", "csv")
     assert {row["stderr_kind"] for row in csv.DictReader(io.StringIO(done.stdout))} == {"directions"}

@@ -20,6 +20,7 @@ def test_report_prints_the_file_it_wrote(run, tmp_path):
     assert "<h1>first</h1>" in (tmp_path / "a.html").read_text("utf-8")
 
 
+@pytest.mark.slow
 def test_report_notes_what_is_missing_on_standard_error(run, tmp_path):
     options = ("--out", tmp_path / "a.html", "--samples", 4, "--real", "synthetic:leaves,resolution=32,n=3")
     done = pgmetrics("report", run, *options)

@@ -29,6 +29,7 @@ def part(pixels, name):
 
 
 # 300 make two blocks, the second one short; of 301 the second set begins at an even place.
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [300, 301])
 def test_the_floor_of_every_metric_of_two_sides_is_its_value_between_disjoint_halves(n):
     real = Counting(602 + 40)

@@ -85,6 +85,7 @@ def test_the_standard_error_predicts_the_spread(n, m, latents, shift):
         assert (values < 0).any()
 
 
+@pytest.mark.slow
 def test_between_equal_distributions_the_error_is_neither_cut_off_at_0_nor_let_down_with_the_value():
     # The value is large where the first order's estimate is. Intervals that hold in more than 98.5 % of
     # cases are what an estimate cut off at 0 gives, less than 94 % one that is not held at all.

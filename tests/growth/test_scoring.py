@@ -16,6 +16,7 @@ from tests.helpers.tables import rows
 from tests.helpers.toy_network import ToyNetwork
 
 
+@pytest.mark.slow
 def test_at_final_is_what_evaluate_says_of_each_checkpoint_enlarged(run):
     found, skipped = score(run, seed=3)
     assert not skipped
@@ -47,6 +48,7 @@ def test_at_stage_compares_with_reals_as_the_discriminator_saw_them(run, place):
     assert {row["protocol"] for row in found.rows} == {"at-stage"}
 
 
+@pytest.mark.slow
 def test_what_is_not_defined_at_a_stage_is_left_out_with_a_note_in_its_line(run):
     found, _ = score(
         run, protocols=["at-stage"], metrics=[*FAST, "fid"], networks={"inception": ToyNetwork()}
@@ -85,6 +87,7 @@ def test_both_protocols_together_are_each_alone(run):
         assert [row for row in both.rows if row["protocol"] == protocol] == list(alone.rows)
 
 
+@pytest.mark.slow
 def test_the_untrained_network_comes_when_asked_for_without_scoring_the_rest_again(run):
     score(run)
     before = store(run)

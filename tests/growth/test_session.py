@@ -302,6 +302,7 @@ def test_a_checkpoint_that_was_trained_anew_is_scored_anew(run):
     assert values(found, run=LABELS[3]) == values(alone, subject="fake")
 
 
+@pytest.mark.slow
 def test_lines_hold_no_times_and_no_places(run, tmp_path):
     np.save(tmp_path / "few.npy", real_pixels(20))
     score(run, str(tmp_path / "few.npy"))  # too few for the floor, which a note says
@@ -555,6 +556,7 @@ def test_a_run_that_finished_while_it_was_scored_is_not_taken_for_killed(run, mo
     assert "nobody trains in" not in caplog.text
 
 
+@pytest.mark.slow
 def test_half_of_a_checkpoint_is_no_checkpoint_while_it_is_being_written(tmp_path):
     run = tmp_path / "run"
     run.mkdir()
@@ -578,6 +580,7 @@ def test_half_of_a_checkpoint_is_no_checkpoint_while_it_is_being_written(tmp_pat
     assert [label for kind, label in items(run) if kind == "checkpoint"] == ["0000000010-32x32"]
 
 
+@pytest.mark.slow
 def test_a_copy_of_the_reals_is_the_same_series_and_other_reals_are_not(run, tmp_path):
     # Wrong: a checkout or `touch` of the reals begins a new series, and everything is scored again.
     images = REAL.batch(range(2 * N + 1)).transpose(0, 2, 3, 1)

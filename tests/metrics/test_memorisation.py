@@ -66,6 +66,7 @@ def test_far_fakes_are_the_other_sign():
     assert found["authpct"].value > 0.9
 
 
+@pytest.mark.slow
 def test_fresh_images_score_a_half_and_within_the_deviation_given():
     runs = [
         scores(normal(3 * i, 200, 4), normal(3 * i + 1, 150, 4), normal(3 * i + 2, 180, 4), cells=cells)

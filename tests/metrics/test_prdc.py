@@ -75,6 +75,7 @@ def test_repeated_images_do_not_score_zero():
     }
 
 
+@pytest.mark.slow
 def test_the_standard_errors_predict_the_spread_given_the_other_side():
     real, fake = normal(1, 120, 4), 1.3 * normal(2, 100, 4)
     rng = np.random.default_rng(3)

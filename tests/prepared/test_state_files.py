@@ -84,6 +84,7 @@ class TestDamage:
         assert found.keys() == expected.keys()
         assert all(found[name].tobytes() == expected[name].tobytes() for name in expected)
 
+    @pytest.mark.slow
     def test_a_flipped_bit_in_any_file_is_refused(self, stored):
         # Before there were digests, nearly all of the bits in arrays gave other numbers without a word.
         kind, path = stored

@@ -336,6 +336,7 @@ def test_equal_scores_give_an_equal_page(file, network_run, tmp_path):
     assert (tmp_path / "again.html").read_bytes() == file.read_bytes()
 
 
+@pytest.mark.slow
 def test_a_name_with_signs_of_html_is_only_a_name(run):
     text = page.to_html(read_growth(run), gallery.Images())
     assert "<h1>leaves &lt;32&gt; &amp; co</h1>" in text
@@ -371,6 +372,7 @@ def test_ms_ssim_is_varied_and_never_better_or_worse(growth):
     assert "lower is more varied" not in text
 
 
+@pytest.mark.slow
 def test_what_is_missing_is_said_on_the_page(growth):
     text = page.to_html(growth, gallery.Images(notes=["No real images: gone."]))
     assert "No real images: gone." in text
@@ -475,6 +477,7 @@ def marked(value, marks):
     return value
 
 
+@pytest.mark.slow
 def test_every_field_of_a_section_is_printed_as_text(network_run, monkeypatch):
     # A field that a template marks safe, prints without quotes, or forgets.
     growth = read_growth(network_run)

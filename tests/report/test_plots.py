@@ -120,6 +120,7 @@ def saved(growth, tmp_path_factory):
     return plots.save_plots(growth, tmp_path_factory.mktemp("plots") / "new", "png")
 
 
+@pytest.mark.slow
 def test_every_plot_has_a_file_of_its_name(growth, saved):
     assert [path.name for path in saved] == [f"{plot.name}.png" for plot in plots.plots(growth)]
 

@@ -62,6 +62,7 @@ def test_an_array_larger_than_a_segment_fits(monkeypatch):
     assert np.array_equal(keep(Storage(0), large), large)
 
 
+@pytest.mark.slow
 def test_kept_arrays_outlive_the_store():
     kept = keep(Storage(0), np.arange(10))
     gc.collect()

@@ -154,6 +154,7 @@ class Mine(ImageSource):
 """
 
 
+@pytest.mark.slow
 def test_look_ahead_is_bounded(tmp_path):
     # Catches a loader that decodes the whole set while the first block is being worked on.
     main = """

@@ -78,6 +78,7 @@ def inner(pytester):
     return run
 
 
+@pytest.mark.slow
 def test_another_seed_passes_and_a_worsened_checkpoint_fails(inner, sampler, worsened, pytester):
     reals = f"progan:{sampler},seed=9"
     inner(f"progan:{sampler},seed=0", REGEN, reals=reals).assert_outcomes(passed=1)
@@ -117,6 +118,7 @@ def test_a_missing_baseline_says_how_to_record_one(inner, sampler):
     done.stdout.fnmatch_lines(["there is no baseline baselines*test_scores.json; pytest --metrics-regen *"])
 
 
+@pytest.mark.slow
 def test_recording_again_gives_the_same_file_and_names_it(inner, sampler, pytester):
     # Times, machine and path in the file would make every recording a change in version control.
     for _ in range(2):

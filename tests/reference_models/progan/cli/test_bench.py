@@ -23,6 +23,7 @@ def matrices(monkeypatch):
     )
 
 
+@pytest.mark.slow
 def test_the_command_prints_a_row_per_stage(matrices):
     done = CliRunner().invoke(main, ["bench", *OPTIONS])
     assert done.exit_code == 0, done.stderr
@@ -34,6 +35,7 @@ def test_the_command_prints_a_row_per_stage(matrices):
     assert "img/s" in header
 
 
+@pytest.mark.slow
 def test_its_json_holds_what_the_table_says(matrices):
     more = [
         "--resolution",

@@ -165,6 +165,7 @@ def test_presets_are_listed_with_what_they_cost(monkeypatch):
     assert as_json["cifar10-32"] == PRESETS["cifar10-32"].to_json()
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_goes_on_with_the_same_command(here, tmp_path, checkpoint, monkeypatch):
     def arguments(out):
         return ("--preset", "test-8", "--out", out, "--licence", "CC0", "--seed", 3)
@@ -208,6 +209,7 @@ def test_options_change_the_preset(here, tmp_path):
     assert "'color=blue' is not an option" in refused.stderr
 
 
+@pytest.mark.slow
 def test_states_are_kept_as_asked(here, tmp_path):
     asked = ("--state-images", 16, "--keep-states", 3)
     train(here, "--preset", "test-8", "--out", tmp_path / "run", *asked)
@@ -281,6 +283,7 @@ def test_every_command_is_there():
     assert commands == {"train", "inspect", "presets", "bench", "data", "import", "sample", "video"}
 
 
+@pytest.mark.slow
 def test_snapshots_are_taken_as_often_as_asked(here):
     done = train(here, "--out", here / "often", "--preset", "test-8", "--snapshot-images", 16)
     assert done.exit_code == 0, done.output

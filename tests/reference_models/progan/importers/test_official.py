@@ -136,6 +136,7 @@ def test_switches_of_the_original_are_ours(pickled, out, arguments, changed):
     assert sum(facts.label_distribution) == pytest.approx(1)
 
 
+@pytest.mark.slow
 def test_what_the_file_leaves_out_is_the_original_s_default(pickled, out):
     size = {"resolution": 4, "base": 8192, "most": 512, "latent": 512}
     states = snapshot(TINY)

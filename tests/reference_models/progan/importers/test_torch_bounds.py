@@ -40,6 +40,7 @@ def lists(levels):
     return b"]" + b"q\x00](h\x00h\x00e" * levels
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrap", [in_zip, as_before_2020])
 @pytest.mark.parametrize(
     "content",
@@ -64,6 +65,7 @@ def test_values_that_repeat_without_end_are_refused(wrap, content):
         check_bounds(wrap(content))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("data", "reason"),
     [

@@ -291,6 +291,7 @@ def test_a_state_that_was_cut_short_is_passed_over_for_the_one_before(tmp_path, 
     assert end(run) == end(straight)
 
 
+@pytest.mark.slow
 def test_without_a_state_that_can_be_read_nothing_is_begun_anew(tmp_path):
     run = tmp_path / "run"
     with pytest.raises(Killed):

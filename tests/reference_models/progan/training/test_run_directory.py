@@ -17,6 +17,7 @@ from tests.helpers.configs import TO_16 as CONFIG
 from tests.helpers.trainers import source
 
 
+@pytest.mark.slow
 def test_stats_are_lines_of_json(tmp_path, monkeypatch):
     monkeypatch.setattr(run_directory, "_IMAGES_BETWEEN_STATS", 30)
     train(source(), tmp_path / "run", CONFIG)

@@ -23,6 +23,7 @@ def ticking(monkeypatch, *seconds):
     monkeypatch.setattr(speed.time, "perf_counter", lambda: next(ticks))
 
 
+@pytest.mark.slow
 def test_rates_are_of_whole_looks(monkeypatch):
     # Wrong: a step's images in place of a look's, the first look counted, operations of another stage.
     ticking(monkeypatch, 3.0, 0.5, 0.5)

@@ -168,6 +168,7 @@ def test_a_fade_is_compiled_once(monkeypatch):
     assert (len(made), forgotten) == (2, [0, 1])
 
 
+@pytest.mark.slow
 def test_a_step_that_cannot_be_compiled_says_the_way_out():
     def broken(graph, inputs):
         raise RuntimeError("no compiler")

@@ -38,6 +38,7 @@ def run(tmp_path_factory):
     return directory, last, reports
 
 
+@pytest.mark.slow
 def test_a_run_grows_and_leaves_checkpoints_at_the_end_of_every_phase(run):
     directory, last, _ = run
     found = [inspect(path) for path in checkpoints(directory)]
@@ -63,6 +64,7 @@ def test_progress_tells_stage_and_images(run):
     assert reports[-1].skipped == 0
 
 
+@pytest.mark.slow
 def test_training_is_a_function_of_its_configuration(run, tmp_path):
     _, last, _ = run
     again = train(source(), tmp_path / "again", CONFIG, licence="CC0")
@@ -84,6 +86,7 @@ def spoiled(monkeypatch, network, first, until=10**9):
     monkeypatch.setattr(Trainer, "_update", updating)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("network", "first", "parameter", "at"),
     [("discriminator", 24, r"from_rgb4\.bias", 60), ("generator", 28, r"to_rgb4\.bias", 64)],
@@ -135,6 +138,7 @@ def test_a_loss_that_is_not_finite_is_named_before_the_gradients_that_follow(tmp
     assert parse_json(row)["skipped"] == 4
 
 
+@pytest.mark.slow
 def test_a_few_steps_that_are_left_out_end_nothing(tmp_path, monkeypatch):
     # Nine in a row, twice.
     spoiled(monkeypatch, "generator", 20, 56)
@@ -162,6 +166,7 @@ def stop_at(images):
     return report
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_leaves_a_checkpoint_of_where_it_was(tmp_path):
     def interrupt(progress):
         if progress.images_shown == 88:
@@ -181,6 +186,7 @@ def test_the_untrained_network_is_the_run_s_own_beginning(tmp_path):
     assert same(weights(generator), weights(trainer().generator))
 
 
+@pytest.mark.slow
 def test_snapshots_are_taken_every_so_many_images_but_never_beside_a_phase_s_checkpoint(tmp_path):
     # Looks are 8 images apart. A stable phase is seen to be over one look into the fade: at 40 and 104.
     train(source(), tmp_path / "run", CONFIG, snapshot_images=12)
@@ -220,6 +226,7 @@ def test_checkpoints_know_the_classes_and_how_frequent_they_are(tmp_path):
         train(source(), tmp_path / "other", config)
 
 
+@pytest.mark.slow
 def test_a_run_that_does_not_grow_is_one_phase(tmp_path, monkeypatch):
     at = []
     reset = Trainer.reset_optimizers
@@ -231,6 +238,7 @@ def test_a_run_that_does_not_grow_is_one_phase(tmp_path, monkeypatch):
     assert [(c.images_shown, c.resolution, c.alpha) for c in facts] == [(24, 16, 1.0), (48, 16, 1.0)]
 
 
+@pytest.mark.slow
 def test_batch_norms_are_measured_for_what_is_sampled(tmp_path):
     # An average of weights has seen no batch: without this it would sample with mean 0 and variance 1.
     config = replace(CONFIG, generator_norm="batch", total_images=80)
@@ -273,6 +281,7 @@ def test_each_checkpoint_has_its_card(run):
         assert path.with_suffix(".md").read_text(encoding="utf-8") == model_card(inspect(path), path.name)
 
 
+@pytest.mark.slow
 def test_a_run_that_diverges_says_so_at_once_and_in_its_log(tmp_path, monkeypatch):
     update = Trainer._update
 

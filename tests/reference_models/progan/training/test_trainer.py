@@ -112,6 +112,7 @@ def test_blocks_that_are_not_part_of_the_stage_stay_as_they_are():
     assert torch.equal(t.average.block8.conv0.weight, before["block8.conv0.weight"])
 
 
+@pytest.mark.slow
 def test_optimizers_forget_at_both_ends_of_every_fade(tmp_path, monkeypatch):
     # Seen in ports: never, or when the network grows only.
     at = []
